@@ -1,0 +1,1 @@
+//! The subcommands of `tdx`, one module each.

@@ -1,0 +1,3 @@
+//! The `tdx` command.
+
+fn main() {}

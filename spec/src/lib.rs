@@ -1,0 +1,2 @@
+//! The Intel TDX ABI as YAML.
+#![forbid(unsafe_code)]

@@ -1,0 +1,27 @@
+//! Typed, `no_std` interface of the Intel TDX module and P-SEAMLDR.
+//!
+//! A leaf is a type with typed inputs and outputs ([`Leaf`]); whoever executes it implements
+//! [`Seamcall`] or [`Tdcall`]: the real instruction, an emulator, or the embedder's own transport.
+#![no_std]
+
+mod address;
+mod call;
+mod page;
+mod registers;
+
+pub use address::Gpa;
+pub use address::Hpa;
+pub use address::Level;
+pub use address::PrivateGpa;
+pub use address::SharedBit;
+pub use address::SharedGpa;
+pub use address::Split;
+pub use call::CallError;
+pub use call::Leaf;
+pub use call::Refused;
+pub use call::Seamcall;
+pub use call::Success;
+pub use call::Tdcall;
+pub use call::Trap;
+pub use page::Page;
+pub use registers::Registers;
