@@ -152,7 +152,11 @@ pub enum Split {
 impl SharedBit {
     /// SHARED at `position`, which is at least 32 and at most 51.
     pub const fn new(position: u8) -> Option<Self> {
-        if position >= 32 && position <= 51 { Some(Self(position)) } else { None }
+        if position >= 32 && position <= 51 {
+            Some(Self(position))
+        } else {
+            None
+        }
     }
 
     /// The bit's position.

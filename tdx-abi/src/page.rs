@@ -16,7 +16,11 @@ impl Page {
     ///
     /// The caller states that nobody else holds this page. `None` if `hpa` is not aligned to it.
     pub const fn assume_owned(hpa: Hpa, level: Level) -> Option<Self> {
-        if hpa.is_aligned(level) { Some(Self { hpa, level }) } else { None }
+        if hpa.is_aligned(level) {
+            Some(Self { hpa, level })
+        } else {
+            None
+        }
     }
 
     /// Where the page is.
