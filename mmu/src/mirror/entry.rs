@@ -1,0 +1,140 @@
+use core::fmt;
+
+use tdx_abi::Hpa;
+
+use crate::tree::Format;
+
+// The CPU never walks a mirrored table, so this encoding is the crate's own. Like an EPT entry it keeps
+// the address in bits 51:12 and permits nothing when bit 0 is clear; other than there, a leaf is marked
+// at every level, and a blocked entry keeps its kind and address.
+const PRESENT: u64 = 1 << 0;
+const LEAF: u64 = 1 << 7;
+const BLOCKED: u64 = 1 << 8;
+const FROZEN: u64 = 1 << 9;
+const POISONED: u64 = 1 << 10;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Entry of a mirrored table: what the Secure-EPT entry at the same place says, as far as the host must know.
+///
+/// Whether a leaf is pending or accepted is the guest's business and not recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct MirrorEntry(u64);
+
+/// What a [`MirrorEntry`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing is mapped.
+    Empty,
+    /// Somebody is changing the entry, or its table has left the tree: look again.
+    Frozen,
+    /// A table; walks pass.
+    Table(Hpa),
+    /// A table after RANGE.BLOCK; walks stop.
+    BlockedTable(Hpa),
+    /// A page.
+    Leaf(Hpa),
+    /// A page after RANGE.BLOCK.
+    BlockedLeaf(Hpa),
+    /// Mirror and Secure-EPT may differ here: the module answered what cannot be. The address is the
+    /// last one known.
+    Poisoned(Hpa),
+}
+
+impl MirrorEntry {
+    /// Nothing mapped.
+    pub const EMPTY: Self = Self(0);
+    /// Being changed.
+    pub const FROZEN: Self = Self(FROZEN);
+
+    /// An entry that maps the page at `hpa`.
+    #[inline(always)]
+    pub const fn leaf(hpa: Hpa) -> Self {
+        Self(hpa.bits() & ADDRESS | LEAF | PRESENT)
+    }
+
+    /// An entry that leads to the mirrored table at `table`.
+    #[inline(always)]
+    pub const fn table(table: Hpa) -> Self {
+        Self(table.bits() & ADDRESS | PRESENT)
+    }
+
+    /// The entry with these bits.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The address in the entry, 0 where there is none.
+    #[inline(always)]
+    pub const fn address(self) -> Hpa {
+        Hpa::new(self.0 & ADDRESS)
+    }
+
+    /// The entry after RANGE.BLOCK.
+    pub const fn blocked(self) -> Self {
+        Self(self.0 & !PRESENT | BLOCKED)
+    }
+
+    /// The entry after RANGE.UNBLOCK.
+    pub const fn unblocked(self) -> Self {
+        Self(self.0 & !BLOCKED | PRESENT)
+    }
+
+    /// The entry marked as not to be trusted.
+    pub const fn poisoned(self) -> Self {
+        Self(self.0 & (ADDRESS | LEAF) | POISONED)
+    }
+
+    /// What the entry says.
+    pub const fn kind(self) -> Kind {
+        let hpa = self.address();
+        if self.0 & PRESENT != 0 {
+            if self.0 & LEAF != 0 { Kind::Leaf(hpa) } else { Kind::Table(hpa) }
+        } else if self.0 & BLOCKED != 0 {
+            if self.0 & LEAF != 0 { Kind::BlockedLeaf(hpa) } else { Kind::BlockedTable(hpa) }
+        } else if self.0 & POISONED != 0 {
+            Kind::Poisoned(hpa)
+        } else if self.0 & FROZEN != 0 {
+            Kind::Frozen
+        } else {
+            Kind::Empty
+        }
+    }
+}
+
+impl fmt::Debug for MirrorEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind().fmt(f)
+    }
+}
+
+/// [`Format`] of the mirrored tree.
+#[derive(Debug)]
+pub enum MirrorFormat {}
+
+impl Format for MirrorFormat {
+    const EMPTY: u64 = MirrorEntry::EMPTY.0;
+    const FROZEN: u64 = MirrorEntry::FROZEN.0;
+
+    #[inline(always)]
+    fn is_table(entry: u64) -> bool {
+        entry & (PRESENT | LEAF) == PRESENT
+    }
+
+    #[inline(always)]
+    fn table(entry: u64) -> Hpa {
+        MirrorEntry(entry).address()
+    }
+
+    #[inline(always)]
+    fn link(table: Hpa) -> u64 {
+        MirrorEntry::table(table).0
+    }
+}

@@ -1,0 +1,79 @@
+//! Mirrored tables as wholes, and the Secure-EPT pages that stand for them.
+
+use core::sync::atomic::Ordering;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Page;
+use tdx_abi::PrivateGpa;
+
+use super::Kind;
+use super::MirrorEntry;
+use super::MirrorFormat;
+use super::Position;
+use crate::Word;
+use crate::deposit::Pair;
+use crate::embed::Tables;
+use crate::tree::Tree;
+
+/// Notes that the Secure-EPT page `external` stands for `table`.
+pub(super) fn remember<T: Tables>(tables: &T, table: Hpa, external: Hpa) {
+    tables.link(table).store(external.bits(), Ordering::Relaxed);
+}
+
+/// The Secure-EPT page that stands for `table`.
+pub(crate) fn external_page<T: Tables>(tables: &T, table: Hpa) -> Hpa {
+    Hpa::new(tables.link(table).load(Ordering::Relaxed))
+}
+
+/// Prepares the pair's table for linking, with all entries empty.
+pub(super) fn prepare_empty<T: Tables>(tables: &T, pair: &Pair) {
+    Tree::<MirrorFormat>::clear(tables, pair.table.hpa());
+    remember(tables, pair.table.hpa(), pair.external.hpa());
+}
+
+/// Prepares the pair's table for linking, with leaves of `level` over the memory from `hpa` on.
+pub(super) fn prepare_leaves<T: Tables>(tables: &T, pair: &Pair, hpa: Hpa, level: Level) {
+    let first = MirrorEntry::leaf(hpa).bits();
+    for (index, entry) in (0..).zip(tables.entries(pair.table.hpa())) {
+        entry.store(first + index * level.size(), Ordering::Relaxed);
+    }
+    remember(tables, pair.table.hpa(), pair.external.hpa());
+}
+
+/// Takes a pair back whose table is about to leave the tree.
+///
+/// `None` if an address is not that of a 4 KiB page, which no table has.
+pub(super) fn take_back<T: Tables>(tables: &T, table: Hpa) -> Option<Pair> {
+    let external = Page::assume_owned(external_page(tables, table), Level::Pt)?;
+    let table = Page::assume_owned(table, Level::Pt)?;
+    Some(Pair { table, external })
+}
+
+/// Where the memory behind `table` begins, if its 512 entries of `level` are unblocked leaves over
+/// contiguous memory aligned to their whole; otherwise the first entry that is not so.
+pub(super) fn uniform<T: Tables>(tables: &T, table: Hpa, gpa: PrivateGpa, level: Level) -> Result<Hpa, Position> {
+    let entries = tables.entries(table);
+    let seen = |index: usize| MirrorEntry::from_bits(entries[index].load(Ordering::Acquire));
+    let here = |index: usize| Position::new(gpa.bits() + index as u64 * level.size(), level, seen(index).bits());
+    let hpa = match seen(0).kind() {
+        Kind::Leaf(hpa) if level.above().is_some_and(|above| hpa.is_aligned(above)) => hpa,
+        _ => return Err(here(0)),
+    };
+    let first = MirrorEntry::leaf(hpa).bits();
+    match (1..entries.len()).find(|&index| seen(index).bits() != first + index as u64 * level.size()) {
+        Some(index) => Err(here(index)),
+        None => Ok(hpa),
+    }
+}
+
+/// Whether all entries of `table`, which have `level`, are empty; otherwise the first that is not.
+pub(super) fn vacant<T: Tables>(tables: &T, table: Hpa, gpa: PrivateGpa, level: Level) -> Result<(), Position> {
+    for (index, entry) in (0..).zip(tables.entries(table)) {
+        let bits = entry.load(Ordering::Acquire);
+        if bits != MirrorEntry::EMPTY.bits() {
+            return Err(Position::new(gpa.bits() + index * level.size(), level, bits));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The mirrored tree: the host's own copy of the Secure-EPT's shape.
+//!
+//! Every change of an entry goes through [`External::set`]; see [`section`] for the protocol.
+
+mod change;
+mod entry;
+mod external;
+mod link;
+mod mode;
+pub mod section;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::PrivateGpa;
+
+pub use self::change::Position;
+pub use self::change::Stop;
+pub use self::entry::Kind;
+pub use self::entry::MirrorEntry;
+pub use self::entry::MirrorFormat;
+pub use self::external::External;
+pub use self::external::NoExternal;
+pub use self::external::SetError;
+pub use self::mode::Mode;
+pub use self::section::Section;
+use crate::embed::Grace;
+use crate::embed::Relax;
+use crate::embed::Tables;
+use crate::gate::Exclusive;
+use crate::gate::Gate;
+use crate::gate::Shared;
+use crate::tree::Tree;
+
+/// A mirrored tree and the gate that its changes pass.
+#[derive(Debug)]
+pub struct Mirror<E: Tables> {
+    tree: Tree<MirrorFormat>,
+    gate: Gate<E::Word>,
+}
+
+/// A section that runs beside others.
+pub type SharedSection<'s, E> = Section<'s, E, Shared<'s, <E as Tables>::Word>>;
+
+/// A section that runs alone.
+pub type ExclusiveSection<'s, E> = Section<'s, E, Exclusive<'s, <E as Tables>::Word>>;
+
+impl<E: Tables + Relax + Grace> Mirror<E> {
+    /// The mirror under the root table `root`, which is cleared; `top` is the level of its entries.
+    ///
+    /// The word beside `root` is set to `external`, the Secure-EPT's root page.
+    pub fn new(embedder: &E, root: Hpa, external: Hpa, top: Level) -> Self {
+        Tree::<MirrorFormat>::clear(embedder, root);
+        link::remember(embedder, root, external);
+        Self { tree: Tree::new(root, top), gate: Gate::new() }
+    }
+
+    /// The tree.
+    pub const fn tree(&self) -> Tree<MirrorFormat> {
+        self.tree
+    }
+
+    /// Begins a shared section: many of them run at once.
+    pub fn section<'s>(&'s self, embedder: &'s E) -> SharedSection<'s, E> {
+        Section::new(embedder, self.tree, self.gate.shared(embedder))
+    }
+
+    /// Begins the exclusive section, once all others have ended.
+    pub fn exclusive<'s>(&'s self, embedder: &'s E) -> ExclusiveSection<'s, E> {
+        ExclusiveSection::new(embedder, self.tree, self.gate.exclusive(embedder))
+    }
+
+    /// What the mirror says about `gpa` at this moment.
+    pub fn look(&self, embedder: &E, gpa: PrivateGpa) -> Position {
+        let _guard = embedder.enter();
+        let slot = self.tree.descend(embedder, gpa.bits(), Level::Pt);
+        Position::new(gpa.bits(), slot.level, slot.value)
+    }
+}

@@ -1,0 +1,97 @@
+//! The radix tree that the shared EPT, the mirrored tree and the attribute tree are made of.
+
+mod cursor;
+mod format;
+
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+
+pub use self::cursor::Cursor;
+pub use self::format::Format;
+use crate::Word;
+use crate::embed::Tables;
+
+/// A tree of 512-entry tables.
+#[derive(Debug)]
+pub struct Tree<F> {
+    root: Hpa,
+    top: Level,
+    format: PhantomData<fn() -> F>,
+}
+
+impl<F> Clone for Tree<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Tree<F> {}
+
+/// Where a descent ended.
+#[derive(Debug)]
+pub struct Slot<'t, W> {
+    /// The entry.
+    pub entry: &'t W,
+    /// What it held when the descent passed (acquired).
+    pub value: u64,
+    /// Its level: the wanted one, or a higher one if the entry is not a table.
+    pub level: Level,
+}
+
+impl<F: Format> Tree<F> {
+    /// The tree under the table `root`, whose entries have level `top`.
+    pub const fn new(root: Hpa, top: Level) -> Self {
+        Self { root, top, format: PhantomData }
+    }
+
+    /// The root table.
+    pub const fn root(&self) -> Hpa {
+        self.root
+    }
+
+    /// Level of the root table's entries.
+    pub const fn top(&self) -> Level {
+        self.top
+    }
+
+    /// The first address that the tree does not cover.
+    pub const fn end(&self) -> u64 {
+        self.top.size() << 9
+    }
+
+    /// Walks towards `address`, down to the entry of level `to` or to the first one that is no table.
+    ///
+    /// Bits of `address` above the tree's reach are ignored. `to` above the top means the top.
+    #[inline]
+    pub fn descend<'t, T: Tables>(&self, tables: &'t T, address: u64, to: Level) -> Slot<'t, T::Word> {
+        let mut table = tables.entries(self.root);
+        let mut level = self.top;
+        loop {
+            let entry = &table[level.index(address)];
+            let value = entry.load(Ordering::Acquire);
+            if level <= to || !F::is_table(value) {
+                return Slot { entry, value, level };
+            }
+            table = tables.entries(F::table(value));
+            level = match level.below() {
+                Some(below) => below,
+                None => return Slot { entry, value, level },
+            };
+        }
+    }
+
+    /// Fills `table` with empty entries, before it is linked.
+    pub fn clear<T: Tables>(tables: &T, table: Hpa) {
+        Self::fill(tables, table, F::EMPTY);
+    }
+
+    /// Fills `table` with `value`.
+    pub fn fill<T: Tables>(tables: &T, table: Hpa, value: u64) {
+        for entry in tables.entries(table) {
+            entry.store(value, Ordering::Relaxed);
+        }
+    }
+}
