@@ -74,7 +74,10 @@ pub struct Deposit<'f, F: Frames, D: Deposited> {
 impl<'f, F: Frames, D: Deposited> Deposit<'f, F, D> {
     /// An empty deposit.
     pub const fn new(frames: &'f F) -> Self {
-        Self { frames, held: [const { None }; DEPTH] }
+        Self {
+            frames,
+            held: [const { None }; DEPTH],
+        }
     }
 
     /// Fills the deposit up to what one descent can need.

@@ -5,8 +5,8 @@ use tdx_abi::PrivateGpa;
 
 use super::External;
 use super::Kind;
-use super::Mode;
 use super::MirrorEntry;
+use super::Mode;
 use super::SetError;
 use crate::Word;
 
@@ -38,7 +38,11 @@ pub struct Position {
 
 impl Position {
     pub(super) const fn new(address: u64, level: Level, bits: u64) -> Self {
-        Self { gpa: PrivateGpa::new(address).align_down(level), level, entry: MirrorEntry::from_bits(bits) }
+        Self {
+            gpa: PrivateGpa::new(address).align_down(level),
+            level,
+            entry: MirrorEntry::from_bits(bits),
+        }
     }
 
     /// First address behind the entry.
@@ -59,12 +63,18 @@ pub(super) fn change<M: Mode<W>, W: Word, X: External>(
     new: MirrorEntry,
 ) -> Result<(), Stop<X::Error>> {
     if let Err(seen) = M::claim(entry, at.entry.bits()) {
-        return Err(found(Position { entry: MirrorEntry::from_bits(seen), ..at }));
+        return Err(found(Position {
+            entry: MirrorEntry::from_bits(seen),
+            ..at
+        }));
     }
     let (now, result) = match external.set(at.gpa, at.level, at.entry, new) {
         Ok(()) => (new, Ok(())),
         Err(SetError::Unchanged(error)) => (at.entry, Err(Stop::Refused(error))),
-        Err(SetError::Unknown(error)) => (last_known(at.entry, new).poisoned(), Err(Stop::Poisoned(error))),
+        Err(SetError::Unknown(error)) => (
+            last_known(at.entry, new).poisoned(),
+            Err(Stop::Poisoned(error)),
+        ),
     };
     entry.store(now.bits(), Ordering::Release);
     result

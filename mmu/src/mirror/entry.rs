@@ -96,9 +96,17 @@ impl MirrorEntry {
     pub const fn kind(self) -> Kind {
         let hpa = self.address();
         if self.0 & PRESENT != 0 {
-            if self.0 & LEAF != 0 { Kind::Leaf(hpa) } else { Kind::Table(hpa) }
+            if self.0 & LEAF != 0 {
+                Kind::Leaf(hpa)
+            } else {
+                Kind::Table(hpa)
+            }
         } else if self.0 & BLOCKED != 0 {
-            if self.0 & LEAF != 0 { Kind::BlockedLeaf(hpa) } else { Kind::BlockedTable(hpa) }
+            if self.0 & LEAF != 0 {
+                Kind::BlockedLeaf(hpa)
+            } else {
+                Kind::BlockedTable(hpa)
+            }
         } else if self.0 & POISONED != 0 {
             Kind::Poisoned(hpa)
         } else if self.0 & FROZEN != 0 {

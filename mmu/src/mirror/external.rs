@@ -12,7 +12,13 @@ pub trait External {
     ///
     /// The mirror shows the entry as frozen meanwhile (or is held exclusively), and takes over `new`
     /// on success.
-    fn set(&self, gpa: PrivateGpa, level: Level, old: MirrorEntry, new: MirrorEntry) -> Result<(), SetError<Self::Error>>;
+    fn set(
+        &self,
+        gpa: PrivateGpa,
+        level: Level,
+        old: MirrorEntry,
+        new: MirrorEntry,
+    ) -> Result<(), SetError<Self::Error>>;
 }
 
 /// Why [`External::set`] failed.
@@ -41,7 +47,13 @@ impl External for NoExternal {
     type Error = core::convert::Infallible;
 
     #[inline(always)]
-    fn set(&self, _: PrivateGpa, _: Level, _: MirrorEntry, _: MirrorEntry) -> Result<(), SetError<Self::Error>> {
+    fn set(
+        &self,
+        _: PrivateGpa,
+        _: Level,
+        _: MirrorEntry,
+        _: MirrorEntry,
+    ) -> Result<(), SetError<Self::Error>> {
         Ok(())
     }
 }

@@ -52,27 +52,49 @@ pub(super) fn take_back<T: Tables>(tables: &T, table: Hpa) -> Option<Pair> {
 
 /// Where the memory behind `table` begins, if its 512 entries of `level` are unblocked leaves over
 /// contiguous memory aligned to their whole; otherwise the first entry that is not so.
-pub(super) fn uniform<T: Tables>(tables: &T, table: Hpa, gpa: PrivateGpa, level: Level) -> Result<Hpa, Position> {
+pub(super) fn uniform<T: Tables>(
+    tables: &T,
+    table: Hpa,
+    gpa: PrivateGpa,
+    level: Level,
+) -> Result<Hpa, Position> {
     let entries = tables.entries(table);
     let seen = |index: usize| MirrorEntry::from_bits(entries[index].load(Ordering::Acquire));
-    let here = |index: usize| Position::new(gpa.bits() + index as u64 * level.size(), level, seen(index).bits());
+    let here = |index: usize| {
+        Position::new(
+            gpa.bits() + index as u64 * level.size(),
+            level,
+            seen(index).bits(),
+        )
+    };
     let hpa = match seen(0).kind() {
         Kind::Leaf(hpa) if level.above().is_some_and(|above| hpa.is_aligned(above)) => hpa,
         _ => return Err(here(0)),
     };
     let first = MirrorEntry::leaf(hpa).bits();
-    match (1..entries.len()).find(|&index| seen(index).bits() != first + index as u64 * level.size()) {
+    match (1..entries.len())
+        .find(|&index| seen(index).bits() != first + index as u64 * level.size())
+    {
         Some(index) => Err(here(index)),
         None => Ok(hpa),
     }
 }
 
 /// Whether all entries of `table`, which have `level`, are empty; otherwise the first that is not.
-pub(super) fn vacant<T: Tables>(tables: &T, table: Hpa, gpa: PrivateGpa, level: Level) -> Result<(), Position> {
+pub(super) fn vacant<T: Tables>(
+    tables: &T,
+    table: Hpa,
+    gpa: PrivateGpa,
+    level: Level,
+) -> Result<(), Position> {
     for (index, entry) in (0..).zip(tables.entries(table)) {
         let bits = entry.load(Ordering::Acquire);
         if bits != MirrorEntry::EMPTY.bits() {
-            return Err(Position::new(gpa.bits() + index * level.size(), level, bits));
+            return Err(Position::new(
+                gpa.bits() + index * level.size(),
+                level,
+                bits,
+            ));
         }
     }
     Ok(())

@@ -51,7 +51,10 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
     pub fn new(embedder: &E, root: Hpa, external: Hpa, top: Level) -> Self {
         Tree::<MirrorFormat>::clear(embedder, root);
         link::remember(embedder, root, external);
-        Self { tree: Tree::new(root, top), gate: Gate::new() }
+        Self {
+            tree: Tree::new(root, top),
+            gate: Gate::new(),
+        }
     }
 
     /// The tree.

@@ -45,7 +45,11 @@ pub struct Section<'s, E: Tables + Grace + 's, M> {
 impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     pub(super) fn new(embedder: &'s E, tree: Tree<MirrorFormat>, mode: M) -> Self {
         let guard = embedder.enter();
-        Self { cursor: Cursor::new(tree, embedder), _mode: mode, _guard: guard }
+        Self {
+            cursor: Cursor::new(tree, embedder),
+            _mode: mode,
+            _guard: guard,
+        }
     }
 
     /// The entry of level `to` at `gpa`, or the higher one that ends the walk.
@@ -84,7 +88,11 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         if slot.level != level {
             slot = self.link_down(external, gpa, level, deposit)?;
         }
-        let at = Position { gpa, level, entry: MirrorEntry::EMPTY };
+        let at = Position {
+            gpa,
+            level,
+            entry: MirrorEntry::EMPTY,
+        };
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(hpa))
     }
 
@@ -120,7 +128,12 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
             }
             let pair = deposit.draw().ok_or(Stop::NeedTables)?;
             link::prepare_empty(tables, &pair);
-            match change::<M, _, _>(external, slot.entry, at, MirrorEntry::table(pair.table.hpa())) {
+            match change::<M, _, _>(
+                external,
+                slot.entry,
+                at,
+                MirrorEntry::table(pair.table.hpa()),
+            ) {
                 Ok(()) => {}
                 // Somebody else has linked a table here: walk on.
                 Err(Stop::Found(_)) => deposit.put_back(pair),
@@ -133,7 +146,12 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     ///
     /// Returns the page. The caller has to see to caches and scrubbing.
     #[inline]
-    pub fn remove<X: External>(&mut self, external: &X, gpa: PrivateGpa, level: Level) -> Result<Page, Stop<X::Error>> {
+    pub fn remove<X: External>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<Page, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::EMPTY)?;
         Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
@@ -151,8 +169,13 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         let below = level.below().ok_or(Stop::Found(at))?;
         let pair = deposit.draw().ok_or(Stop::NeedTables)?;
         link::prepare_leaves(self.cursor.tables(), &pair, hpa, below);
-        change::<M, _, _>(external, slot.entry, at, MirrorEntry::table(pair.table.hpa()))
-            .map_err(|stop| unlinked(stop, pair, deposit))
+        change::<M, _, _>(
+            external,
+            slot.entry,
+            at,
+            MirrorEntry::table(pair.table.hpa()),
+        )
+        .map_err(|stop| unlinked(stop, pair, deposit))
     }
 
     /// Replaces the table behind the entry of `level` at `gpa` by one leaf.
@@ -161,12 +184,19 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     /// with the first that is not. In a shared section the table must be blocked, so that nobody
     /// changes them. The pair's table is to be retired after the section; its Secure-EPT page has come
     /// back from the module.
-    pub fn promote<X: External>(&mut self, external: &X, gpa: PrivateGpa, level: Level) -> Result<Pair, Stop<X::Error>> {
+    pub fn promote<X: External>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<Pair, Stop<X::Error>> {
         let tables = self.cursor.tables();
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
         let (table, below) = match (at.entry.kind(), level.below()) {
-            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => (table, below),
+            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
+                (table, below)
+            }
             _ => return Err(found(at)),
         };
         let hpa = link::uniform(tables, table, at.gpa, below).map_err(found)?;
@@ -190,8 +220,15 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     }
 
     #[inline]
-    #[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
-    fn leaf<X>(&mut self, gpa: PrivateGpa, level: Level) -> Result<(Slot<'s, E::Word>, Position, Hpa), Stop<X>> {
+    #[expect(
+        clippy::type_complexity,
+        reason = "three things that are taken apart at once"
+    )]
+    fn leaf<X>(
+        &mut self,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<(Slot<'s, E::Word>, Position, Hpa), Stop<X>> {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
         match at.entry.kind() {
@@ -203,7 +240,12 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
 
 impl<'s, E: Tables + Grace> Section<'s, E, Exclusive<'s, E::Word>> {
     /// Blocks the leaf or table whose entry has `level` at `gpa`; nothing happens if it is blocked.
-    pub fn block<X: External>(&mut self, external: &X, gpa: PrivateGpa, level: Level) -> Result<(), Stop<X::Error>> {
+    pub fn block<X: External>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<(), Stop<X::Error>> {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
         match at.entry.kind() {
@@ -217,26 +259,41 @@ impl<'s, E: Tables + Grace> Section<'s, E, Exclusive<'s, E::Word>> {
     }
 
     /// Undoes [`Section::block`]; nothing happens if the entry is not blocked.
-    pub fn unblock<X: External>(&mut self, external: &X, gpa: PrivateGpa, level: Level) -> Result<(), Stop<X::Error>> {
+    pub fn unblock<X: External>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<(), Stop<X::Error>> {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
         match at.entry.kind() {
             _ if at.level != level => Err(found(at)),
             Kind::Leaf(_) | Kind::Table(_) => Ok(()),
-            Kind::BlockedLeaf(_) | Kind::BlockedTable(_) => {
-                change::<Exclusive<'_, E::Word>, _, _>(external, slot.entry, at, at.entry.unblocked())
-            }
+            Kind::BlockedLeaf(_) | Kind::BlockedTable(_) => change::<Exclusive<'_, E::Word>, _, _>(
+                external,
+                slot.entry,
+                at,
+                at.entry.unblocked(),
+            ),
             _ => Err(found(at)),
         }
     }
 
     /// Takes the table behind the entry of `level` at `gpa` out of the tree; all its entries are empty.
-    pub fn unlink<X: External>(&mut self, external: &X, gpa: PrivateGpa, level: Level) -> Result<Pair, Stop<X::Error>> {
+    pub fn unlink<X: External>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> Result<Pair, Stop<X::Error>> {
         let tables = self.cursor.tables();
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
         let (table, below) = match (at.entry.kind(), level.below()) {
-            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => (table, below),
+            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
+                (table, below)
+            }
             _ => return Err(found(at)),
         };
         link::vacant(tables, table, at.gpa, below).map_err(found)?;
@@ -249,7 +306,11 @@ impl<'s, E: Tables + Grace> Section<'s, E, Exclusive<'s, E::Word>> {
 }
 
 /// Gives a pair that was not linked back to the deposit, unless the module may have it.
-fn unlinked<X, F: Frames>(stop: Stop<X>, pair: Pair, deposit: &mut Deposit<'_, F, Pair>) -> Stop<X> {
+fn unlinked<X, F: Frames>(
+    stop: Stop<X>,
+    pair: Pair,
+    deposit: &mut Deposit<'_, F, Pair>,
+) -> Stop<X> {
     match stop {
         // Better leaked than handed out while the module may use it; the entry keeps the address.
         Stop::Poisoned(_) => drop(pair),

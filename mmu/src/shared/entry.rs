@@ -38,11 +38,23 @@ pub struct Permissions {
 
 impl Permissions {
     /// Reads, writes and fetches.
-    pub const ALL: Self = Self { read: true, write: true, execute: true };
+    pub const ALL: Self = Self {
+        read: true,
+        write: true,
+        execute: true,
+    };
     /// Reads and writes.
-    pub const READ_WRITE: Self = Self { read: true, write: true, execute: false };
+    pub const READ_WRITE: Self = Self {
+        read: true,
+        write: true,
+        execute: false,
+    };
     /// Reads.
-    pub const READ: Self = Self { read: true, write: false, execute: false };
+    pub const READ: Self = Self {
+        read: true,
+        write: false,
+        execute: false,
+    };
 
     const fn bits(self) -> u64 {
         // A write permission without the read permission is a misconfiguration.
@@ -50,7 +62,11 @@ impl Permissions {
     }
 
     const fn from_bits(bits: u64) -> Self {
-        Self { read: bits & READ != 0, write: bits & WRITE != 0, execute: bits & EXECUTE != 0 }
+        Self {
+            read: bits & READ != 0,
+            write: bits & WRITE != 0,
+            execute: bits & EXECUTE != 0,
+        }
     }
 
     /// Whether everything that `other` permits is permitted.
@@ -85,7 +101,11 @@ pub struct Attributes {
 impl Attributes {
     /// `permissions` on write-back memory, nothing caught.
     pub const fn new(permissions: Permissions) -> Self {
-        Self { permissions, memory_type: MemoryType::WriteBack, catch_writes: false }
+        Self {
+            permissions,
+            memory_type: MemoryType::WriteBack,
+            catch_writes: false,
+        }
     }
 }
 
@@ -128,14 +148,26 @@ impl EptEntry {
     #[inline(always)]
     pub const fn leaf(hpa: Hpa, level: Level, attributes: Attributes) -> Self {
         let right = attributes.permissions.bits();
-        let granted = if attributes.catch_writes { right & !WRITE } else { right };
+        let granted = if attributes.catch_writes {
+            right & !WRITE
+        } else {
+            right
+        };
         let memory = match attributes.memory_type {
             MemoryType::WriteBack => WRITE_BACK,
             MemoryType::WriteBackIgnorePat => WRITE_BACK | IGNORE_PAT,
             MemoryType::Uncacheable => 0,
         };
         let large = if matches!(level, Level::Pt) { 0 } else { LEAF };
-        Self(hpa.bits() & ADDRESS | SUPPRESS_VE | MAPPED | right << RIGHT_SHIFT | memory | large | granted)
+        Self(
+            hpa.bits() & ADDRESS
+                | SUPPRESS_VE
+                | MAPPED
+                | right << RIGHT_SHIFT
+                | memory
+                | large
+                | granted,
+        )
     }
 
     /// An entry that leads to the table at `table`.
@@ -172,7 +204,11 @@ impl EptEntry {
     pub const fn kind(self) -> EptKind {
         if self.is_leaf() {
             let right = Permissions::from_bits(self.0 >> RIGHT_SHIFT);
-            EptKind::Leaf { hpa: self.address(), right, granted: Permissions::from_bits(self.0) }
+            EptKind::Leaf {
+                hpa: self.address(),
+                right,
+                granted: Permissions::from_bits(self.0),
+            }
         } else if self.0 & ACCESS != 0 {
             EptKind::Table(self.address())
         } else if self.0 & FROZEN != 0 {

@@ -37,7 +37,10 @@ impl Default for Gather {
 impl Gather {
     /// Nothing to flush.
     pub const fn new() -> Self {
-        Self { tables: END, entries: 0 }
+        Self {
+            tables: END,
+            entries: 0,
+        }
     }
 
     /// Whether there is nothing to flush.
@@ -68,7 +71,9 @@ impl Gather {
             table = Hpa::new(embedder.link(table).load(Ordering::Relaxed));
             embedder.retire(page);
         }
-        Flushed { entries: self.entries }
+        Flushed {
+            entries: self.entries,
+        }
     }
 }
 

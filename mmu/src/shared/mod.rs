@@ -45,7 +45,9 @@ impl Ept {
     /// is legal.
     pub fn new<E: Tables>(embedder: &E, root: Hpa, top: Level) -> Self {
         Tree::<EptFormat>::clear(embedder, root);
-        Self { tree: Tree::new(root, top) }
+        Self {
+            tree: Tree::new(root, top),
+        }
     }
 
     /// The tree.

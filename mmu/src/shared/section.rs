@@ -31,7 +31,11 @@ pub struct EptPosition {
 
 impl EptPosition {
     pub(super) const fn new(address: u64, level: Level, bits: u64) -> Self {
-        Self { gpa: Gpa::new(address).align_down(level), level, entry: EptEntry::from_bits(bits) }
+        Self {
+            gpa: Gpa::new(address).align_down(level),
+            level,
+            entry: EptEntry::from_bits(bits),
+        }
     }
 
     /// First address behind the entry.
@@ -60,7 +64,10 @@ pub struct EptSection<'s, E: Tables + Grace + 's> {
 impl<'s, E: Tables + Grace> EptSection<'s, E> {
     pub(super) fn new(embedder: &'s E, tree: Tree<EptFormat>) -> Self {
         let guard = embedder.enter();
-        Self { cursor: Cursor::new(tree, embedder), _guard: guard }
+        Self {
+            cursor: Cursor::new(tree, embedder),
+            _guard: guard,
+        }
     }
 
     /// The entry of level `to` at `gpa`, or the higher one that ends the walk.
@@ -125,7 +132,11 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         if slot.level != level {
             slot = self.link_down(gpa, level, deposit)?;
         }
-        let at = EptPosition { gpa, level, entry: EptEntry::EMPTY };
+        let at = EptPosition {
+            gpa,
+            level,
+            entry: EptEntry::EMPTY,
+        };
         self.exchange(slot.entry, at, new)
     }
 
@@ -148,7 +159,9 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
             let from = Hpa::new(hpa.bits() + done);
             let step = match self.map_table(at, from, bytes - done, level, attributes, deposit) {
                 Ok(Some(step)) => Ok(step),
-                Ok(None) => self.map(at, from, level, attributes, deposit).map(|()| level.size()),
+                Ok(None) => self
+                    .map(at, from, level, attributes, deposit)
+                    .map(|()| level.size()),
                 Err(stop) => Err(stop),
             };
             match step {
@@ -170,7 +183,10 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         attributes: Attributes,
         deposit: &mut Deposit<'_, F, Table>,
     ) -> Result<Option<u64>, EptStop> {
-        let Some(above) = level.above().filter(|above| gpa.is_aligned(*above) && bytes >= above.size()) else {
+        let Some(above) = level
+            .above()
+            .filter(|above| gpa.is_aligned(*above) && bytes >= above.size())
+        else {
             return Ok(None);
         };
         if above > self.cursor.tree().top() {
@@ -232,10 +248,18 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
 
     /// Replaces what `at` says by `new`.
     #[inline(always)]
-    pub(super) fn exchange(&mut self, entry: &E::Word, at: EptPosition, new: EptEntry) -> Result<(), EptStop> {
+    pub(super) fn exchange(
+        &mut self,
+        entry: &E::Word,
+        at: EptPosition,
+        new: EptEntry,
+    ) -> Result<(), EptStop> {
         match entry.replace(at.entry.bits(), new.bits()) {
             Ok(()) => Ok(()),
-            Err(seen) => Err(self.found(EptPosition { entry: EptEntry::from_bits(seen), ..at })),
+            Err(seen) => Err(self.found(EptPosition {
+                entry: EptEntry::from_bits(seen),
+                ..at
+            })),
         }
     }
 

@@ -29,11 +29,19 @@ impl<E: Tables + Grace> EptSection<'_, E> {
     ) -> Result<(), EptStop> {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = EptPosition::new(gpa.bits(), slot.level, slot.value);
-        let Some(below) = level.below().filter(|_| at.level == level && at.entry.is_leaf()) else {
+        let Some(below) = level
+            .below()
+            .filter(|_| at.level == level && at.entry.is_leaf())
+        else {
             return Err(self.found(at));
         };
         let table = deposit.draw().ok_or(EptStop::NeedTables)?;
-        fill_leaves(self.cursor.tables(), table.0.hpa(), at.entry.part(0, below), below);
+        fill_leaves(
+            self.cursor.tables(),
+            table.0.hpa(),
+            at.entry.part(0, below),
+            below,
+        );
         match self.exchange(slot.entry, at, EptEntry::table(table.0.hpa())) {
             Ok(()) => {
                 gather.stale(1);
@@ -55,7 +63,10 @@ impl<E: Tables + Grace> EptSection<'_, E> {
         let tables = self.cursor.tables();
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = EptPosition::new(gpa.bits(), slot.level, slot.value);
-        let Some(below) = level.below().filter(|_| at.level == level && EptFormat::is_table(slot.value)) else {
+        let Some(below) = level
+            .below()
+            .filter(|_| at.level == level && EptFormat::is_table(slot.value))
+        else {
             return Err(self.found(at));
         };
         self.exchange(slot.entry, at, EptEntry::FROZEN)?;
@@ -74,6 +85,7 @@ impl<E: Tables + Grace> EptSection<'_, E> {
         };
         if frozen < entries.len() {
             for (index, entry) in entries.iter().enumerate().take(frozen) {
+                // Nobody changes a frozen entry, but for a zap of a table above that freezes it for good.
                 entry.store(step(index), Ordering::Release);
             }
             slot.entry.store(slot.value, Ordering::Release);

@@ -13,7 +13,13 @@ impl<E: Tables + Grace> EptSection<'_, E> {
     ///
     /// `change` may run again for an entry that somebody else changed meanwhile; it returns the entry
     /// unchanged to leave it alone.
-    pub fn update(&mut self, from: u64, end: u64, gather: &mut Gather, mut change: impl FnMut(EptPosition) -> EptEntry) {
+    pub fn update(
+        &mut self,
+        from: u64,
+        end: u64,
+        gather: &mut Gather,
+        mut change: impl FnMut(EptPosition) -> EptEntry,
+    ) {
         let mut address = from;
         while let Some(at) = self.next(address, end) {
             address = at.end();
@@ -46,7 +52,13 @@ impl<E: Tables + Grace> EptSection<'_, E> {
     }
 
     /// Begins an ageing round: withholds all access, and reports each leaf with whether it was in use.
-    pub fn age(&mut self, from: u64, end: u64, gather: &mut Gather, mut report: impl FnMut(EptPosition, bool)) {
+    pub fn age(
+        &mut self,
+        from: u64,
+        end: u64,
+        gather: &mut Gather,
+        mut report: impl FnMut(EptPosition, bool),
+    ) {
         self.update(from, end, gather, |at| {
             let aged = at.entry.without_access();
             report(at, aged != at.entry || at.entry.accessed());
@@ -72,7 +84,11 @@ impl<E: Tables + Grace> EptSection<'_, E> {
     /// Gives the leaf of `level` at `at` the access that was withheld, as far as the page has it by right.
     ///
     /// Returns the entry before; whoever has to log dirty pages sees there that writes were withheld.
-    pub fn grant(&mut self, at: EptPosition, wanted: super::Permissions) -> Result<EptEntry, super::EptStop> {
+    pub fn grant(
+        &mut self,
+        at: EptPosition,
+        wanted: super::Permissions,
+    ) -> Result<EptEntry, super::EptStop> {
         let slot = self.cursor.seek(at.gpa.bits(), at.level);
         let seen = EptPosition::new(at.gpa.bits(), slot.level, slot.value);
         if seen.level != at.level || !seen.entry.is_leaf() {
@@ -83,7 +99,13 @@ impl<E: Tables + Grace> EptSection<'_, E> {
     }
 
     /// Sets the access that the guest has by right to every leaf of the range.
-    pub fn protect(&mut self, from: u64, end: u64, permissions: super::Permissions, gather: &mut Gather) {
+    pub fn protect(
+        &mut self,
+        from: u64,
+        end: u64,
+        permissions: super::Permissions,
+        gather: &mut Gather,
+    ) {
         self.update(from, end, gather, |at| at.entry.with_right(permissions));
     }
 

@@ -27,15 +27,15 @@ impl<E: Tables + Grace> EptSection<'_, E> {
             let level = Level::ALL
                 .into_iter()
                 .rev()
-                .find(|level| *level <= top && address & (level.size() - 1) == 0 && end - address >= level.size())
+                .find(|level| {
+                    *level <= top
+                        && address & (level.size() - 1) == 0
+                        && end - address >= level.size()
+                })
                 .unwrap_or(Level::Pt);
             let slot = self.cursor.seek(address, level);
             let at = EptPosition::new(address, slot.level, slot.value);
             if at.entry.bits() == EptFormat::EMPTY {
-                address = at.end();
-            } else if level == Level::Pt && slot.level == level {
-                slot.entry.store(EptFormat::EMPTY, Ordering::Release);
-                gather.stale(1);
                 address = at.end();
             } else if at.gpa.bits() < from || at.end() > end {
                 return Err(self.found(at));
@@ -44,7 +44,12 @@ impl<E: Tables + Grace> EptSection<'_, E> {
                     Ok(()) => {
                         gather.stale(1);
                         if EptFormat::is_table(slot.value) && slot.level > Level::Pt {
-                            detach(self.cursor.tables(), EptFormat::table(slot.value), slot.level, gather);
+                            detach(
+                                self.cursor.tables(),
+                                EptFormat::table(slot.value),
+                                slot.level,
+                                gather,
+                            );
                             self.cursor.reset();
                         }
                         address = at.end();

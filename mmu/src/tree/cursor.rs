@@ -26,7 +26,12 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
     pub fn new(tree: Tree<F>, tables: &'t T) -> Self {
         let mut path = [None; 5];
         path[tree.top() as usize] = Some(tables.entries(tree.root()));
-        Self { tables, tree, address: 0, path }
+        Self {
+            tables,
+            tree,
+            address: 0,
+            path,
+        }
     }
 
     /// Forgets the path.
@@ -49,7 +54,11 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
     pub fn seek(&mut self, address: u64, to: Level) -> Slot<'t, T::Word> {
         if let Some(table) = self.held(address, to) {
             let entry = &table[to.index(address)];
-            return Slot { entry, value: entry.load(Ordering::Acquire), level: to };
+            return Slot {
+                entry,
+                value: entry.load(Ordering::Acquire),
+                level: to,
+            };
         }
         self.seek_far(address, to)
     }
@@ -74,10 +83,18 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
             let entry = &table[level.index(address)];
             let value = entry.load(Ordering::Acquire);
             if level <= to || !F::is_table(value) {
-                return Slot { entry, value, level };
+                return Slot {
+                    entry,
+                    value,
+                    level,
+                };
             }
             let Some(below) = level.below() else {
-                return Slot { entry, value, level };
+                return Slot {
+                    entry,
+                    value,
+                    level,
+                };
             };
             table = self.tables.entries(F::table(value));
             level = below;

@@ -44,7 +44,11 @@ pub struct Slot<'t, W> {
 impl<F: Format> Tree<F> {
     /// The tree under the table `root`, whose entries have level `top`.
     pub const fn new(root: Hpa, top: Level) -> Self {
-        Self { root, top, format: PhantomData }
+        Self {
+            root,
+            top,
+            format: PhantomData,
+        }
     }
 
     /// The root table.
@@ -66,19 +70,34 @@ impl<F: Format> Tree<F> {
     ///
     /// Bits of `address` above the tree's reach are ignored. `to` above the top means the top.
     #[inline]
-    pub fn descend<'t, T: Tables>(&self, tables: &'t T, address: u64, to: Level) -> Slot<'t, T::Word> {
+    pub fn descend<'t, T: Tables>(
+        &self,
+        tables: &'t T,
+        address: u64,
+        to: Level,
+    ) -> Slot<'t, T::Word> {
         let mut table = tables.entries(self.root);
         let mut level = self.top;
         loop {
             let entry = &table[level.index(address)];
             let value = entry.load(Ordering::Acquire);
             if level <= to || !F::is_table(value) {
-                return Slot { entry, value, level };
+                return Slot {
+                    entry,
+                    value,
+                    level,
+                };
             }
             table = tables.entries(F::table(value));
             level = match level.below() {
                 Some(below) => below,
-                None => return Slot { entry, value, level },
+                None => {
+                    return Slot {
+                        entry,
+                        value,
+                        level,
+                    };
+                }
             };
         }
     }
