@@ -1,0 +1,164 @@
+//! What a run tells.
+
+use std::io;
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+
+use super::kvm::Kvm;
+use crate::output::Output;
+use crate::output::bytes;
+use crate::output::grouped;
+
+/// Everything that a run found, in the order in which it is printed.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Name of the trace.
+    pub trace: String,
+    /// Size of the guest's memory in bytes.
+    pub guest_memory: u64,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Largest page that private faults may map.
+    pub page_size: &'static str,
+    /// Measurement of the image.
+    pub mrtd: String,
+    /// Events replayed.
+    pub events: u64,
+    /// TD exits that asked for memory, by what was done.
+    pub faults: Counts,
+    /// SEAMCALLs by leaf, from bring-up to teardown.
+    pub seamcalls: Counts,
+    /// TDCALLs of the guest by leaf.
+    pub tdcalls: Counts,
+    /// Times that all LPs were forced out of the TD.
+    pub kicks: u64,
+    /// SEAMCALLs while the events were replayed, TD entries not counted.
+    pub event_seamcalls: u64,
+    /// Kicks while the events were replayed.
+    pub event_kicks: u64,
+    /// What KVM would have needed for the same events.
+    pub kvm: Kvm,
+    /// Private and shared pages mapped after the last event, by size.
+    pub pages: Counts,
+    /// Host memory in use after the last event in bytes, by purpose.
+    pub host_memory: Counts,
+    /// Stamps that the guest wrote.
+    pub stamps_written: u64,
+    /// Stamps that the guest read again, final sweep included.
+    pub stamps_verified: u64,
+    /// Pages that were accepted anew and read zero.
+    pub zero_pages_verified: u64,
+    /// Whether mirror and S-EPT were equal entry for entry.
+    pub mirror_equals_sept: bool,
+    /// Entries compared.
+    pub entries_compared: u64,
+    /// Whether every page came back after teardown.
+    pub pages_returned: bool,
+    /// Mean time that the host spent on a fault, in microseconds.
+    pub microseconds_per_fault: f64,
+    /// Time from loading the module to the last page reclaimed.
+    pub wall_seconds: f64,
+}
+
+/// Named numbers in the order in which they were put in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub Vec<(String, u64)>);
+
+impl Counts {
+    /// The sum of all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The number with this name, 0 if there is none.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.iter().find(|(found, _)| found == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// Adds to the number with this name.
+    pub fn add(&mut self, name: &str, count: u64) {
+        match self.0.iter_mut().find(|(found, _)| found == name) {
+            Some((_, sum)) => *sum += count,
+            None => self.0.push((name.to_owned(), count)),
+        }
+    }
+}
+
+impl Serialize for Counts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let map: Map<String, Value> =
+            self.0.iter().map(|(name, count)| (name.clone(), Value::from(*count))).collect();
+        map.serialize(serializer)
+    }
+}
+
+impl Report {
+    /// Writes the report for people; the pictures of the trees come between.
+    pub fn write(
+        &self,
+        output: &mut Output,
+        pictures: impl FnOnce(&mut Output) -> io::Result<()>,
+    ) -> io::Result<()> {
+        output.heading("Run")?;
+        let facts = vec![
+            fact("trace", &self.trace),
+            fact("guest memory", &bytes(self.guest_memory)),
+            fact("vCPUs", &self.vcpus.to_string()),
+            fact("private pages", &format!("up to {}", self.page_size)),
+            fact("MRTD", &self.mrtd),
+            fact("events", &grouped(self.events)),
+            fact("time", &format!("{:.2} s", self.wall_seconds)),
+            fact("time per fault", &format!("{:.2} us", self.microseconds_per_fault)),
+        ];
+        output.table(&[], facts, &[])?;
+        counts(output, "Faults", "kind", &self.faults, grouped)?;
+        counts(output, "Pages mapped after the last event", "size", &self.pages, grouped)?;
+        counts(output, "Host memory after the last event", "for", &self.host_memory, bytes)?;
+        pictures(output)?;
+        counts(output, "SEAMCALLs", "leaf", &self.seamcalls, grouped)?;
+        counts(output, "TDCALLs", "leaf", &self.tdcalls, grouped)?;
+        output.heading("What the events cost")?;
+        let rows = vec![
+            vec![
+                "this MMU".to_owned(),
+                grouped(self.event_seamcalls),
+                grouped(self.event_kicks),
+            ],
+            vec!["KVM".to_owned(), grouped(self.kvm.seamcalls), grouped(self.kvm.kicks)],
+        ];
+        output.table(&["", "SEAMCALLs", "kicks"], rows, &[1, 2])?;
+        output.heading("Checks")?;
+        let lost_nothing =
+            format!("{} stamps found again by the guest", grouped(self.stamps_verified));
+        output.verdict(&lost_nothing, true)?;
+        let zero = format!("{} new pages read zero", grouped(self.zero_pages_verified));
+        output.verdict(&zero, true)?;
+        let mirror = format!("mirror equals S-EPT ({} entries)", grouped(self.entries_compared));
+        output.verdict(&mirror, self.mirror_equals_sept)?;
+        output.verdict("every page returned", self.pages_returned)?;
+        output.flush()
+    }
+}
+
+fn fact(name: &str, value: &str) -> Vec<String> {
+    vec![name.to_owned(), value.to_owned()]
+}
+
+fn counts(
+    output: &mut Output,
+    title: &str,
+    what: &str,
+    counts: &Counts,
+    show: impl Fn(u64) -> String,
+) -> io::Result<()> {
+    output.heading(title)?;
+    let mut rows: Vec<Vec<String>> =
+        counts.0.iter().map(|(name, count)| vec![name.clone(), show(*count)]).collect();
+    if rows.len() > 1 {
+        rows.push(vec!["total".to_owned(), show(counts.total())]);
+    }
+    output.table(&[what, ""], rows, &[1])
+}
