@@ -1,2 +1,39 @@
 //! Procedural macros that expand to the typed TDX ABI.
+//!
+//! Each macro expands to one section of the ABI, which `tdx_codegen::expand` writes. All of them take the same
+//! arguments, both optional: `spec = "directory"` (relative to the using crate; default: the specification of
+//! `tdx-spec`), and `root = path` (of the crate with the types written by hand; default: `crate`).
 #![forbid(unsafe_code)]
+
+use proc_macro::TokenStream;
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        $($(#[$doc])*
+        #[proc_macro]
+        pub fn $name(arguments: TokenStream) -> TokenStream {
+            tdx_codegen::expand::expand(stringify!($name), arguments.into()).into()
+        })*
+    };
+}
+
+sections! {
+    /// The enum `Module` and the list of releases.
+    modules
+    /// Constants of `Features`.
+    features
+    /// Constants of `StatusCode`, `SeamldrStatus` and `LinuxStatus`.
+    statuses
+    /// Constants of `OperandId`.
+    operands
+    /// The enum `OpState`.
+    op_states
+    /// The enums `SeptState` and `L2SeptState`.
+    sept_states
+    /// Constants of `SeamcallLeaf`, `TdcallLeaf` and `SeamldrLeaf`.
+    leaf_numbers
+    /// Metadata field ids and tables.
+    fields
+    /// The table of MSRs.
+    msrs
+}

@@ -1,0 +1,3 @@
+//! A checked model written out.
+
+pub mod rust;

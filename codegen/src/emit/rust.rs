@@ -1,0 +1,55 @@
+//! Rust: tables, formats and leaves as items that a module of `tdx-abi` takes in by a macro.
+//!
+//! The emitted items name what they need by the path [`Options::root`], never by the name of a crate.
+
+mod leaf_table;
+mod metadata;
+mod modules;
+mod states;
+mod status;
+mod text;
+
+use proc_macro2::TokenStream;
+
+use crate::model::Spec;
+
+pub use leaf_table::leaf_numbers;
+pub use metadata::fields;
+pub use metadata::msrs;
+pub use modules::features;
+pub use modules::modules;
+pub use states::op_states;
+pub use states::sept_states;
+pub use status::operands;
+pub use status::statuses;
+
+/// How the items refer to what is written by hand.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Path of the crate that holds the types written by hand: `crate` inside `tdx-abi`.
+    pub root: TokenStream,
+}
+
+/// A part of the generated ABI.
+#[derive(Clone, Copy)]
+pub struct Section {
+    /// Name of the part, and of its macro.
+    pub name: &'static str,
+    /// Files that it depends on, as beginnings of their names.
+    pub files: &'static [&'static str],
+    /// Writes it.
+    pub emit: fn(&Spec, &Options) -> TokenStream,
+}
+
+/// Every part.
+pub const SECTIONS: &[Section] = &[
+    Section { name: "modules", files: &["modules/", "releases"], emit: modules },
+    Section { name: "features", files: &["features"], emit: features },
+    Section { name: "statuses", files: &["tables/status", "sources"], emit: statuses },
+    Section { name: "operands", files: &["tables/operands"], emit: operands },
+    Section { name: "op_states", files: &["tables/op_states"], emit: op_states },
+    Section { name: "sept_states", files: &["tables/sept_states"], emit: sept_states },
+    Section { name: "leaf_numbers", files: &["leaves/", "modules/"], emit: leaf_numbers },
+    Section { name: "fields", files: &["fields/"], emit: fields },
+    Section { name: "msrs", files: &["tables/msrs"], emit: msrs },
+];

@@ -1,0 +1,134 @@
+//! Metadata fields and MSR virtualization.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::Options;
+use super::text::camel;
+use super::text::constant;
+use super::text::constant_name;
+use super::text::doc;
+use super::text::hex;
+use super::text::ident;
+use super::text::number;
+use crate::model::FieldRow;
+use crate::model::FieldTable;
+use crate::model::Spec;
+
+/// One module of id constants a table, the tables, and the enum `MigType`.
+pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
+    let tables = spec.fields.iter().map(|table| one_table(spec, table, options));
+    let mut kinds: Vec<&str> = spec
+        .fields
+        .iter()
+        .flat_map(|table| &table.rows)
+        .flat_map(|row| [row.mig_export.as_str(), row.mig_import.as_str()])
+        .filter(|kind| *kind != "NONE")
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let variants: Vec<_> = kinds.iter().map(|kind| camel(kind)).collect();
+    let docs = kinds.iter().map(|kind| format!(" `MIG_{kind}` of Intel's tables."));
+    quote! {
+        /// Part of a field in the migration of a TD.
+        ///
+        /// Exhaustive: the classes are those of Intel's tables.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum MigType {
+            /// `MIG_NONE` of Intel's tables: the field is not migrated.
+            #[default]
+            None,
+            #(#[doc = #docs] #variants,)*
+        }
+
+        impl MigType {
+            /// Intel's name without `MIG_`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Self::None => "NONE",
+                    #(Self::#variants => #kinds,)*
+                }
+            }
+        }
+
+        #(#tables)*
+    }
+}
+
+fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream {
+    let root = &options.root;
+    let name = constant(&table.name);
+    let module = ident(&table.name.to_lowercase());
+    let text = format!(" Ids of the fields of {}.", table.name);
+    let mut seen: Vec<String> = Vec::new();
+    let constants: TokenStream = table
+        .rows
+        .iter()
+        .filter_map(|row| {
+            let constant = constant_name(&row.name);
+            if seen.contains(&constant) {
+                return None;
+            }
+            let value = hex(row.id);
+            let text = field_doc(row);
+            let name = ident(&constant);
+            seen.push(constant);
+            Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
+        })
+        .collect();
+    let rows = table.rows.iter().map(field_row);
+    let order = (0..spec.modules.len()).map(|module| {
+        let indices = table
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.modules.contains(module))
+            .map(|(index, _)| number(index as u64));
+        quote!(&[#(#indices),*])
+    });
+    let text_table = format!(" Fields of {}.", table.name);
+    quote! {
+        #[doc = #text]
+        pub mod #module {
+            use #root::field::FieldId;
+
+            #constants
+        }
+
+        #[doc = #text_table]
+        pub static #name: FieldTable = FieldTable { rows: &[#(#rows),*], order: [#(#order),*] };
+    }
+}
+
+fn field_doc(row: &FieldRow) -> String {
+    row.doc.as_deref().map_or_else(|| format!(" {}.", row.name), doc)
+}
+
+fn field_row(row: &FieldRow) -> TokenStream {
+    let name = &row.name;
+    let id = hex(row.id);
+    let fields = number(u64::from(row.num_of_fields));
+    let elements = number(u64::from(row.num_of_elem));
+    let offset = number(u64::from(row.offset.unwrap_or_default()));
+    let masks = row.masks.iter().map(|mask| hex(*mask));
+    let export = camel(&row.mig_export);
+    let import = camel(&row.mig_import);
+    let flags = u64::from(row.attributes) | u64::from(row.special_rd) << 6 | u64::from(row.special_wr) << 7;
+    let flags = hex(flags);
+    quote!(FieldRow::new(#name, #id, #fields, #elements, #offset, [#(#masks),*], MigType::#export, MigType::#import, #flags))
+}
+
+/// The table of MSRs.
+pub fn msrs(spec: &Spec, _: &Options) -> TokenStream {
+    let rows = spec.msrs.iter().map(|row| {
+        let name = &row.name;
+        let (start, end) = (hex(u64::from(row.start)), hex(u64::from(row.end)));
+        let modules = hex(u64::from(row.modules.0));
+        let (read, write) = (&row.read, &row.write);
+        quote!(MsrRow { name: #name, start: #start, end: #end, modules: Modules::from_bits(#modules), read: #read, write: #write })
+    });
+    quote! {
+        /// How MSRs behave in a TD, by ascending number.
+        pub static MSRS: &[MsrRow] = &[#(#rows),*];
+    }
+}

@@ -1,0 +1,110 @@
+//! Status codes and operand ids.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::Options;
+use super::text::constant;
+use super::text::doc;
+use super::text::hex;
+use super::text::ident;
+use crate::model::Callee;
+use crate::model::Low;
+use crate::model::OperandId;
+use crate::model::Retry;
+use crate::model::Spec;
+use crate::model::StatusRow;
+
+/// Constants of `StatusCode`, `SeamldrStatus` and `LinuxStatus`, and the table behind each.
+pub fn statuses(spec: &Spec, _: &Options) -> TokenStream {
+    [Callee::Module, Callee::Seamldr, Callee::Linux].into_iter().map(|callee| of_callee(spec, callee)).collect()
+}
+
+fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
+    let (ty, table) = match callee {
+        Callee::Module => ("StatusCode", "STATUS_CODES"),
+        Callee::Seamldr => ("SeamldrStatus", "SEAMLDR_STATUSES"),
+        Callee::Linux => ("LinuxStatus", "LINUX_STATUSES"),
+    };
+    let (ty, table) = (ident(ty), ident(table));
+    let tables = spec.statuses.iter().filter(|table| table.callee == callee);
+    let mut rows: Vec<&StatusRow> = tables.flat_map(|table| &table.rows).collect();
+    rows.sort_by_key(|row| row.value);
+    let mut seen = Vec::new();
+    let constants = rows.iter().filter_map(|row| {
+        if seen.contains(&&row.name) {
+            return None;
+        }
+        seen.push(&row.name);
+        let name = constant(&row.name);
+        let value = hex(row.value);
+        let doc = status_doc(row);
+        Some(quote!(#[doc = #doc] pub const #name: Self = Self(#value);))
+    });
+    let entries = rows.iter().map(|row| {
+        let name = &row.name;
+        let value = hex(row.value);
+        let modules = hex(u64::from(row.modules.0));
+        let retry = match row.retry {
+            None => quote!(None),
+            Some(Retry::Busy) => quote!(Some(Retry::Busy)),
+            Some(Retry::Restartable) => quote!(Some(Retry::Restartable)),
+            Some(Retry::Resumable) => quote!(Some(Retry::Resumable)),
+        };
+        let low = ident(match row.low {
+            Low::None => "None",
+            Low::Operand => "Operand",
+            Low::Level => "Level",
+            Low::ExitReason => "ExitReason",
+            Low::Count => "Count",
+            Low::Field => "Field",
+            Low::Detail => "Detail",
+        });
+        quote!(StatusRow::new(#name, #value, #modules, #retry, Low::#low))
+    });
+    quote! {
+        impl #ty {
+            #(#constants)*
+        }
+
+        /// Every code with a name, by ascending value.
+        pub static #table: &[StatusRow] = &[#(#entries),*];
+    }
+}
+
+fn status_doc(row: &StatusRow) -> String {
+    let mut text = doc(row.doc.as_deref().unwrap_or(&row.name));
+    if let Some(cause) = &row.cause {
+        text.push_str("\n\nUsual cause:");
+        text.push_str(&doc(cause));
+    }
+    if let Some(remedy) = &row.remedy {
+        text.push_str("\n\nRemedy:");
+        text.push_str(&doc(remedy));
+    }
+    text
+}
+
+/// Constants of `OperandId` and the table behind them.
+pub fn operands(spec: &Spec, _: &Options) -> TokenStream {
+    let mut rows: Vec<&OperandId> = spec.operands.iter().collect();
+    rows.sort_by_key(|row| row.value);
+    let constants = rows.iter().map(|row| {
+        let name = constant(&row.name);
+        let value = hex(u64::from(row.value));
+        let text = row.doc.as_deref().map_or_else(|| format!(" {}.", row.name), doc);
+        quote!(#[doc = #text] pub const #name: Self = Self(#value);)
+    });
+    let entries = rows.iter().map(|row| {
+        let (name, value) = (&row.name, hex(u64::from(row.value)));
+        quote!((#value, #name))
+    });
+    quote! {
+        impl OperandId {
+            #(#constants)*
+        }
+
+        /// Every id with a name, by ascending value.
+        pub static OPERAND_IDS: &[(u32, &str)] = &[#(#entries),*];
+    }
+}

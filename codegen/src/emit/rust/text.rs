@@ -1,0 +1,61 @@
+//! Names and texts in Rust's form.
+
+use proc_macro2::Ident;
+use proc_macro2::Literal;
+use proc_macro2::Span;
+use quote::format_ident;
+
+/// An identifier; keywords become raw.
+pub(super) fn ident(name: &str) -> Ident {
+    const KEYWORDS: [&str; 12] =
+        ["type", "match", "move", "ref", "loop", "in", "mod", "use", "where", "as", "box", "static"];
+    if KEYWORDS.contains(&name) { Ident::new_raw(name, Span::call_site()) } else { format_ident!("{name}") }
+}
+
+/// `TDH.MEM.PAGE.ADD`, `Guest CR0` or `VM-exit reason` as the name of a constant.
+pub(super) fn constant_name(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(c.to_ascii_uppercase());
+        } else if !out.ends_with('_') && !out.is_empty() {
+            out.push('_');
+        }
+    }
+    let trimmed = out.trim_end_matches('_');
+    if trimmed.starts_with(|c: char| c.is_ascii_digit()) { format!("_{trimmed}") } else { trimmed.to_owned() }
+}
+
+pub(super) fn constant(name: &str) -> Ident {
+    ident(&constant_name(name))
+}
+
+/// `PENDING_EXPORTED` or `MEM.PAGE.ADD` as the name of a type or variant.
+pub(super) fn camel_name(name: &str) -> String {
+    name.split(|c: char| !c.is_ascii_alphanumeric())
+        .flat_map(|word| {
+            let mut letters = word.chars();
+            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters.map(|c| c.to_ascii_lowercase()))
+        })
+        .collect()
+}
+
+pub(super) fn camel(name: &str) -> Ident {
+    ident(&camel_name(name))
+}
+
+/// A number in hexadecimal, without a type.
+pub(super) fn hex(value: u64) -> Literal {
+    format!("{value:#x}").parse().unwrap_or_else(|_| Literal::u64_unsuffixed(value))
+}
+
+/// A decimal number without a type.
+pub(super) fn number(value: u64) -> Literal {
+    Literal::u64_unsuffixed(value)
+}
+
+/// A doc text: one leading space, a full stop at the end.
+pub(super) fn doc(text: &str) -> String {
+    let text = text.trim();
+    if text.ends_with(['.', '!', '?', ':']) { format!(" {text}") } else { format!(" {text}.") }
+}

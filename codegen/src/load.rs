@@ -1,0 +1,190 @@
+//! Files to a model: every value gets its type here, and every key must be one of the schema's.
+
+mod format;
+mod leaf;
+mod modules;
+mod record;
+mod table;
+
+pub use record::closest;
+
+use std::collections::HashMap;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
+use crate::model::ModuleSet;
+use crate::model::Spec;
+use crate::source::FileId;
+use crate::source::Sources;
+use crate::yaml;
+use crate::yaml::Node;
+use crate::yaml::NodeId;
+use crate::yaml::Value;
+
+use record::Item;
+use record::Reader;
+use record::Record;
+
+/// Reads every file of `sources`.
+///
+/// What cannot be read is left out of the model and reported. A syntax error costs the whole file.
+pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
+    let reader = Reader::new();
+    let mut documents = Vec::new();
+    for (file, source) in sources.iter() {
+        match yaml::parse(source.text()) {
+            Ok(root) => {
+                duplicate_keys(&reader, file, &root);
+                documents.push((file, root));
+            }
+            Err(error) => {
+                let mut diagnostic = Diagnostic::new(Code::Syntax, root_of(file), error.message);
+                diagnostic.position = error.position;
+                reader.report(diagnostic.help("the rest of this file was not read"));
+            }
+        }
+    }
+    let mut loader = Loader { reader: &reader, modules: Vec::new(), spec: Spec::default() };
+    loader.module_names(&documents);
+    for (file, root) in &documents {
+        loader.file(Item { reader: &reader, file: *file, node: root });
+    }
+    let mut spec = loader.spec;
+    spec.modules.sort_by(|a, b| a.name.cmp(&b.name));
+    (spec, reader.into_diagnostics())
+}
+
+const fn root_of(file: FileId) -> Place {
+    Place { file, node: NodeId::ROOT }
+}
+
+fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| duplicate_keys(reader, file, item)),
+        Value::Map(entries) => {
+            let mut first: HashMap<String, NodeId> = HashMap::new();
+            for (key, value) in entries {
+                let name = match &key.value {
+                    Value::Text(text) => text.clone(),
+                    other => format!("{other:?}"),
+                };
+                if let Some(before) = first.get(&name) {
+                    let message = format!("the key `{name}` stands twice in one mapping");
+                    reader.report(
+                        Diagnostic::new(Code::DuplicateKey, Place { file, node: key.id }, message)
+                            .related(Place { file, node: *before }, "it stands here already")
+                            .help("remove one of them"),
+                    );
+                } else {
+                    first.insert(name, key.id);
+                }
+                duplicate_keys(reader, file, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+struct Loader<'r> {
+    reader: &'r Reader,
+    /// Names of the modules with a manifest, oldest first.
+    modules: Vec<String>,
+    spec: Spec,
+}
+
+impl Loader<'_> {
+    /// The manifests' names, before anything refers to them.
+    fn module_names(&mut self, documents: &[(FileId, Node)]) {
+        for (_, root) in documents {
+            let Value::Map(entries) = &root.value else { continue };
+            let text = |wanted: &str| {
+                entries.iter().find_map(|(key, value)| match (&key.value, &value.value) {
+                    (Value::Text(key), Value::Text(value)) if key == wanted => Some(value.as_str()),
+                    _ => None,
+                })
+            };
+            if text("kind") == Some("module")
+                && let Some(name) = text("name")
+            {
+                self.modules.push(name.to_owned());
+            }
+        }
+        self.modules.sort();
+        self.modules.dedup();
+    }
+
+    fn file(&mut self, item: Item<'_>) {
+        let Some(mut record) = item.record() else { return };
+        let Some(kind) = record.need("kind") else { return };
+        let Some(name) = kind.text() else { return };
+        let read: fn(&mut Self, &mut Record<'_>) -> Option<()> = match name.as_str() {
+            "sources" => Self::sources,
+            "features" => Self::features,
+            "releases" => Self::releases,
+            "module" => Self::module,
+            "statuses" => Self::statuses,
+            "operands" => Self::operands,
+            "op_states" => Self::op_states,
+            "sept_states" => Self::sept_states,
+            "fields" => Self::fields,
+            "msrs" => Self::msrs,
+            "enum" => Self::enumeration,
+            "format" => Self::format,
+            "structure" => Self::structure,
+            "leaf" => Self::leaf,
+            _ => {
+                let known = [
+                    "sources", "features", "releases", "module", "statuses", "operands", "op_states", "sept_states",
+                    "fields", "msrs", "enum", "format", "structure", "leaf",
+                ];
+                let diagnostic = Diagnostic::new(Code::UnknownName, kind.place(), format!("unknown kind `{name}`"));
+                self.reader.report(diagnostic.help(record::suggestion(&name, &known)));
+                return;
+            }
+        };
+        if read(self, &mut record).is_some() {
+            record.finish();
+        }
+    }
+
+    /// The modules that `modules` in this record names; `default` if it is absent.
+    fn module_set(&self, record: &mut Record<'_>, default: ModuleSet) -> ModuleSet {
+        let Some(item) = record.get("modules") else { return default };
+        self.module_list(item)
+    }
+
+    fn module_list(&self, item: Item<'_>) -> ModuleSet {
+        let names = item.one_or_each(|item| item.at_text()).unwrap_or_default();
+        names.iter().fold(ModuleSet::default(), |set, name| {
+            match self.modules.iter().position(|known| *known == name.value) {
+                Some(index) => set.with(index),
+                None => {
+                    let known: Vec<&str> = self.modules.iter().map(String::as_str).collect();
+                    let message = format!("no module `{}` has a manifest", name.value);
+                    self.reader.report(
+                        Diagnostic::new(Code::UnknownName, name.place, message)
+                            .help(record::suggestion(&name.value, &known)),
+                    );
+                    set
+                }
+            }
+        })
+    }
+
+    fn every_module(&self) -> ModuleSet {
+        ModuleSet::first(self.modules.len())
+    }
+}
+
+/// One of the names in `known`, or a complaint.
+fn one_of<T: Copy>(item: Item<'_>, what: &str, known: &[(&str, T)]) -> Option<T> {
+    let name = item.text()?;
+    let found = known.iter().find(|(candidate, _)| *candidate == name);
+    if found.is_none() {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let diagnostic = Diagnostic::new(Code::UnknownName, item.place(), format!("unknown {what} `{name}`"));
+        item.reader.report(diagnostic.help(record::suggestion(&name, &names)));
+    }
+    found.map(|(_, value)| *value)
+}

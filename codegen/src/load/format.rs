@@ -1,0 +1,171 @@
+//! Enums, bit formats and structures.
+
+use super::Loader;
+use super::modules::cites;
+use super::record::Item;
+use super::record::Record;
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::model::At;
+use crate::model::BitField;
+use crate::model::BitItem;
+use crate::model::Bits;
+use crate::model::Enum;
+use crate::model::EnumValue;
+use crate::model::Format;
+use crate::model::Structure;
+use crate::model::StructureField;
+use crate::model::StructureItem;
+
+impl Loader<'_> {
+    pub(super) fn enumeration(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let entity = Enum {
+            place: record.place(),
+            name: record.need("name")?.text()?,
+            width: record.need("width")?.number_to(64).and_then(|width| u32::try_from(width).ok())?,
+            doc: record.need("doc")?.text()?,
+            cite: cites(record),
+            values: record.need("values")?.each(|item| {
+                let mut row = item.record()?;
+                let value = EnumValue {
+                    place: row.place(),
+                    name: row.need("name")?.text()?,
+                    value: row.need("value")?.number()?,
+                    doc: row.text("doc"),
+                };
+                row.finish();
+                Some(value)
+            })?,
+        };
+        self.spec.enums.push(entity);
+        Some(())
+    }
+
+    pub(super) fn format(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let width = record.need("width")?;
+        let bits = width.number()?;
+        if ![8, 16, 32, 64].contains(&bits) {
+            let message = format!("a format of {bits} bits");
+            self.reader.report(
+                Diagnostic::new(Code::OutOfRange, width.place(), message)
+                    .help("a format has 8, 16, 32 or 64 bits; a longer one is a structure"),
+            );
+            return None;
+        }
+        let format = Format {
+            place: record.place(),
+            name: record.need("name")?.text()?,
+            width: u32::try_from(bits).ok()?,
+            modules: self.module_set(record, self.every_module()),
+            variant_of: record.get("variant_of").and_then(|item| item.at_text()),
+            doc: record.need("doc")?.text()?,
+            cite: cites(record),
+            items: record.need("fields")?.each(bit_item)?,
+            views: match record.get("views") {
+                Some(list) => list.each(|item| {
+                    let mut row = item.record()?;
+                    let bits = bit_list(row.need("bits")?)?;
+                    let view = bit_field(&mut row, bits)?;
+                    row.finish();
+                    Some(view)
+                })?,
+                None => Vec::new(),
+            },
+        };
+        self.spec.formats.push(format);
+        Some(())
+    }
+
+    pub(super) fn structure(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let structure = Structure {
+            place: record.place(),
+            name: record.need("name")?.text()?,
+            size: record.need("size")?.u32()?,
+            align: record.need("align")?.u32()?,
+            modules: self.module_set(record, self.every_module()),
+            variant_of: record.get("variant_of").and_then(|item| item.at_text()),
+            doc: record.need("doc")?.text()?,
+            cite: cites(record),
+            items: record.need("fields")?.each(structure_item)?,
+        };
+        self.spec.structures.push(structure);
+        Some(())
+    }
+}
+
+fn bit_item(item: Item<'_>) -> Option<BitItem> {
+    let mut row = item.record()?;
+    let place = row.place();
+    let bits = bit_list(row.need("bits")?)?;
+    let read = if let Some(reserved) = row.get("reserved") {
+        let ones = reserved.number_to(1)? == 1;
+        row.text("doc");
+        BitItem::Reserved { place, bits, ones }
+    } else if row.flag("ignored") {
+        row.text("doc");
+        BitItem::Ignored { place, bits }
+    } else {
+        BitItem::Field(bit_field(&mut row, bits)?)
+    };
+    row.finish();
+    Some(read)
+}
+
+fn bit_field(row: &mut Record<'_>, bits: Vec<Bits>) -> Option<BitField> {
+    Some(BitField {
+        place: row.place(),
+        name: row.need("name")?.text()?,
+        bits,
+        ty: row.get("type").and_then(|item| item.at_text()),
+        shift: row
+            .get("shift")
+            .map_or(Some(0), |item| item.number_to(63))
+            .and_then(|shift| u32::try_from(shift).ok())?,
+        doc: row.text("doc"),
+    })
+}
+
+fn bit_list(item: Item<'_>) -> Option<Vec<Bits>> {
+    item.one_or_each(bit_range)
+}
+
+/// `"63"` or `"51:12"`.
+pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let bits = match &item.node.value {
+        crate::yaml::Value::Unsigned(bit) => u32::try_from(*bit).ok().map(|bit| Bits { high: bit, low: bit }),
+        crate::yaml::Value::Text(text) => match text.split_once(':') {
+            Some((high, low)) => number(high).zip(number(low)).map(|(high, low)| Bits { high, low }),
+            None => number(text).map(|bit| Bits { high: bit, low: bit }),
+        },
+        _ => None,
+    };
+    let problem = match bits {
+        Some(bits) if bits.high < bits.low => "the high bit comes first",
+        Some(bits) if bits.high > 63 => "bits are numbered from 0 to 63",
+        Some(bits) => return Some(bits),
+        None => "write bits as \"63\" or \"51:12\"",
+    };
+    item.reader.report(Diagnostic::new(Code::OutOfRange, item.place(), "these are no bits").help(problem));
+    None
+}
+
+fn structure_item(item: Item<'_>) -> Option<StructureItem> {
+    let mut row = item.record()?;
+    let place = row.place();
+    let offset = row.need("offset")?.u32()?;
+    let size = row.get("size").map_or(Some(0), |item| item.u32())?;
+    let read = if let Some(reserved) = row.get("reserved") {
+        let ones = reserved.number_to(1)? == 1;
+        row.need("size")?;
+        row.text("doc");
+        StructureItem::Reserved { place, offset, size, ones }
+    } else {
+        let name = row.need("name")?.text()?;
+        let ty: At<String> = row.need("type")?.at_text()?;
+        let count = row.get("count").and_then(|item| item.u32());
+        StructureItem::Field(StructureField { place, offset, name, ty, size, count, doc: row.text("doc") })
+    };
+    row.finish();
+    Some(read)
+}

@@ -1,0 +1,259 @@
+//! Leaves and their operands.
+
+use super::Loader;
+use super::format::bit_range;
+use super::modules::cites;
+use super::one_of;
+use super::record::Item;
+use super::record::Record;
+use super::record::suggestion;
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::model::Allowed;
+use crate::model::At;
+use crate::model::Evidence;
+use crate::model::Kind;
+use crate::model::Leaf;
+use crate::model::Lock;
+use crate::model::LockMode;
+use crate::model::Meaning;
+use crate::model::Operand;
+use crate::model::Part;
+use crate::model::Resume;
+use crate::model::Side;
+use crate::model::Yields;
+use crate::yaml::Value;
+
+/// Registers that operands can be in, in the order in which they are listed.
+pub(super) const REGISTERS: [&str; 15] =
+    ["rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+const PAGE: u64 = 4096;
+
+impl Loader<'_> {
+    pub(super) fn leaf(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let name = record.need("name")?.at_text()?;
+        let prefix = name.value.split('.').next().unwrap_or_default();
+        let Some((_, side)) = Side::PREFIXES.iter().find(|(known, _)| *known == prefix) else {
+            let known: Vec<&str> = Side::PREFIXES.iter().map(|(known, _)| *known).collect();
+            let message = format!("`{}` begins with no known side", name.value);
+            self.reader.report(
+                Diagnostic::new(Code::UnknownName, name.place, message)
+                    .help(format!("a leaf's name begins with one of: {}", known.join(", "))),
+            );
+            return None;
+        };
+        let number = record.need("number")?;
+        let limit = if matches!(side, Side::Vmcall) { u64::MAX } else { 0xffff };
+        let leaf = Leaf {
+            place: record.place(),
+            name: name.value,
+            side: *side,
+            number: At { place: number.place(), value: number.number_to(limit)? },
+            variant: record.text("variant"),
+            versions: match record.get("versions") {
+                Some(list) => list.each(|item| item.number_to(255).and_then(|version| u8::try_from(version).ok()))?,
+                None => vec![0],
+            },
+            modules: self.module_set(record, self.every_module()),
+            feature: record.get("feature").and_then(|item| item.at_text()),
+            contested: record.flag("contested"),
+            doc: record.need("doc")?.text()?,
+            cite: cites(record),
+            inputs: operands(record, "inputs", false),
+            outputs: operands(record, "outputs", true),
+            statuses: names(record, "statuses"),
+            locks: record.get("locks").and_then(|list| list.each(lock)).unwrap_or_default(),
+            op_states: self.allowed(record, "op_states"),
+            sept_states: self.allowed(record, "sept_states"),
+            resume: record.get("resume").and_then(resume).unwrap_or_default(),
+            yields: record.get("yields").and_then(|item| {
+                one_of(item, "evidence", &[("blocked", Yields::Blocked), ("tracked", Yields::Tracked)])
+            }),
+        };
+        self.spec.leaves.push(leaf);
+        Some(())
+    }
+
+    fn allowed(&self, record: &mut Record<'_>, key: &'static str) -> Vec<Allowed> {
+        let Some(list) = record.get(key) else { return Vec::new() };
+        list.each(|item| {
+            let mut row = item.record()?;
+            let allowed = Allowed {
+                modules: self.module_set(&mut row, self.every_module()),
+                states: row.need("states")?.each(|item| item.at_text())?,
+            };
+            row.finish();
+            Some(allowed)
+        })
+        .unwrap_or_default()
+    }
+}
+
+fn names(record: &mut Record<'_>, key: &'static str) -> Vec<At<String>> {
+    record.get(key).and_then(|list| list.each(|item| item.at_text())).unwrap_or_default()
+}
+
+fn register(item: Item<'_>) -> Option<&'static str> {
+    let name = item.text()?;
+    let found = REGISTERS.into_iter().find(|known| *known == name);
+    if found.is_none() {
+        let message = format!("no operand can be in `{name}`");
+        item.reader.report(
+            Diagnostic::new(Code::UnknownRegister, item.place(), message).help(suggestion(&name, &REGISTERS)),
+        );
+    }
+    found
+}
+
+fn operands(record: &mut Record<'_>, key: &'static str, output: bool) -> Vec<Operand> {
+    let Some(entries) = record.get(key).and_then(|item| item.entries()) else { return Vec::new() };
+    let mut list: Vec<Operand> = entries
+        .filter_map(|(key, value)| {
+            let register = register(key);
+            let (meanings, lock) = meanings(value, output)?;
+            Some(Operand { place: key.place(), register: register?, meanings, lock })
+        })
+        .collect();
+    list.sort_by_key(|operand| REGISTERS.iter().position(|register| *register == operand.register));
+    list
+}
+
+fn meanings(item: Item<'_>, output: bool) -> Option<(Vec<Meaning>, Option<LockMode>)> {
+    let mut row = item.record()?;
+    let lock = row.get("lock").and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
+    let mut list = vec![meaning(&mut row, output)?];
+    if output && let Some(also) = row.get("also") {
+        list.extend(also.each(|item| {
+            let mut row = item.record()?;
+            let meaning = meaning(&mut row, output)?;
+            row.finish();
+            Some(meaning)
+        })?);
+    }
+    row.finish();
+    Some((list, lock))
+}
+
+fn meaning(row: &mut Record<'_>, output: bool) -> Option<Meaning> {
+    let place = row.place();
+    let on = if output { names(row, "on") } else { Vec::new() };
+    let parts = match row.get("parts") {
+        Some(list) => list.each(|item| {
+            let mut row = item.record()?;
+            let part = part(&mut row)?;
+            row.finish();
+            Some(part)
+        })?,
+        None => vec![part(row)?],
+    };
+    row.text("doc");
+    Some(Meaning { place, parts, on })
+}
+
+fn part(row: &mut Record<'_>) -> Option<Part> {
+    Some(Part {
+        place: row.place(),
+        name: row.need("name")?.text()?,
+        kind: kind(row)?,
+        bits: match row.get("bits") {
+            Some(item) => Some(bit_range(item)?),
+            None => None,
+        },
+        doc: row.text("doc"),
+    })
+}
+
+fn kind(row: &mut Record<'_>) -> Option<Kind> {
+    if let Some(format) = row.get("format") {
+        return Some(Kind::Format(format.text()?));
+    }
+    let Some(item) = row.get("type") else { return Some(Kind::Number(64)) };
+    let name = item.text()?;
+    let mut align = |default| row.number_or("align", default);
+    Some(match name.as_str() {
+        "u64" => Kind::Number(64),
+        "u32" => Kind::Number(32),
+        "u16" => Kind::Number(16),
+        "u8" => Kind::Number(8),
+        "bool" => Kind::Bool,
+        "hpa" => Kind::Hpa { align: align(1) },
+        "gpa" => Kind::Gpa { align: align(1) },
+        "private_gpa" => Kind::PrivateGpa { align: align(1) },
+        "shared_gpa" => Kind::SharedGpa { align: align(1) },
+        "hkid" => Kind::Hkid,
+        "field_id" => Kind::FieldId,
+        "tdr" => Kind::Tdr,
+        "tdvpr" => Kind::Tdvpr,
+        "mapping" => Kind::Mapping {
+            levels: row.need("levels")?.each(level)?,
+            evidence: row
+                .get("evidence")
+                .and_then(|item| one_of(item, "evidence", &[("tracked", Evidence::Tracked)])),
+        },
+        "page" => Kind::Page {
+            level: match row.get("level") {
+                None => Some(0),
+                Some(item) if matches!(&item.node.value, Value::Text(text) if text == "entry") => None,
+                Some(item) => Some(level(item)?),
+            },
+            becomes: row.text("becomes"),
+        },
+        "structure" | "guest_structure" => Kind::Structure {
+            align: align(PAGE),
+            of: row.text("of"),
+            guest: name == "guest_structure",
+            direction: row.text("direction"),
+        },
+        _ => {
+            let known = [
+                "u64", "u32", "u16", "u8", "bool", "hpa", "gpa", "private_gpa", "shared_gpa", "hkid", "field_id", "tdr",
+                "tdvpr", "mapping", "page", "structure", "guest_structure",
+            ];
+            let diagnostic = Diagnostic::new(Code::UnknownName, item.place(), format!("unknown type `{name}`"));
+            item.reader.report(diagnostic.help(suggestion(&name, &known)));
+            return None;
+        }
+    })
+}
+
+fn level(item: Item<'_>) -> Option<u8> {
+    let level = item.number()?;
+    if level <= 4 {
+        return u8::try_from(level).ok();
+    }
+    let message = format!("there is no level {level}");
+    item.reader.report(
+        Diagnostic::new(Code::WrongLevel, item.place(), message)
+            .help("levels are 0 (4 KiB), 1 (2 MiB), 2 (1 GiB), 3 (512 GiB) and 4 (256 TiB)"),
+    );
+    None
+}
+
+fn lock(item: Item<'_>) -> Option<Lock> {
+    let mut row = item.record()?;
+    let lock = Lock {
+        resource: row.need("resource")?.text()?,
+        mode: one_of(row.need("mode")?, "lock mode", &LockMode::NAMES)?,
+        host_priority: row.flag("host_priority"),
+        operand: row.text("operand"),
+        when: row.text("when"),
+    };
+    row.text("doc");
+    row.finish();
+    Some(lock)
+}
+
+fn resume(item: Item<'_>) -> Option<Vec<Resume>> {
+    Some(
+        item.entries()?
+            .filter_map(|(key, value)| {
+                let set = match &value.node.value {
+                    Value::Text(text) if text == "output" => None,
+                    _ => Some(value.number()?),
+                };
+                Some(Resume { register: register(key)?, set })
+            })
+            .collect(),
+    )
+}

@@ -1,0 +1,235 @@
+//! A mapping being read: each key is asked for once, and what nobody asked for is unknown.
+
+use core::cell::RefCell;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
+use crate::model::At;
+use crate::source::FileId;
+use crate::yaml::Node;
+use crate::yaml::Value;
+
+/// Where mistakes are collected while files are read.
+pub(crate) struct Reader {
+    diagnostics: RefCell<Vec<Diagnostic>>,
+}
+
+impl Reader {
+    pub(crate) const fn new() -> Self {
+        Self { diagnostics: RefCell::new(Vec::new()) }
+    }
+
+    pub(crate) fn report(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_inner()
+    }
+}
+
+/// A node with what is needed to complain about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Item<'n> {
+    pub(crate) reader: &'n Reader,
+    pub(crate) file: FileId,
+    pub(crate) node: &'n Node,
+}
+
+impl<'n> Item<'n> {
+    pub(crate) const fn place(&self) -> Place {
+        Place { file: self.file, node: self.node.id }
+    }
+
+    fn with(&self, node: &'n Node) -> Self {
+        Self { node, ..*self }
+    }
+
+    pub(crate) fn wrong<T>(&self, expected: &str) -> Option<T> {
+        let message = format!("expected {expected}, found {}", self.node.value.kind());
+        let mut diagnostic = Diagnostic::new(Code::WrongType, self.place(), message);
+        if expected == "a text" {
+            diagnostic = diagnostic.help("put it in quotes");
+        }
+        self.reader.report(diagnostic);
+        None
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => self.wrong("a text"),
+        }
+    }
+
+    pub(crate) fn at_text(&self) -> Option<At<String>> {
+        Some(At { place: self.place(), value: self.text()? })
+    }
+
+    pub(crate) fn bool(&self) -> Option<bool> {
+        match self.node.value {
+            Value::Bool(value) => Some(value),
+            _ => self.wrong("true or false"),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self.node.value {
+            Value::Unsigned(value) => Some(value),
+            _ => self.wrong("a number from 0"),
+        }
+    }
+
+    /// A number of at most `max`.
+    pub(crate) fn number_to(&self, max: u64) -> Option<u64> {
+        let value = self.number()?;
+        if value <= max {
+            return Some(value);
+        }
+        let message = format!("{value} is out of range");
+        let help = format!("the largest value here is {max} ({max:#x})");
+        self.reader.report(Diagnostic::new(Code::OutOfRange, self.place(), message).help(help));
+        None
+    }
+
+    pub(crate) fn u32(&self) -> Option<u32> {
+        self.number_to(u64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
+    }
+
+    pub(crate) fn list(&self) -> Option<impl Iterator<Item = Self> + use<'n>> {
+        match &self.node.value {
+            Value::List(items) => {
+                let this = *self;
+                Some(items.iter().map(move |node| this.with(node)))
+            }
+            _ => self.wrong("a list"),
+        }
+    }
+
+    /// What `read` makes of each element; elements that it cannot read are left out, the mistakes being reported.
+    pub(crate) fn each<T>(&self, read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
+        Some(self.list()?.filter_map(read).collect())
+    }
+
+    /// A list, or one element that stands for a list of one.
+    pub(crate) fn one_or_each<T>(&self, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
+        if matches!(self.node.value, Value::List(_)) { self.each(read) } else { Some(vec![read(*self)?]) }
+    }
+
+    pub(crate) fn entries(&self) -> Option<impl Iterator<Item = (Self, Self)> + use<'n>> {
+        match &self.node.value {
+            Value::Map(entries) => {
+                let this = *self;
+                Some(entries.iter().map(move |(key, value)| (this.with(key), this.with(value))))
+            }
+            _ => self.wrong("a mapping"),
+        }
+    }
+
+    pub(crate) fn record(&self) -> Option<Record<'n>> {
+        match &self.node.value {
+            Value::Map(entries) => Some(Record { item: *self, entries, asked: Vec::new() }),
+            _ => self.wrong("a mapping"),
+        }
+    }
+}
+
+/// A mapping whose keys are the schema's.
+pub(crate) struct Record<'n> {
+    pub(crate) item: Item<'n>,
+    entries: &'n [(Node, Node)],
+    asked: Vec<&'static str>,
+}
+
+impl<'n> Record<'n> {
+    pub(crate) const fn place(&self) -> Place {
+        self.item.place()
+    }
+
+    /// The value of `key`, if it is there.
+    pub(crate) fn get(&mut self, key: &'static str) -> Option<Item<'n>> {
+        self.asked.push(key);
+        let (_, value) = self.entries.iter().find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key))?;
+        Some(self.item.with(value))
+    }
+
+    /// The value of `key`; its absence is reported.
+    pub(crate) fn need(&mut self, key: &'static str) -> Option<Item<'n>> {
+        let found = self.get(key);
+        if found.is_none() {
+            let code = if key == "cite" { Code::MissingCite } else { Code::MissingKey };
+            let message = format!("`{key}` is missing");
+            let mut diagnostic = Diagnostic::new(code, self.place(), message);
+            if key == "cite" {
+                diagnostic = diagnostic.help("every fact names its source: `cite: { id: <source>, at: <where> }`");
+            }
+            self.item.reader.report(diagnostic);
+        }
+        found
+    }
+
+    pub(crate) fn flag(&mut self, key: &'static str) -> bool {
+        self.get(key).and_then(|item| item.bool()).unwrap_or(false)
+    }
+
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.get(key)?.text()
+    }
+
+    pub(crate) fn number_or(&mut self, key: &'static str, default: u64) -> u64 {
+        self.get(key).and_then(|item| item.number()).unwrap_or(default)
+    }
+
+    /// Reports the keys that were never asked for.
+    pub(crate) fn finish(self) {
+        for (key, _) in self.entries {
+            let Value::Text(name) = &key.value else {
+                self.item.with(key).wrong::<()>("a text");
+                continue;
+            };
+            if self.asked.contains(&name.as_str()) {
+                continue;
+            }
+            let diagnostic =
+                Diagnostic::new(Code::UnknownKey, self.item.with(key).place(), format!("unknown key `{name}`"));
+            self.item.reader.report(diagnostic.help(suggestion(name, &self.asked)));
+        }
+    }
+}
+
+/// "did you mean", or the list of what there is.
+pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
+    match closest(name, known.iter().copied()) {
+        Some(best) => format!("did you mean `{best}`?"),
+        None => {
+            let mut known = known.to_vec();
+            known.sort_unstable();
+            known.dedup();
+            format!("known here: {}", known.join(", "))
+        }
+    }
+}
+
+/// The name in `known` that differs from `name` by at most a third of its letters.
+pub fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let limit = name.chars().count() / 3 + 1;
+    known.map(|candidate| (distance(name, candidate), candidate)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
+}
+
+/// Edits between two words, without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.to_lowercase().chars().collect();
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,205 @@
+//! Tables: statuses, operand ids, states, metadata fields, MSRs.
+
+use super::Loader;
+use super::modules::cites;
+use super::modules::optional_cites;
+use super::one_of;
+use super::record::Item;
+use super::record::Record;
+use super::record::suggestion;
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::model::Callee;
+use crate::model::FieldRow;
+use crate::model::FieldTable;
+use crate::model::Flag;
+use crate::model::FlagTable;
+use crate::model::Low;
+use crate::model::ModuleSet;
+use crate::model::MsrRow;
+use crate::model::OperandId;
+use crate::model::Retry;
+use crate::model::StateRow;
+use crate::model::StatusRow;
+use crate::model::StatusTable;
+
+const FIELD_TABLES: [(&str, ()); 5] =
+    [("GLOBAL", ()), ("TDR_TDCS", ()), ("TDVPS", ()), ("TD_VMCS", ()), ("TD_L2_VMCS", ())];
+
+impl Loader<'_> {
+    pub(super) fn statuses(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let callee = one_of(record.need("callee")?, "callee", &Callee::NAMES)?;
+        let cite = cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let rows = record.need("statuses")?.each(|item| {
+            let mut row = item.record()?;
+            let status = StatusRow {
+                place: row.place(),
+                name: row.need("name")?.text()?,
+                value: row.need("value")?.number()?,
+                modules: self.module_set(&mut row, modules),
+                retry: row.get("retry").and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
+                low: row.get("low").and_then(|item| one_of(item, "content", &Low::NAMES)).unwrap_or_default(),
+                contested: row.flag("contested"),
+                doc: row.text("doc"),
+                cause: row.text("cause"),
+                remedy: row.text("remedy"),
+                cite: optional_cites(&mut row),
+            };
+            row.finish();
+            Some(status)
+        })?;
+        self.spec.statuses.push(StatusTable { callee, cite, rows });
+        Some(())
+    }
+
+    pub(super) fn operands(&mut self, record: &mut Record<'_>) -> Option<()> {
+        cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let rows = record.need("operands")?.each(|item| {
+            let mut row = item.record()?;
+            let operand = OperandId {
+                place: row.place(),
+                name: row.need("name")?.text()?,
+                value: row.need("value")?.u32()?,
+                modules: self.module_set(&mut row, modules),
+                doc: row.text("doc"),
+            };
+            row.finish();
+            Some(operand)
+        })?;
+        self.spec.operands.extend(rows);
+        Some(())
+    }
+
+    pub(super) fn op_states(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let cite = cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let flags = flags(record)?;
+        let rows = record.need("states")?.each(|item| self.state(item, "value", &flags, modules))?;
+        self.spec.op_states = FlagTable { flags, rows, cite };
+        Some(())
+    }
+
+    pub(super) fn sept_states(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let cite = cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let flags = flags(record)?;
+        let l1 = record.need("l1")?.each(|item| self.state(item, "encoding", &flags, modules))?;
+        let l2 = record.need("l2")?.each(|item| self.state(item, "encoding", &flags, modules))?;
+        self.spec.sept_states = FlagTable { flags: flags.clone(), rows: l1, cite: cite.clone() };
+        self.spec.l2_sept_states = FlagTable { flags, rows: l2, cite };
+        Some(())
+    }
+
+    fn state(&self, item: Item<'_>, value: &'static str, flags: &[Flag], modules: ModuleSet) -> Option<StateRow> {
+        let mut row = item.record()?;
+        let set = row.need("flags")?.each(|flag| {
+            let name = flag.text()?;
+            let found = flags.iter().position(|known| known.name == name);
+            if found.is_none() {
+                let known: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
+                let diagnostic = Diagnostic::new(Code::UnknownName, flag.place(), format!("unknown flag `{name}`"));
+                flag.reader.report(diagnostic.help(suggestion(&name, &known)));
+            }
+            found
+        })?;
+        let state = StateRow {
+            place: row.place(),
+            name: row.need("name")?.text()?,
+            value: row.need(value)?.number_to(255)?,
+            also: row.get("also").and_then(|item| item.number_to(255)),
+            public: row.get("public").and_then(|item| item.number()),
+            index: row.get("index").and_then(|item| item.number()),
+            table_index: row.get("table_index").and_then(|item| item.number()),
+            flags: set,
+            modules: self.module_set(&mut row, modules),
+            doc: row.text("doc"),
+        };
+        row.finish();
+        Some(state)
+    }
+
+    pub(super) fn fields(&mut self, record: &mut Record<'_>) -> Option<()> {
+        let name = record.need("table")?;
+        one_of(name, "field table", &FIELD_TABLES)?;
+        let name = name.text()?;
+        let cite = cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let rows = record.need("fields")?.each(|item| self.field(item, &name, modules))?;
+        self.spec.fields.push(FieldTable { place: record.place(), name, modules, rows, cite });
+        Some(())
+    }
+
+    fn field(&self, item: Item<'_>, table: &str, modules: ModuleSet) -> Option<FieldRow> {
+        let mut row = item.record()?;
+        let mut masks = [0; 10];
+        for (mask, name) in masks.iter_mut().zip(FieldRow::MASKS) {
+            let key = match (table, name) {
+                ("GLOBAL", "prod_rd") => "vmm_rd",
+                ("GLOBAL", "prod_wr") => "vmm_wr",
+                ("TD_L2_VMCS", "guest_rd") => "l1_vmm_rd",
+                ("TD_L2_VMCS", "guest_wr") => "l1_vmm_wr",
+                _ => name,
+            };
+            *mask = row.number_or(key, 0);
+        }
+        let attributes = row.get("attributes").and_then(|list| {
+            list.each(|item| {
+                let known: Vec<(&str, u8)> = FieldRow::ATTRIBUTES.into_iter().zip([1, 2, 4, 8, 16, 32]).collect();
+                one_of(item, "attribute", &known)
+            })
+        });
+        let field = FieldRow {
+            place: row.place(),
+            name: row.need("name")?.text()?,
+            id: row.need("id")?.number()?,
+            modules: self.module_set(&mut row, modules),
+            num_of_fields: row.get("num_of_fields").map_or(Some(1), |item| item.u32())?,
+            num_of_elem: row.get("num_of_elem").map_or(Some(1), |item| item.u32())?,
+            offset: row.get("offset").and_then(|item| item.u32()),
+            masks,
+            mig_export: row.text("mig_export").unwrap_or_else(|| "NONE".to_owned()),
+            mig_import: row.text("mig_import").unwrap_or_else(|| "NONE".to_owned()),
+            special_rd: row.flag("special_rd"),
+            special_wr: row.flag("special_wr"),
+            attributes: attributes.unwrap_or_default().into_iter().fold(0, |all, bit| all | bit),
+            count_from: row.get("count_from").and_then(|item| item.at_text()),
+            doc: row.text("doc"),
+        };
+        row.finish();
+        Some(field)
+    }
+
+    pub(super) fn msrs(&mut self, record: &mut Record<'_>) -> Option<()> {
+        cites(record);
+        let modules = self.module_set(record, self.every_module());
+        let rows = record.need("msrs")?.each(|item| {
+            let mut row = item.record()?;
+            let msr = MsrRow {
+                place: row.place(),
+                name: row.need("name")?.text()?,
+                start: row.need("start")?.u32()?,
+                end: row.need("end")?.u32()?,
+                modules: self.module_set(&mut row, modules),
+                read: row.need("read")?.text()?,
+                write: row.need("write")?.text()?,
+            };
+            row.finish();
+            Some(msr)
+        })?;
+        self.spec.msrs.extend(rows);
+        Some(())
+    }
+}
+
+fn flags(record: &mut Record<'_>) -> Option<Vec<Flag>> {
+    let entries = record.need("flags")?.entries()?;
+    Some(
+        entries
+            .filter_map(|(key, value)| {
+                Some(Flag { name: key.text()?, doc: value.text()?, modules: ModuleSet::default() })
+            })
+            .collect(),
+    )
+}

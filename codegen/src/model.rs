@@ -1,0 +1,94 @@
+//! The TDX ABI as plain data: what every emitter and tool works on.
+
+mod format;
+mod leaf;
+mod modules;
+mod table;
+
+pub use format::BitField;
+pub use format::BitItem;
+pub use format::Bits;
+pub use format::Enum;
+pub use format::EnumValue;
+pub use format::Format;
+pub use format::Structure;
+pub use format::StructureField;
+pub use format::StructureItem;
+pub use format::View;
+pub use leaf::Allowed;
+pub use leaf::Evidence;
+pub use leaf::Kind;
+pub use leaf::Leaf;
+pub use leaf::Lock;
+pub use leaf::LockMode;
+pub use leaf::Meaning;
+pub use leaf::Operand;
+pub use leaf::Part;
+pub use leaf::Resume;
+pub use leaf::Side;
+pub use leaf::Yields;
+pub use modules::Cite;
+pub use modules::Feature;
+pub use modules::Module;
+pub use modules::ModuleSet;
+pub use modules::Release;
+pub use modules::SourceDocument;
+pub use table::Callee;
+pub use table::FieldRow;
+pub use table::FieldTable;
+pub use table::Flag;
+pub use table::FlagTable;
+pub use table::Low;
+pub use table::MsrRow;
+pub use table::Named;
+pub use table::OperandId;
+pub use table::Retry;
+pub use table::StateRow;
+pub use table::StatusRow;
+pub use table::StatusTable;
+
+use crate::diagnostic::Place;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, Default)]
+pub struct At<T> {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub value: T,
+}
+
+/// Everything that the files say.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// What `cite` may name.
+    pub sources: Vec<SourceDocument>,
+    /// Bits of TDX_FEATURES0.
+    pub features: Vec<Feature>,
+    /// Released modules.
+    pub releases: Vec<Release>,
+    /// Modules with a manifest, oldest first.
+    pub modules: Vec<Module>,
+    /// Status codes by callee.
+    pub statuses: Vec<StatusTable>,
+    /// Operand ids.
+    pub operands: Vec<OperandId>,
+    /// OP_STATEs.
+    pub op_states: FlagTable,
+    /// States of entries of the L1 Secure-EPT.
+    pub sept_states: FlagTable,
+    /// States of entries of L2 Secure-EPTs.
+    pub l2_sept_states: FlagTable,
+    /// Metadata fields by table.
+    pub fields: Vec<FieldTable>,
+    /// MSR virtualization.
+    pub msrs: Vec<MsrRow>,
+    /// Small numberings.
+    pub enums: Vec<Enum>,
+    /// Registers and memory words, bit by bit.
+    pub formats: Vec<Format>,
+    /// Structures in memory, byte by byte.
+    pub structures: Vec<Structure>,
+    /// Leaves, one element an operand list.
+    pub leaves: Vec<Leaf>,
+}
