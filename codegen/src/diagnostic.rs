@@ -96,7 +96,14 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake at `place`.
     pub fn new(code: Code, place: Place, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), place, position: None, related: None, help: None }
+        Self {
+            code,
+            message: message.into(),
+            place,
+            position: None,
+            related: None,
+            help: None,
+        }
     }
 
     /// With advice.
@@ -119,7 +126,13 @@ impl Diagnostic {
         let position = self.position.or_else(|| sources.position(self.place));
         snippet(&mut text, sources, self.place.file, position, None);
         if let Some((place, what)) = &self.related {
-            snippet(&mut text, sources, place.file, sources.position(*place), Some(what));
+            snippet(
+                &mut text,
+                sources,
+                place.file,
+                sources.position(*place),
+                Some(what),
+            );
         }
         if let Some(help) = &self.help {
             let _ = writeln!(text, "  = help: {help}");
@@ -128,19 +141,39 @@ impl Diagnostic {
     }
 }
 
-fn snippet(text: &mut String, sources: &Sources, file: FileId, position: Option<Position>, label: Option<&str>) {
-    let Some(source) = sources.get(file) else { return };
+fn snippet(
+    text: &mut String,
+    sources: &Sources,
+    file: FileId,
+    position: Option<Position>,
+    label: Option<&str>,
+) {
+    let Some(source) = sources.get(file) else {
+        return;
+    };
     let label = label.map(|label| format!(": {label}")).unwrap_or_default();
     let Some(position) = position else {
         let _ = writeln!(text, "  --> {}{label}", source.name());
         return;
     };
-    let _ = writeln!(text, "  --> {}:{}:{}{label}", source.name(), position.line, position.column);
-    let Some(line) = source.text().lines().nth(position.line.saturating_sub(1)) else { return };
+    let _ = writeln!(
+        text,
+        "  --> {}:{}:{}{label}",
+        source.name(),
+        position.line,
+        position.column
+    );
+    let Some(line) = source.text().lines().nth(position.line.saturating_sub(1)) else {
+        return;
+    };
     let number = position.line.to_string();
     let margin = " ".repeat(number.len());
     let (shown, caret) = shorten(line, position.column);
-    let _ = writeln!(text, "{margin} |\n{number} | {shown}\n{margin} | {}^", " ".repeat(caret));
+    let _ = writeln!(
+        text,
+        "{margin} |\n{number} | {shown}\n{margin} | {}^",
+        " ".repeat(caret)
+    );
 }
 
 /// A line of at most 110 characters around `column`, and where the column is in it, from 0.
@@ -179,7 +212,9 @@ impl Diagnostics {
 
     /// Each mistake as text.
     pub fn rendered(&self) -> impl Iterator<Item = String> + '_ {
-        self.list.iter().map(|diagnostic| diagnostic.render(&self.sources))
+        self.list
+            .iter()
+            .map(|diagnostic| diagnostic.render(&self.sources))
     }
 
     /// The files.

@@ -44,9 +44,19 @@ fn expand_section(section: &Section, arguments: &Arguments) -> TokenStream {
             return quote!(#(#errors)* #track);
         }
     };
-    let items = (section.emit)(&specification.spec, &Options { root: arguments.root.clone() });
+    let items = (section.emit)(
+        &specification.spec,
+        &Options {
+            root: arguments.root.clone(),
+        },
+    );
     let used = specification.sources.iter().map(|(_, source)| source);
-    let used = used.filter(|source| section.files.iter().any(|beginning| source.name().starts_with(beginning)));
+    let used = used.filter(|source| {
+        section
+            .files
+            .iter()
+            .any(|beginning| source.name().starts_with(beginning))
+    });
     let track = track(used.map(|source| source.path()));
     quote!(#items #track)
 }
@@ -63,7 +73,10 @@ struct Arguments {
 
 /// `key = value, ..` without a parser crate.
 fn parse(arguments: TokenStream) -> Result<Arguments, String> {
-    let mut parsed = Arguments { directory: PathBuf::from(tdx_spec::DIRECTORY), root: quote!(crate) };
+    let mut parsed = Arguments {
+        directory: PathBuf::from(tdx_spec::DIRECTORY),
+        root: quote!(crate),
+    };
     let mut tokens = arguments.into_iter().peekable();
     while let Some(key) = tokens.next() {
         let key = key.to_string();
@@ -71,8 +84,10 @@ fn parse(arguments: TokenStream) -> Result<Arguments, String> {
             Some(TokenTree::Punct(punct)) if punct.as_char() == '=' => {}
             _ => return Err(format!("expected `=` after `{key}`")),
         }
-        let value: TokenStream =
-            core::iter::from_fn(|| tokens.next_if(|token| !matches!(token, TokenTree::Punct(p) if p.as_char() == ','))).collect();
+        let value: TokenStream = core::iter::from_fn(|| {
+            tokens.next_if(|token| !matches!(token, TokenTree::Punct(p) if p.as_char() == ','))
+        })
+        .collect();
         tokens.next();
         match key.as_str() {
             "spec" => {
@@ -84,7 +99,11 @@ fn parse(arguments: TokenStream) -> Result<Arguments, String> {
                 };
             }
             "root" => parsed.root = value,
-            _ => return Err(format!("unknown argument `{key}`: known are `spec` and `root`")),
+            _ => {
+                return Err(format!(
+                    "unknown argument `{key}`: known are `spec` and `root`"
+                ));
+            }
         }
     }
     Ok(parsed)
@@ -124,12 +143,19 @@ fn read(directory: &Path) -> Cached {
     match crate::read(directory) {
         Ok(specification) => Ok(Arc::new(specification)),
         Err(Error::Io(error)) => Err(ReadError {
-            texts: vec![format!("the specification in {} cannot be read: {error}", directory.display())],
+            texts: vec![format!(
+                "the specification in {} cannot be read: {error}",
+                directory.display()
+            )],
             files: Vec::new(),
         }),
         Err(Error::Mistakes(mistakes)) => Err(ReadError {
             texts: mistakes.rendered().collect(),
-            files: mistakes.sources().iter().map(|(_, source)| source.path().to_owned()).collect(),
+            files: mistakes
+                .sources()
+                .iter()
+                .map(|(_, source)| source.path().to_owned())
+                .collect(),
         }),
     }
 }

@@ -67,5 +67,9 @@ pub fn read(directory: &Path) -> Result<Specification, Error> {
 pub fn from_sources(sources: Sources) -> Result<Specification, Diagnostics> {
     let (spec, mut mistakes) = load::load(&sources);
     mistakes.extend(check::check(&spec));
-    if mistakes.is_empty() { Ok(Specification { spec, sources }) } else { Err(Diagnostics::new(sources, mistakes)) }
+    if mistakes.is_empty() {
+        Ok(Specification { spec, sources })
+    } else {
+        Err(Diagnostics::new(sources, mistakes))
+    }
 }

@@ -45,10 +45,18 @@ pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
             }
         }
     }
-    let mut loader = Loader { reader: &reader, modules: Vec::new(), spec: Spec::default() };
+    let mut loader = Loader {
+        reader: &reader,
+        modules: Vec::new(),
+        spec: Spec::default(),
+    };
     loader.module_names(&documents);
     for (file, root) in &documents {
-        loader.file(Item { reader: &reader, file: *file, node: root });
+        loader.file(Item {
+            reader: &reader,
+            file: *file,
+            node: root,
+        });
     }
     let mut spec = loader.spec;
     spec.modules.sort_by(|a, b| a.name.cmp(&b.name));
@@ -56,12 +64,17 @@ pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
 }
 
 const fn root_of(file: FileId) -> Place {
-    Place { file, node: NodeId::ROOT }
+    Place {
+        file,
+        node: NodeId::ROOT,
+    }
 }
 
 fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
     match &node.value {
-        Value::List(items) => items.iter().for_each(|item| duplicate_keys(reader, file, item)),
+        Value::List(items) => items
+            .iter()
+            .for_each(|item| duplicate_keys(reader, file, item)),
         Value::Map(entries) => {
             let mut first: HashMap<String, NodeId> = HashMap::new();
             for (key, value) in entries {
@@ -73,7 +86,13 @@ fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
                     let message = format!("the key `{name}` stands twice in one mapping");
                     reader.report(
                         Diagnostic::new(Code::DuplicateKey, Place { file, node: key.id }, message)
-                            .related(Place { file, node: *before }, "it stands here already")
+                            .related(
+                                Place {
+                                    file,
+                                    node: *before,
+                                },
+                                "it stands here already",
+                            )
                             .help("remove one of them"),
                     );
                 } else {
@@ -97,12 +116,18 @@ impl Loader<'_> {
     /// The manifests' names, before anything refers to them.
     fn module_names(&mut self, documents: &[(FileId, Node)]) {
         for (_, root) in documents {
-            let Value::Map(entries) = &root.value else { continue };
+            let Value::Map(entries) = &root.value else {
+                continue;
+            };
             let text = |wanted: &str| {
-                entries.iter().find_map(|(key, value)| match (&key.value, &value.value) {
-                    (Value::Text(key), Value::Text(value)) if key == wanted => Some(value.as_str()),
-                    _ => None,
-                })
+                entries
+                    .iter()
+                    .find_map(|(key, value)| match (&key.value, &value.value) {
+                        (Value::Text(key), Value::Text(value)) if key == wanted => {
+                            Some(value.as_str())
+                        }
+                        _ => None,
+                    })
             };
             if text("kind") == Some("module")
                 && let Some(name) = text("name")
@@ -115,8 +140,12 @@ impl Loader<'_> {
     }
 
     fn file(&mut self, item: Item<'_>) {
-        let Some(mut record) = item.record() else { return };
-        let Some(kind) = record.need("kind") else { return };
+        let Some(mut record) = item.record() else {
+            return;
+        };
+        let Some(kind) = record.need("kind") else {
+            return;
+        };
         let Some(name) = kind.text() else { return };
         let read: fn(&mut Self, &mut Record<'_>) -> Option<()> = match name.as_str() {
             "sources" => Self::sources,
@@ -135,11 +164,28 @@ impl Loader<'_> {
             "leaf" => Self::leaf,
             _ => {
                 let known = [
-                    "sources", "features", "releases", "module", "statuses", "operands", "op_states", "sept_states",
-                    "fields", "msrs", "enum", "format", "structure", "leaf",
+                    "sources",
+                    "features",
+                    "releases",
+                    "module",
+                    "statuses",
+                    "operands",
+                    "op_states",
+                    "sept_states",
+                    "fields",
+                    "msrs",
+                    "enum",
+                    "format",
+                    "structure",
+                    "leaf",
                 ];
-                let diagnostic = Diagnostic::new(Code::UnknownName, kind.place(), format!("unknown kind `{name}`"));
-                self.reader.report(diagnostic.help(record::suggestion(&name, &known)));
+                let diagnostic = Diagnostic::new(
+                    Code::UnknownName,
+                    kind.place(),
+                    format!("unknown kind `{name}`"),
+                );
+                self.reader
+                    .report(diagnostic.help(record::suggestion(&name, &known)));
                 return;
             }
         };
@@ -150,7 +196,9 @@ impl Loader<'_> {
 
     /// The modules that `modules` in this record names; `default` if it is absent.
     fn module_set(&self, record: &mut Record<'_>, default: ModuleSet) -> ModuleSet {
-        let Some(item) = record.get("modules") else { return default };
+        let Some(item) = record.get("modules") else {
+            return default;
+        };
         self.module_list(item)
     }
 
@@ -183,8 +231,13 @@ fn one_of<T: Copy>(item: Item<'_>, what: &str, known: &[(&str, T)]) -> Option<T>
     let found = known.iter().find(|(candidate, _)| *candidate == name);
     if found.is_none() {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let diagnostic = Diagnostic::new(Code::UnknownName, item.place(), format!("unknown {what} `{name}`"));
-        item.reader.report(diagnostic.help(record::suggestion(&name, &names)));
+        let diagnostic = Diagnostic::new(
+            Code::UnknownName,
+            item.place(),
+            format!("unknown {what} `{name}`"),
+        );
+        item.reader
+            .report(diagnostic.help(record::suggestion(&name, &names)));
     }
     found.map(|(_, value)| *value)
 }

@@ -53,10 +53,13 @@ impl Sources {
     pub fn read(directory: &Path) -> io::Result<Self> {
         let mut sources = Self::default();
         for path in paths(directory)? {
-            let text = fs::read_to_string(&path)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            let text = fs::read_to_string(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
             let relative = path.strip_prefix(directory).unwrap_or(&path);
-            let name = relative.components().map(|part| part.as_os_str().to_string_lossy());
+            let name = relative
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy());
             let name = name.collect::<Vec<_>>().join("/");
             sources.files.push(Source { name, path, text });
         }
@@ -67,7 +70,11 @@ impl Sources {
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
         let name = name.into();
         let path = PathBuf::from(&name);
-        self.files.push(Source { name, path, text: text.into() });
+        self.files.push(Source {
+            name,
+            path,
+            text: text.into(),
+        });
         FileId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
     }
 
@@ -90,11 +97,18 @@ impl Sources {
 /// Paths of the YAML files of the specification in `directory`, sorted.
 pub(crate) fn paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
     if !directory.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is no directory", directory.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{} is no directory", directory.display()),
+        ));
     }
     let mut paths = Vec::new();
     for folder in tdx_spec::FOLDERS {
-        let folder = if folder == "." { directory.to_owned() } else { directory.join(folder) };
+        let folder = if folder == "." {
+            directory.to_owned()
+        } else {
+            directory.join(folder)
+        };
         collect(&folder, folder != directory, &mut paths)?;
     }
     paths.sort();
@@ -105,7 +119,12 @@ fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> io::Result<()
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", folder.display()))),
+        Err(error) => {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", folder.display()),
+            ));
+        }
     };
     for entry in entries {
         let path = entry?.path();
@@ -113,7 +132,10 @@ fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> io::Result<()
             if deep {
                 collect(&path, deep, paths)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             paths.push(path);
         }
     }

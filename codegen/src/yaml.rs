@@ -91,13 +91,21 @@ pub struct SyntaxError {
 ///
 /// The text is not YAML, holds several documents or uses tags or keys that are no scalars.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut counter = Counter { next: 0, stop: None };
-    counter.deserialize_root(text).map_err(|error| syntax_error(&error))
+    let mut counter = Counter {
+        next: 0,
+        stop: None,
+    };
+    counter
+        .deserialize_root(text)
+        .map_err(|error| syntax_error(&error))
 }
 
 /// Where the node with number `id` begins in `text`, which [`parse`] has read before.
 pub fn locate(text: &str, id: NodeId) -> Option<Position> {
-    let mut counter = Counter { next: 0, stop: Some(id.0) };
+    let mut counter = Counter {
+        next: 0,
+        stop: Some(id.0),
+    };
     match counter.deserialize_root(text) {
         Ok(_) => None,
         Err(error) => error.location().map(position),
@@ -105,11 +113,17 @@ pub fn locate(text: &str, id: NodeId) -> Option<Position> {
 }
 
 fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
-    SyntaxError { message: strip_position(&error.to_string()), position: error.location().map(position) }
+    SyntaxError {
+        message: strip_position(&error.to_string()),
+        position: error.location().map(position),
+    }
 }
 
 fn position(location: serde_yaml::Location) -> Position {
-    Position { line: location.line(), column: location.column() }
+    Position {
+        line: location.line(),
+        column: location.column(),
+    }
 }
 
 /// Without the " at line .. column .." that serde_yaml appends: the diagnostic shows the place itself.
@@ -139,7 +153,10 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
         let id = self.0.next;
         self.0.next += 1;
-        deserializer.deserialize_any(NodeVisitor { id, counter: self.0 })
+        deserializer.deserialize_any(NodeVisitor {
+            id,
+            counter: self.0,
+        })
     }
 }
 
@@ -150,12 +167,19 @@ struct NodeVisitor<'c> {
 
 impl NodeVisitor<'_> {
     fn stop<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.counter.stop == Some(self.id) { Err(E::custom("here")) } else { Ok(()) }
+        if self.counter.stop == Some(self.id) {
+            Err(E::custom("here"))
+        } else {
+            Ok(())
+        }
     }
 
     fn scalar<E: serde::de::Error>(&self, value: Value) -> Result<Node, E> {
         self.stop()?;
-        Ok(Node { id: NodeId(self.id), value })
+        Ok(Node {
+            id: NodeId(self.id),
+            value,
+        })
     }
 }
 
@@ -199,7 +223,10 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
         while let Some(item) = seq.next_element_seed(NodeSeed(self.counter))? {
             items.push(item);
         }
-        Ok(Node { id: NodeId(self.id), value: Value::List(items) })
+        Ok(Node {
+            id: NodeId(self.id),
+            value: Value::List(items),
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
@@ -212,6 +239,9 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
             let value = map.next_value_seed(NodeSeed(self.counter))?;
             entries.push((key, value));
         }
-        Ok(Node { id: NodeId(self.id), value: Value::Map(entries) })
+        Ok(Node {
+            id: NodeId(self.id),
+            value: Value::Map(entries),
+        })
     }
 }

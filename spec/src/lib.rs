@@ -9,5 +9,13 @@
 pub const DIRECTORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Folders of [`DIRECTORY`] that hold YAML files; the rest of the crate is not part of the specification.
-pub const FOLDERS: [&str; 8] =
-    [".", "modules", "tables", "fields", "enums", "formats", "structures", "leaves"];
+pub const FOLDERS: [&str; 8] = [
+    ".",
+    "modules",
+    "tables",
+    "fields",
+    "enums",
+    "formats",
+    "structures",
+    "leaves",
+];

@@ -6,8 +6,16 @@
 
 mod address;
 mod call;
+pub mod field;
+pub mod leaf;
+pub mod module;
+pub mod msr;
+pub mod op_state;
+pub mod operand;
 mod page;
 mod registers;
+pub mod sept;
+pub mod status;
 
 pub use address::Gpa;
 pub use address::Hpa;
@@ -23,5 +31,14 @@ pub use call::Seamcall;
 pub use call::Success;
 pub use call::Tdcall;
 pub use call::Trap;
+pub use module::Features;
+pub use module::Module;
+pub use op_state::OpState;
+pub use operand::OperandId;
 pub use page::Page;
 pub use registers::Registers;
+pub use sept::L2SeptState;
+pub use sept::SeptState;
+pub use status::Retry;
+pub use status::Status;
+pub use status::StatusCode;

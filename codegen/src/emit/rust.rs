@@ -43,13 +43,49 @@ pub struct Section {
 
 /// Every part.
 pub const SECTIONS: &[Section] = &[
-    Section { name: "modules", files: &["modules/", "releases"], emit: modules },
-    Section { name: "features", files: &["features"], emit: features },
-    Section { name: "statuses", files: &["tables/status", "sources"], emit: statuses },
-    Section { name: "operands", files: &["tables/operands"], emit: operands },
-    Section { name: "op_states", files: &["tables/op_states"], emit: op_states },
-    Section { name: "sept_states", files: &["tables/sept_states"], emit: sept_states },
-    Section { name: "leaf_numbers", files: &["leaves/", "modules/"], emit: leaf_numbers },
-    Section { name: "fields", files: &["fields/"], emit: fields },
-    Section { name: "msrs", files: &["tables/msrs"], emit: msrs },
+    Section {
+        name: "modules",
+        files: &["modules/", "releases"],
+        emit: modules,
+    },
+    Section {
+        name: "features",
+        files: &["features"],
+        emit: features,
+    },
+    Section {
+        name: "statuses",
+        files: &["tables/status", "sources"],
+        emit: statuses,
+    },
+    Section {
+        name: "operands",
+        files: &["tables/operands"],
+        emit: operands,
+    },
+    Section {
+        name: "op_states",
+        files: &["tables/op_states"],
+        emit: op_states,
+    },
+    Section {
+        name: "sept_states",
+        files: &["tables/sept_states"],
+        emit: sept_states,
+    },
+    Section {
+        name: "leaf_numbers",
+        files: &["leaves/", "modules/"],
+        emit: leaf_numbers,
+    },
+    Section {
+        name: "fields",
+        files: &["fields/"],
+        emit: fields,
+    },
+    Section {
+        name: "msrs",
+        files: &["tables/msrs"],
+        emit: msrs,
+    },
 ];

@@ -22,7 +22,10 @@ impl Loader<'_> {
         let entity = Enum {
             place: record.place(),
             name: record.need("name")?.text()?,
-            width: record.need("width")?.number_to(64).and_then(|width| u32::try_from(width).ok())?,
+            width: record
+                .need("width")?
+                .number_to(64)
+                .and_then(|width| u32::try_from(width).ok())?,
             doc: record.need("doc")?.text()?,
             cite: cites(record),
             values: record.need("values")?.each(|item| {
@@ -133,10 +136,18 @@ fn bit_list(item: Item<'_>) -> Option<Vec<Bits>> {
 pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let bits = match &item.node.value {
-        crate::yaml::Value::Unsigned(bit) => u32::try_from(*bit).ok().map(|bit| Bits { high: bit, low: bit }),
+        crate::yaml::Value::Unsigned(bit) => u32::try_from(*bit).ok().map(|bit| Bits {
+            high: bit,
+            low: bit,
+        }),
         crate::yaml::Value::Text(text) => match text.split_once(':') {
-            Some((high, low)) => number(high).zip(number(low)).map(|(high, low)| Bits { high, low }),
-            None => number(text).map(|bit| Bits { high: bit, low: bit }),
+            Some((high, low)) => number(high)
+                .zip(number(low))
+                .map(|(high, low)| Bits { high, low }),
+            None => number(text).map(|bit| Bits {
+                high: bit,
+                low: bit,
+            }),
         },
         _ => None,
     };
@@ -146,7 +157,8 @@ pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
         Some(bits) => return Some(bits),
         None => "write bits as \"63\" or \"51:12\"",
     };
-    item.reader.report(Diagnostic::new(Code::OutOfRange, item.place(), "these are no bits").help(problem));
+    item.reader
+        .report(Diagnostic::new(Code::OutOfRange, item.place(), "these are no bits").help(problem));
     None
 }
 
@@ -159,12 +171,25 @@ fn structure_item(item: Item<'_>) -> Option<StructureItem> {
         let ones = reserved.number_to(1)? == 1;
         row.need("size")?;
         row.text("doc");
-        StructureItem::Reserved { place, offset, size, ones }
+        StructureItem::Reserved {
+            place,
+            offset,
+            size,
+            ones,
+        }
     } else {
         let name = row.need("name")?.text()?;
         let ty: At<String> = row.need("type")?.at_text()?;
         let count = row.get("count").and_then(|item| item.u32());
-        StructureItem::Field(StructureField { place, offset, name, ty, size, count, doc: row.text("doc") })
+        StructureItem::Field(StructureField {
+            place,
+            offset,
+            name,
+            ty,
+            size,
+            count,
+            doc: row.text("doc"),
+        })
     };
     row.finish();
     Some(read)

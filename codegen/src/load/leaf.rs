@@ -25,8 +25,10 @@ use crate::model::Yields;
 use crate::yaml::Value;
 
 /// Registers that operands can be in, in the order in which they are listed.
-pub(super) const REGISTERS: [&str; 15] =
-    ["rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+pub(super) const REGISTERS: [&str; 15] = [
+    "rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
 
 const PAGE: u64 = 4096;
 
@@ -38,21 +40,33 @@ impl Loader<'_> {
             let known: Vec<&str> = Side::PREFIXES.iter().map(|(known, _)| *known).collect();
             let message = format!("`{}` begins with no known side", name.value);
             self.reader.report(
-                Diagnostic::new(Code::UnknownName, name.place, message)
-                    .help(format!("a leaf's name begins with one of: {}", known.join(", "))),
+                Diagnostic::new(Code::UnknownName, name.place, message).help(format!(
+                    "a leaf's name begins with one of: {}",
+                    known.join(", ")
+                )),
             );
             return None;
         };
         let number = record.need("number")?;
-        let limit = if matches!(side, Side::Vmcall) { u64::MAX } else { 0xffff };
+        let limit = if matches!(side, Side::Vmcall) {
+            u64::MAX
+        } else {
+            0xffff
+        };
         let leaf = Leaf {
             place: record.place(),
             name: name.value,
             side: *side,
-            number: At { place: number.place(), value: number.number_to(limit)? },
+            number: At {
+                place: number.place(),
+                value: number.number_to(limit)?,
+            },
             variant: record.text("variant"),
             versions: match record.get("versions") {
-                Some(list) => list.each(|item| item.number_to(255).and_then(|version| u8::try_from(version).ok()))?,
+                Some(list) => list.each(|item| {
+                    item.number_to(255)
+                        .and_then(|version| u8::try_from(version).ok())
+                })?,
                 None => vec![0],
             },
             modules: self.module_set(record, self.every_module()),
@@ -63,12 +77,19 @@ impl Loader<'_> {
             inputs: operands(record, "inputs", false),
             outputs: operands(record, "outputs", true),
             statuses: names(record, "statuses"),
-            locks: record.get("locks").and_then(|list| list.each(lock)).unwrap_or_default(),
+            locks: record
+                .get("locks")
+                .and_then(|list| list.each(lock))
+                .unwrap_or_default(),
             op_states: self.allowed(record, "op_states"),
             sept_states: self.allowed(record, "sept_states"),
             resume: record.get("resume").and_then(resume).unwrap_or_default(),
             yields: record.get("yields").and_then(|item| {
-                one_of(item, "evidence", &[("blocked", Yields::Blocked), ("tracked", Yields::Tracked)])
+                one_of(
+                    item,
+                    "evidence",
+                    &[("blocked", Yields::Blocked), ("tracked", Yields::Tracked)],
+                )
             }),
         };
         self.spec.leaves.push(leaf);
@@ -76,7 +97,9 @@ impl Loader<'_> {
     }
 
     fn allowed(&self, record: &mut Record<'_>, key: &'static str) -> Vec<Allowed> {
-        let Some(list) = record.get(key) else { return Vec::new() };
+        let Some(list) = record.get(key) else {
+            return Vec::new();
+        };
         list.each(|item| {
             let mut row = item.record()?;
             let allowed = Allowed {
@@ -91,7 +114,10 @@ impl Loader<'_> {
 }
 
 fn names(record: &mut Record<'_>, key: &'static str) -> Vec<At<String>> {
-    record.get(key).and_then(|list| list.each(|item| item.at_text())).unwrap_or_default()
+    record
+        .get(key)
+        .and_then(|list| list.each(|item| item.at_text()))
+        .unwrap_or_default()
 }
 
 fn register(item: Item<'_>) -> Option<&'static str> {
@@ -100,28 +126,42 @@ fn register(item: Item<'_>) -> Option<&'static str> {
     if found.is_none() {
         let message = format!("no operand can be in `{name}`");
         item.reader.report(
-            Diagnostic::new(Code::UnknownRegister, item.place(), message).help(suggestion(&name, &REGISTERS)),
+            Diagnostic::new(Code::UnknownRegister, item.place(), message)
+                .help(suggestion(&name, &REGISTERS)),
         );
     }
     found
 }
 
 fn operands(record: &mut Record<'_>, key: &'static str, output: bool) -> Vec<Operand> {
-    let Some(entries) = record.get(key).and_then(|item| item.entries()) else { return Vec::new() };
+    let Some(entries) = record.get(key).and_then(|item| item.entries()) else {
+        return Vec::new();
+    };
     let mut list: Vec<Operand> = entries
         .filter_map(|(key, value)| {
             let register = register(key);
             let (meanings, lock) = meanings(value, output)?;
-            Some(Operand { place: key.place(), register: register?, meanings, lock })
+            Some(Operand {
+                place: key.place(),
+                register: register?,
+                meanings,
+                lock,
+            })
         })
         .collect();
-    list.sort_by_key(|operand| REGISTERS.iter().position(|register| *register == operand.register));
+    list.sort_by_key(|operand| {
+        REGISTERS
+            .iter()
+            .position(|register| *register == operand.register)
+    });
     list
 }
 
 fn meanings(item: Item<'_>, output: bool) -> Option<(Vec<Meaning>, Option<LockMode>)> {
     let mut row = item.record()?;
-    let lock = row.get("lock").and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
+    let lock = row
+        .get("lock")
+        .and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
     let mut list = vec![meaning(&mut row, output)?];
     if output && let Some(also) = row.get("also") {
         list.extend(also.each(|item| {
@@ -168,7 +208,9 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
     if let Some(format) = row.get("format") {
         return Some(Kind::Format(format.text()?));
     }
-    let Some(item) = row.get("type") else { return Some(Kind::Number(64)) };
+    let Some(item) = row.get("type") else {
+        return Some(Kind::Number(64));
+    };
     let name = item.text()?;
     let mut align = |default| row.number_or("align", default);
     Some(match name.as_str() {
@@ -194,7 +236,9 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
         "page" => Kind::Page {
             level: match row.get("level") {
                 None => Some(0),
-                Some(item) if matches!(&item.node.value, Value::Text(text) if text == "entry") => None,
+                Some(item) if matches!(&item.node.value, Value::Text(text) if text == "entry") => {
+                    None
+                }
                 Some(item) => Some(level(item)?),
             },
             becomes: row.text("becomes"),
@@ -207,11 +251,31 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
         },
         _ => {
             let known = [
-                "u64", "u32", "u16", "u8", "bool", "hpa", "gpa", "private_gpa", "shared_gpa", "hkid", "field_id", "tdr",
-                "tdvpr", "mapping", "page", "structure", "guest_structure",
+                "u64",
+                "u32",
+                "u16",
+                "u8",
+                "bool",
+                "hpa",
+                "gpa",
+                "private_gpa",
+                "shared_gpa",
+                "hkid",
+                "field_id",
+                "tdr",
+                "tdvpr",
+                "mapping",
+                "page",
+                "structure",
+                "guest_structure",
             ];
-            let diagnostic = Diagnostic::new(Code::UnknownName, item.place(), format!("unknown type `{name}`"));
-            item.reader.report(diagnostic.help(suggestion(&name, &known)));
+            let diagnostic = Diagnostic::new(
+                Code::UnknownName,
+                item.place(),
+                format!("unknown type `{name}`"),
+            );
+            item.reader
+                .report(diagnostic.help(suggestion(&name, &known)));
             return None;
         }
     })
@@ -252,7 +316,10 @@ fn resume(item: Item<'_>) -> Option<Vec<Resume>> {
                     Value::Text(text) if text == "output" => None,
                     _ => Some(value.number()?),
                 };
-                Some(Resume { register: register(key)?, set })
+                Some(Resume {
+                    register: register(key)?,
+                    set,
+                })
             })
             .collect(),
     )

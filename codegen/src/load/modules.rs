@@ -40,7 +40,10 @@ impl Loader<'_> {
             let feature = Feature {
                 place: row.place(),
                 name: row.need("name")?.text()?,
-                bit: row.need("bit")?.number_to(63).and_then(|bit| u32::try_from(bit).ok())?,
+                bit: row
+                    .need("bit")?
+                    .number_to(63)
+                    .and_then(|bit| u32::try_from(bit).ok())?,
                 contested: row.flag("contested"),
                 doc: row.text("doc"),
                 cite: optional_cites(&mut row),
@@ -61,7 +64,10 @@ impl Loader<'_> {
                 version: row.need("version")?.text()?,
                 features0: row.need("features0")?.number()?,
                 min_update_from: row.text("min_update_from"),
-                min_seamldr: row.get("min_seamldr").and_then(|list| list.each(|item| item.text())).unwrap_or_default(),
+                min_seamldr: row
+                    .get("min_seamldr")
+                    .and_then(|list| list.each(|item| item.text()))
+                    .unwrap_or_default(),
                 doc: row.text("doc"),
             };
             row.finish();
@@ -78,18 +84,33 @@ impl Loader<'_> {
         let features0 = record.get("features0").and_then(|item| item.number());
         let mut leaves = Vec::new();
         for (key, value) in record.need("leaves")?.entries()? {
-            let versions = value.each(|item| item.number_to(255).and_then(|version| u8::try_from(version).ok()))?;
+            let versions = value.each(|item| {
+                item.number_to(255)
+                    .and_then(|version| u8::try_from(version).ok())
+            })?;
             leaves.push((key.at_text()?, versions));
         }
-        let reserved = record.get("reserved").and_then(|list| list.each(|item| item.at_text())).unwrap_or_default();
-        self.spec.modules.push(Module { place: record.place(), name, features0, leaves, reserved, cite });
+        let reserved = record
+            .get("reserved")
+            .and_then(|list| list.each(|item| item.at_text()))
+            .unwrap_or_default();
+        self.spec.modules.push(Module {
+            place: record.place(),
+            name,
+            features0,
+            leaves,
+            reserved,
+            cite,
+        });
         Some(())
     }
 }
 
 /// The sources of a file, which must be there.
 pub(super) fn cites(record: &mut Record<'_>) -> Vec<Cite> {
-    let Some(item) = record.need("cite") else { return Vec::new() };
+    let Some(item) = record.need("cite") else {
+        return Vec::new();
+    };
     let list = cite_list(item);
     if list.is_empty() && matches!(item.node.value, Value::List(_)) {
         item.reader.report(
@@ -107,7 +128,10 @@ pub(super) fn optional_cites(record: &mut Record<'_>) -> Vec<Cite> {
 fn cite_list(item: Item<'_>) -> Vec<Cite> {
     item.one_or_each(|item| {
         let mut record = item.record()?;
-        let cite = Cite { id: record.need("id")?.at_text()?, at: record.text("at") };
+        let cite = Cite {
+            id: record.need("id")?.at_text()?,
+            at: record.text("at"),
+        };
         record.finish();
         Some(cite)
     })

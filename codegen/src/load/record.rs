@@ -17,7 +17,9 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) const fn new() -> Self {
-        Self { diagnostics: RefCell::new(Vec::new()) }
+        Self {
+            diagnostics: RefCell::new(Vec::new()),
+        }
     }
 
     pub(crate) fn report(&self, diagnostic: Diagnostic) {
@@ -39,7 +41,10 @@ pub(crate) struct Item<'n> {
 
 impl<'n> Item<'n> {
     pub(crate) const fn place(&self) -> Place {
-        Place { file: self.file, node: self.node.id }
+        Place {
+            file: self.file,
+            node: self.node.id,
+        }
     }
 
     fn with(&self, node: &'n Node) -> Self {
@@ -64,7 +69,10 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn at_text(&self) -> Option<At<String>> {
-        Some(At { place: self.place(), value: self.text()? })
+        Some(At {
+            place: self.place(),
+            value: self.text()?,
+        })
     }
 
     pub(crate) fn bool(&self) -> Option<bool> {
@@ -89,12 +97,14 @@ impl<'n> Item<'n> {
         }
         let message = format!("{value} is out of range");
         let help = format!("the largest value here is {max} ({max:#x})");
-        self.reader.report(Diagnostic::new(Code::OutOfRange, self.place(), message).help(help));
+        self.reader
+            .report(Diagnostic::new(Code::OutOfRange, self.place(), message).help(help));
         None
     }
 
     pub(crate) fn u32(&self) -> Option<u32> {
-        self.number_to(u64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
+        self.number_to(u64::from(u32::MAX))
+            .and_then(|value| u32::try_from(value).ok())
     }
 
     pub(crate) fn list(&self) -> Option<impl Iterator<Item = Self> + use<'n>> {
@@ -114,14 +124,22 @@ impl<'n> Item<'n> {
 
     /// A list, or one element that stands for a list of one.
     pub(crate) fn one_or_each<T>(&self, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
-        if matches!(self.node.value, Value::List(_)) { self.each(read) } else { Some(vec![read(*self)?]) }
+        if matches!(self.node.value, Value::List(_)) {
+            self.each(read)
+        } else {
+            Some(vec![read(*self)?])
+        }
     }
 
     pub(crate) fn entries(&self) -> Option<impl Iterator<Item = (Self, Self)> + use<'n>> {
         match &self.node.value {
             Value::Map(entries) => {
                 let this = *self;
-                Some(entries.iter().map(move |(key, value)| (this.with(key), this.with(value))))
+                Some(
+                    entries
+                        .iter()
+                        .map(move |(key, value)| (this.with(key), this.with(value))),
+                )
             }
             _ => self.wrong("a mapping"),
         }
@@ -129,7 +147,11 @@ impl<'n> Item<'n> {
 
     pub(crate) fn record(&self) -> Option<Record<'n>> {
         match &self.node.value {
-            Value::Map(entries) => Some(Record { item: *self, entries, asked: Vec::new() }),
+            Value::Map(entries) => Some(Record {
+                item: *self,
+                entries,
+                asked: Vec::new(),
+            }),
             _ => self.wrong("a mapping"),
         }
     }
@@ -150,7 +172,10 @@ impl<'n> Record<'n> {
     /// The value of `key`, if it is there.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<Item<'n>> {
         self.asked.push(key);
-        let (_, value) = self.entries.iter().find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key))?;
+        let (_, value) = self
+            .entries
+            .iter()
+            .find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key))?;
         Some(self.item.with(value))
     }
 
@@ -158,11 +183,16 @@ impl<'n> Record<'n> {
     pub(crate) fn need(&mut self, key: &'static str) -> Option<Item<'n>> {
         let found = self.get(key);
         if found.is_none() {
-            let code = if key == "cite" { Code::MissingCite } else { Code::MissingKey };
+            let code = if key == "cite" {
+                Code::MissingCite
+            } else {
+                Code::MissingKey
+            };
             let message = format!("`{key}` is missing");
             let mut diagnostic = Diagnostic::new(code, self.place(), message);
             if key == "cite" {
-                diagnostic = diagnostic.help("every fact names its source: `cite: { id: <source>, at: <where> }`");
+                diagnostic = diagnostic
+                    .help("every fact names its source: `cite: { id: <source>, at: <where> }`");
             }
             self.item.reader.report(diagnostic);
         }
@@ -178,7 +208,9 @@ impl<'n> Record<'n> {
     }
 
     pub(crate) fn number_or(&mut self, key: &'static str, default: u64) -> u64 {
-        self.get(key).and_then(|item| item.number()).unwrap_or(default)
+        self.get(key)
+            .and_then(|item| item.number())
+            .unwrap_or(default)
     }
 
     /// Reports the keys that were never asked for.
@@ -191,9 +223,14 @@ impl<'n> Record<'n> {
             if self.asked.contains(&name.as_str()) {
                 continue;
             }
-            let diagnostic =
-                Diagnostic::new(Code::UnknownKey, self.item.with(key).place(), format!("unknown key `{name}`"));
-            self.item.reader.report(diagnostic.help(suggestion(name, &self.asked)));
+            let diagnostic = Diagnostic::new(
+                Code::UnknownKey,
+                self.item.with(key).place(),
+                format!("unknown key `{name}`"),
+            );
+            self.item
+                .reader
+                .report(diagnostic.help(suggestion(name, &self.asked)));
         }
     }
 }
@@ -214,7 +251,11 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
 /// The name in `known` that differs from `name` by at most a third of its letters.
 pub fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let limit = name.chars().count() / 3 + 1;
-    known.map(|candidate| (distance(name, candidate), candidate)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
+    known
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(d, _)| *d <= limit)
+        .min()
+        .map(|(_, c)| c)
 }
 
 /// Edits between two words, without regard to case.

@@ -23,8 +23,13 @@ use crate::model::StateRow;
 use crate::model::StatusRow;
 use crate::model::StatusTable;
 
-const FIELD_TABLES: [(&str, ()); 5] =
-    [("GLOBAL", ()), ("TDR_TDCS", ()), ("TDVPS", ()), ("TD_VMCS", ()), ("TD_L2_VMCS", ())];
+const FIELD_TABLES: [(&str, ()); 5] = [
+    ("GLOBAL", ()),
+    ("TDR_TDCS", ()),
+    ("TDVPS", ()),
+    ("TD_VMCS", ()),
+    ("TD_L2_VMCS", ()),
+];
 
 impl Loader<'_> {
     pub(super) fn statuses(&mut self, record: &mut Record<'_>) -> Option<()> {
@@ -38,8 +43,13 @@ impl Loader<'_> {
                 name: row.need("name")?.text()?,
                 value: row.need("value")?.number()?,
                 modules: self.module_set(&mut row, modules),
-                retry: row.get("retry").and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
-                low: row.get("low").and_then(|item| one_of(item, "content", &Low::NAMES)).unwrap_or_default(),
+                retry: row
+                    .get("retry")
+                    .and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
+                low: row
+                    .get("low")
+                    .and_then(|item| one_of(item, "content", &Low::NAMES))
+                    .unwrap_or_default(),
                 contested: row.flag("contested"),
                 doc: row.text("doc"),
                 cause: row.text("cause"),
@@ -76,7 +86,9 @@ impl Loader<'_> {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let flags = flags(record)?;
-        let rows = record.need("states")?.each(|item| self.state(item, "value", &flags, modules))?;
+        let rows = record
+            .need("states")?
+            .each(|item| self.state(item, "value", &flags, modules))?;
         self.spec.op_states = FlagTable { flags, rows, cite };
         Some(())
     }
@@ -85,22 +97,45 @@ impl Loader<'_> {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let flags = flags(record)?;
-        let l1 = record.need("l1")?.each(|item| self.state(item, "encoding", &flags, modules))?;
-        let l2 = record.need("l2")?.each(|item| self.state(item, "encoding", &flags, modules))?;
-        self.spec.sept_states = FlagTable { flags: flags.clone(), rows: l1, cite: cite.clone() };
-        self.spec.l2_sept_states = FlagTable { flags, rows: l2, cite };
+        let l1 = record
+            .need("l1")?
+            .each(|item| self.state(item, "encoding", &flags, modules))?;
+        let l2 = record
+            .need("l2")?
+            .each(|item| self.state(item, "encoding", &flags, modules))?;
+        self.spec.sept_states = FlagTable {
+            flags: flags.clone(),
+            rows: l1,
+            cite: cite.clone(),
+        };
+        self.spec.l2_sept_states = FlagTable {
+            flags,
+            rows: l2,
+            cite,
+        };
         Some(())
     }
 
-    fn state(&self, item: Item<'_>, value: &'static str, flags: &[Flag], modules: ModuleSet) -> Option<StateRow> {
+    fn state(
+        &self,
+        item: Item<'_>,
+        value: &'static str,
+        flags: &[Flag],
+        modules: ModuleSet,
+    ) -> Option<StateRow> {
         let mut row = item.record()?;
         let set = row.need("flags")?.each(|flag| {
             let name = flag.text()?;
             let found = flags.iter().position(|known| known.name == name);
             if found.is_none() {
                 let known: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
-                let diagnostic = Diagnostic::new(Code::UnknownName, flag.place(), format!("unknown flag `{name}`"));
-                flag.reader.report(diagnostic.help(suggestion(&name, &known)));
+                let diagnostic = Diagnostic::new(
+                    Code::UnknownName,
+                    flag.place(),
+                    format!("unknown flag `{name}`"),
+                );
+                flag.reader
+                    .report(diagnostic.help(suggestion(&name, &known)));
             }
             found
         })?;
@@ -126,8 +161,16 @@ impl Loader<'_> {
         let name = name.text()?;
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
-        let rows = record.need("fields")?.each(|item| self.field(item, &name, modules))?;
-        self.spec.fields.push(FieldTable { place: record.place(), name, modules, rows, cite });
+        let rows = record
+            .need("fields")?
+            .each(|item| self.field(item, &name, modules))?;
+        self.spec.fields.push(FieldTable {
+            place: record.place(),
+            name,
+            modules,
+            rows,
+            cite,
+        });
         Some(())
     }
 
@@ -146,7 +189,10 @@ impl Loader<'_> {
         }
         let attributes = row.get("attributes").and_then(|list| {
             list.each(|item| {
-                let known: Vec<(&str, u8)> = FieldRow::ATTRIBUTES.into_iter().zip([1, 2, 4, 8, 16, 32]).collect();
+                let known: Vec<(&str, u8)> = FieldRow::ATTRIBUTES
+                    .into_iter()
+                    .zip([1, 2, 4, 8, 16, 32])
+                    .collect();
                 one_of(item, "attribute", &known)
             })
         });
@@ -155,7 +201,9 @@ impl Loader<'_> {
             name: row.need("name")?.text()?,
             id: row.need("id")?.number()?,
             modules: self.module_set(&mut row, modules),
-            num_of_fields: row.get("num_of_fields").map_or(Some(1), |item| item.u32())?,
+            num_of_fields: row
+                .get("num_of_fields")
+                .map_or(Some(1), |item| item.u32())?,
             num_of_elem: row.get("num_of_elem").map_or(Some(1), |item| item.u32())?,
             offset: row.get("offset").and_then(|item| item.u32()),
             masks,
@@ -163,7 +211,10 @@ impl Loader<'_> {
             mig_import: row.text("mig_import").unwrap_or_else(|| "NONE".to_owned()),
             special_rd: row.flag("special_rd"),
             special_wr: row.flag("special_wr"),
-            attributes: attributes.unwrap_or_default().into_iter().fold(0, |all, bit| all | bit),
+            attributes: attributes
+                .unwrap_or_default()
+                .into_iter()
+                .fold(0, |all, bit| all | bit),
             count_from: row.get("count_from").and_then(|item| item.at_text()),
             doc: row.text("doc"),
         };
@@ -198,7 +249,11 @@ fn flags(record: &mut Record<'_>) -> Option<Vec<Flag>> {
     Some(
         entries
             .filter_map(|(key, value)| {
-                Some(Flag { name: key.text()?, doc: value.text()?, modules: ModuleSet::default() })
+                Some(Flag {
+                    name: key.text()?,
+                    doc: value.text()?,
+                    modules: ModuleSet::default(),
+                })
             })
             .collect(),
     )

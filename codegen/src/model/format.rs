@@ -49,14 +49,22 @@ impl Bits {
 
     /// The bits as a mask.
     pub const fn mask(self) -> u64 {
-        let ones = if self.width() >= 64 { u64::MAX } else { (1 << self.width()) - 1 };
+        let ones = if self.width() >= 64 {
+            u64::MAX
+        } else {
+            (1 << self.width()) - 1
+        };
         ones << self.low
     }
 }
 
 impl core::fmt::Display for Bits {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        if self.high == self.low { write!(f, "{}", self.high) } else { write!(f, "{}:{}", self.high, self.low) }
+        if self.high == self.low {
+            write!(f, "{}", self.high)
+        } else {
+            write!(f, "{}:{}", self.high, self.low)
+        }
     }
 }
 

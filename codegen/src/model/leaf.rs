@@ -20,8 +20,12 @@ pub enum Side {
 
 impl Side {
     /// First part of the names of this side's leaves.
-    pub const PREFIXES: [(&'static str, Self); 4] =
-        [("TDH", Self::Host), ("TDG", Self::Guest), ("SEAMLDR", Self::Seamldr), ("TDVMCALL", Self::Vmcall)];
+    pub const PREFIXES: [(&'static str, Self); 4] = [
+        ("TDH", Self::Host),
+        ("TDG", Self::Guest),
+        ("SEAMLDR", Self::Seamldr),
+        ("TDVMCALL", Self::Vmcall),
+    ];
 }
 
 /// One operand list of one leaf.
@@ -225,7 +229,8 @@ pub enum LockMode {
 
 impl LockMode {
     /// Names as in the files.
-    pub const NAMES: [(&'static str, Self); 2] = [("shared", Self::Shared), ("exclusive", Self::Exclusive)];
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("shared", Self::Shared), ("exclusive", Self::Exclusive)];
 }
 
 /// What a register holds in the call that resumes an interrupted one.

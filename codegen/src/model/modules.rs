@@ -8,7 +8,11 @@ pub struct ModuleSet(pub u32);
 impl ModuleSet {
     /// The set of the first `count` modules.
     pub const fn first(count: usize) -> Self {
-        if count >= 32 { Self(u32::MAX) } else { Self((1 << count) - 1) }
+        if count >= 32 {
+            Self(u32::MAX)
+        } else {
+            Self((1 << count) - 1)
+        }
     }
 
     /// Whether the module with this index is in the set.

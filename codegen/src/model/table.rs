@@ -45,8 +45,11 @@ pub enum Callee {
 
 impl Callee {
     /// Names as in the files.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("module", Self::Module), ("seamldr", Self::Seamldr), ("linux", Self::Linux)];
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("module", Self::Module),
+        ("seamldr", Self::Seamldr),
+        ("linux", Self::Linux),
+    ];
 }
 
 /// How to call again after a status.
@@ -62,8 +65,11 @@ pub enum Retry {
 
 impl Retry {
     /// Names as in the files.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("busy", Self::Busy), ("restartable", Self::Restartable), ("resumable", Self::Resumable)];
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("busy", Self::Busy),
+        ("restartable", Self::Restartable),
+        ("resumable", Self::Resumable),
+    ];
 }
 
 /// What RAX bits 31:0 hold with a status.
@@ -252,11 +258,13 @@ pub struct FieldRow {
 impl FieldRow {
     /// Names of the masks.
     pub const MASKS: [&'static str; 10] = [
-        "prod_rd", "prod_wr", "dbg_rd", "dbg_wr", "guest_rd", "guest_wr", "migtd_rd", "migtd_wr", "export", "import",
+        "prod_rd", "prod_wr", "dbg_rd", "dbg_wr", "guest_rd", "guest_wr", "migtd_rd", "migtd_wr",
+        "export", "import",
     ];
 
     /// Names of the attributes, from bit 0.
-    pub const ATTRIBUTES: [&'static str; 6] = ["hpa", "gpa", "private", "shared", "vm_app_l1", "vm_app_l2"];
+    pub const ATTRIBUTES: [&'static str; 6] =
+        ["hpa", "gpa", "private", "shared", "vm_app_l1", "vm_app_l2"];
 }
 
 /// How a range of MSRs behaves in a TD.

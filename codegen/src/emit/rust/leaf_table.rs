@@ -7,8 +7,8 @@ use super::Options;
 use super::states::states;
 use super::text::constant;
 use super::text::doc;
-use super::text::ident;
 use super::text::hex;
+use super::text::ident;
 use super::text::number;
 use crate::model::Allowed;
 use crate::model::FlagTable;
@@ -26,9 +26,19 @@ pub fn leaf_numbers(spec: &Spec, _: &Options) -> TokenStream {
 
 fn side(spec: &Spec, side: Side, ty: &str, table: &str) -> TokenStream {
     let (ty, table) = (ident(ty), ident(table));
-    let mut leaves: Vec<&Leaf> = spec.leaves.iter().filter(|leaf| leaf.side == side && leaf.variant.is_none()).collect();
+    let mut leaves: Vec<&Leaf> = spec
+        .leaves
+        .iter()
+        .filter(|leaf| leaf.side == side && leaf.variant.is_none())
+        .collect();
     // A number that several leaves claim belongs first to the one that a public module dispatches.
-    leaves.sort_by_key(|leaf| (leaf.number.value, !dispatched(spec, leaf), leaf.name.clone()));
+    leaves.sort_by_key(|leaf| {
+        (
+            leaf.number.value,
+            !dispatched(spec, leaf),
+            leaf.name.clone(),
+        )
+    });
     let constants = leaves.iter().map(|leaf| {
         let name = constant(&leaf.name);
         let value = number(leaf.number.value);
@@ -47,19 +57,33 @@ fn side(spec: &Spec, side: Side, ty: &str, table: &str) -> TokenStream {
 }
 
 fn dispatched(spec: &Spec, leaf: &Leaf) -> bool {
-    spec.modules.iter().any(|module| module.leaves.iter().any(|(name, _)| name.value == leaf.name))
+    spec.modules.iter().any(|module| {
+        module
+            .leaves
+            .iter()
+            .any(|(name, _)| name.value == leaf.name)
+    })
 }
 
 fn row(spec: &Spec, leaf: &Leaf) -> TokenStream {
     let name = &leaf.name;
     let value = number(leaf.number.value);
     let versions = spec.modules.iter().map(|module| {
-        let found = module.leaves.iter().find(|(known, _)| known.value == leaf.name);
-        let bits = found.map_or(0, |(_, versions)| versions.iter().fold(0u64, |all, version| all | 1 << (version & 7)));
+        let found = module
+            .leaves
+            .iter()
+            .find(|(known, _)| known.value == leaf.name);
+        let bits = found.map_or(0, |(_, versions)| {
+            versions
+                .iter()
+                .fold(0u64, |all, version| all | 1 << (version & 7))
+        });
         hex(bits)
     });
     let op_states = gates(spec, &leaf.op_states, &spec.op_states, |_, row| row);
-    let sept_states = gates(spec, &leaf.sept_states, &spec.sept_states, |position, _| position as u64);
+    let sept_states = gates(spec, &leaf.sept_states, &spec.sept_states, |position, _| {
+        position as u64
+    });
     let feature = match &leaf.feature {
         Some(feature) => {
             let feature = constant(&feature.value);
@@ -79,7 +103,12 @@ fn gates<'s>(
 ) -> impl Iterator<Item = TokenStream> + 's {
     let states = states(table);
     (0..spec.modules.len()).map(move |module| {
-        let Some(list) = allowed.iter().find(|allowed| allowed.modules.contains(module)) else { return quote!(None) };
+        let Some(list) = allowed
+            .iter()
+            .find(|allowed| allowed.modules.contains(module))
+        else {
+            return quote!(None);
+        };
         let bits = list.states.iter().fold(0u64, |all, state| {
             match states.iter().position(|row| row.name == state.value) {
                 Some(position) => all | 1 << bit(position, states[position].value),

@@ -17,7 +17,10 @@ use crate::model::Spec;
 
 /// One module of id constants a table, the tables, and the enum `MigType`.
 pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
-    let tables = spec.fields.iter().map(|table| one_table(spec, table, options));
+    let tables = spec
+        .fields
+        .iter()
+        .map(|table| one_table(spec, table, options));
     let mut kinds: Vec<&str> = spec
         .fields
         .iter()
@@ -28,7 +31,9 @@ pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
     kinds.sort_unstable();
     kinds.dedup();
     let variants: Vec<_> = kinds.iter().map(|kind| camel(kind)).collect();
-    let docs = kinds.iter().map(|kind| format!(" `MIG_{kind}` of Intel's tables."));
+    let docs = kinds
+        .iter()
+        .map(|kind| format!(" `MIG_{kind}` of Intel's tables."));
     quote! {
         /// Part of a field in the migration of a TD.
         ///
@@ -101,7 +106,9 @@ fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream 
 }
 
 fn field_doc(row: &FieldRow) -> String {
-    row.doc.as_deref().map_or_else(|| format!(" {}.", row.name), doc)
+    row.doc
+        .as_deref()
+        .map_or_else(|| format!(" {}.", row.name), doc)
 }
 
 fn field_row(row: &FieldRow) -> TokenStream {
@@ -113,7 +120,8 @@ fn field_row(row: &FieldRow) -> TokenStream {
     let masks = row.masks.iter().map(|mask| hex(*mask));
     let export = camel(&row.mig_export);
     let import = camel(&row.mig_import);
-    let flags = u64::from(row.attributes) | u64::from(row.special_rd) << 6 | u64::from(row.special_wr) << 7;
+    let flags =
+        u64::from(row.attributes) | u64::from(row.special_rd) << 6 | u64::from(row.special_wr) << 7;
     let flags = hex(flags);
     quote!(FieldRow::new(#name, #id, #fields, #elements, #offset, [#(#masks),*], MigType::#export, MigType::#import, #flags))
 }

@@ -14,9 +14,16 @@ use crate::model::Spec;
 /// The enum `Module`, its tables, and the list of releases.
 pub fn modules(spec: &Spec, _: &Options) -> TokenStream {
     let count = spec.modules.len();
-    let variants: Vec<_> = spec.modules.iter().map(|module| variant(&module.name)).collect();
+    let variants: Vec<_> = spec
+        .modules
+        .iter()
+        .map(|module| variant(&module.name))
+        .collect();
     let names: Vec<_> = spec.modules.iter().map(|module| &module.name).collect();
-    let docs = spec.modules.iter().map(|module| format!(" TDX module {}.", module.name));
+    let docs = spec
+        .modules
+        .iter()
+        .map(|module| format!(" TDX module {}.", module.name));
     let numbers = (0..count as u64).map(number);
     let features = spec.modules.iter().map(|module| match module.features0 {
         Some(bits) => {
@@ -72,7 +79,10 @@ pub fn modules(spec: &Spec, _: &Options) -> TokenStream {
 
 /// `1.5.01` as `V1_5_01`.
 pub(super) fn variant(name: &str) -> proc_macro2::Ident {
-    format_ident!("V{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+    format_ident!(
+        "V{}",
+        name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    )
 }
 
 /// Constants of `Features` and the table of their names.
@@ -80,7 +90,10 @@ pub fn features(spec: &Spec, _: &Options) -> TokenStream {
     let constants = spec.features.iter().map(|feature| {
         let name = constant(&feature.name);
         let bit = number(u64::from(feature.bit));
-        let text = feature.doc.as_deref().map_or_else(|| format!(" {}.", feature.name), doc);
+        let text = feature
+            .doc
+            .as_deref()
+            .map_or_else(|| format!(" {}.", feature.name), doc);
         let text = format!("{text}\n\nBit {}.", feature.bit);
         quote!(#[doc = #text] pub const #name: Self = Self(1 << #bit);)
     });

@@ -18,7 +18,12 @@ use crate::model::StateRow;
 pub fn op_states(spec: &Spec, _: &Options) -> TokenStream {
     let table = &spec.op_states;
     let ty = ident("OpState");
-    let definition = definition(table, &ty, "Value of the TDCS field OP_STATE, numbered as Intel numbers it.", |_, row| row.value);
+    let definition = definition(
+        table,
+        &ty,
+        "Value of the TDCS field OP_STATE, numbered as Intel numbers it.",
+        |_, row| row.value,
+    );
     let flags = flags(table);
     quote! {
         #definition
@@ -43,8 +48,16 @@ pub fn op_states(spec: &Spec, _: &Options) -> TokenStream {
 
 /// The enums `SeptState` and `L2SeptState` with their flags.
 pub fn sept_states(spec: &Spec, _: &Options) -> TokenStream {
-    let l1 = sept(&spec.sept_states, "SeptState", "State of an entry of the L1 Secure-EPT.");
-    let l2 = sept(&spec.l2_sept_states, "L2SeptState", "State of an entry of an L2 Secure-EPT.");
+    let l1 = sept(
+        &spec.sept_states,
+        "SeptState",
+        "State of an entry of the L1 Secure-EPT.",
+    );
+    let l2 = sept(
+        &spec.l2_sept_states,
+        "L2SeptState",
+        "State of an entry of an L2 Secure-EPT.",
+    );
     quote!(#l1 #l2)
 }
 
@@ -56,7 +69,9 @@ fn sept(table: &FlagTable, ty: &str, text: &str) -> TokenStream {
     let variants: Vec<Ident> = states.iter().map(|row| camel(&row.name)).collect();
     let count = states.len();
     let encodings = states.iter().map(|row| hex(row.value));
-    let publics = states.iter().map(|row| number(row.public.unwrap_or_default()));
+    let publics = states
+        .iter()
+        .map(|row| number(row.public.unwrap_or_default()));
     let rows = table.rows.iter().map(|row| {
         let state = camel(&row.name);
         let modules = hex(u64::from(row.modules.0));
@@ -149,13 +164,25 @@ pub(super) fn states(table: &FlagTable) -> Vec<&StateRow> {
     list
 }
 
-fn definition(table: &FlagTable, ty: &Ident, text: &str, value: fn(usize, &StateRow) -> u64) -> TokenStream {
+fn definition(
+    table: &FlagTable,
+    ty: &Ident,
+    text: &str,
+    value: fn(usize, &StateRow) -> u64,
+) -> TokenStream {
     let states = states(table);
     let count = states.len();
     let variants: Vec<Ident> = states.iter().map(|row| camel(&row.name)).collect();
-    let values = states.iter().enumerate().map(|(position, row)| number(value(position, row)));
+    let values = states
+        .iter()
+        .enumerate()
+        .map(|(position, row)| number(value(position, row)));
     let names = states.iter().map(|row| &row.name);
-    let docs = states.iter().map(|row| row.doc.as_deref().map_or_else(|| format!(" {}.", row.name), doc));
+    let docs = states.iter().map(|row| {
+        row.doc
+            .as_deref()
+            .map_or_else(|| format!(" {}.", row.name), doc)
+    });
     let text = format!(" {text}");
     quote! {
         #[doc = #text]
@@ -196,7 +223,11 @@ fn flags(table: &FlagTable) -> TokenStream {
                     set.push(variant);
                 }
             }
-            let body = if set.is_empty() { quote!(false) } else { quote!(matches!(self, #(Self::#set)|*)) };
+            let body = if set.is_empty() {
+                quote!(false)
+            } else {
+                quote!(matches!(self, #(Self::#set)|*))
+            };
             quote! {
                 #[doc = #text]
                 pub const fn #name(self) -> bool {

@@ -17,7 +17,10 @@ use crate::model::StatusRow;
 
 /// Constants of `StatusCode`, `SeamldrStatus` and `LinuxStatus`, and the table behind each.
 pub fn statuses(spec: &Spec, _: &Options) -> TokenStream {
-    [Callee::Module, Callee::Seamldr, Callee::Linux].into_iter().map(|callee| of_callee(spec, callee)).collect()
+    [Callee::Module, Callee::Seamldr, Callee::Linux]
+        .into_iter()
+        .map(|callee| of_callee(spec, callee))
+        .collect()
 }
 
 fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
@@ -92,7 +95,10 @@ pub fn operands(spec: &Spec, _: &Options) -> TokenStream {
     let constants = rows.iter().map(|row| {
         let name = constant(&row.name);
         let value = hex(u64::from(row.value));
-        let text = row.doc.as_deref().map_or_else(|| format!(" {}.", row.name), doc);
+        let text = row
+            .doc
+            .as_deref()
+            .map_or_else(|| format!(" {}.", row.name), doc);
         quote!(#[doc = #text] pub const #name: Self = Self(#value);)
     });
     let entries = rows.iter().map(|row| {

@@ -7,9 +7,14 @@ use quote::format_ident;
 
 /// An identifier; keywords become raw.
 pub(super) fn ident(name: &str) -> Ident {
-    const KEYWORDS: [&str; 12] =
-        ["type", "match", "move", "ref", "loop", "in", "mod", "use", "where", "as", "box", "static"];
-    if KEYWORDS.contains(&name) { Ident::new_raw(name, Span::call_site()) } else { format_ident!("{name}") }
+    const KEYWORDS: [&str; 12] = [
+        "type", "match", "move", "ref", "loop", "in", "mod", "use", "where", "as", "box", "static",
+    ];
+    if KEYWORDS.contains(&name) {
+        Ident::new_raw(name, Span::call_site())
+    } else {
+        format_ident!("{name}")
+    }
 }
 
 /// `TDH.MEM.PAGE.ADD`, `Guest CR0` or `VM-exit reason` as the name of a constant.
@@ -23,7 +28,11 @@ pub(super) fn constant_name(name: &str) -> String {
         }
     }
     let trimmed = out.trim_end_matches('_');
-    if trimmed.starts_with(|c: char| c.is_ascii_digit()) { format!("_{trimmed}") } else { trimmed.to_owned() }
+    if trimmed.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{trimmed}")
+    } else {
+        trimmed.to_owned()
+    }
 }
 
 pub(super) fn constant(name: &str) -> Ident {
@@ -35,7 +44,11 @@ pub(super) fn camel_name(name: &str) -> String {
     name.split(|c: char| !c.is_ascii_alphanumeric())
         .flat_map(|word| {
             let mut letters = word.chars();
-            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters.map(|c| c.to_ascii_lowercase()))
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase())
+                .into_iter()
+                .chain(letters.map(|c| c.to_ascii_lowercase()))
         })
         .collect()
 }
@@ -46,7 +59,9 @@ pub(super) fn camel(name: &str) -> Ident {
 
 /// A number in hexadecimal, without a type.
 pub(super) fn hex(value: u64) -> Literal {
-    format!("{value:#x}").parse().unwrap_or_else(|_| Literal::u64_unsuffixed(value))
+    format!("{value:#x}")
+        .parse()
+        .unwrap_or_else(|_| Literal::u64_unsuffixed(value))
 }
 
 /// A decimal number without a type.
@@ -57,5 +72,9 @@ pub(super) fn number(value: u64) -> Literal {
 /// A doc text: one leading space, a full stop at the end.
 pub(super) fn doc(text: &str) -> String {
     let text = text.trim();
-    if text.ends_with(['.', '!', '?', ':']) { format!(" {text}") } else { format!(" {text}.") }
+    if text.ends_with(['.', '!', '?', ':']) {
+        format!(" {text}")
+    } else {
+        format!(" {text}.")
+    }
 }

@@ -1,0 +1,300 @@
+//! Metadata fields: their identifiers, and the tables that say who may read and write which bits.
+
+use core::fmt;
+
+use crate::module::Module;
+
+tdx_codegen_macros::fields!();
+
+/// MD_FIELD_ID: names a metadata field, and an element of it.
+///
+/// Two ids are equal if they differ in bit 63 only: older modules call it NON_ARCH, newer ones ignore it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct FieldId(u64);
+
+impl FieldId {
+    /// The id with these bits.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The id as bits, bit 63 included.
+    pub const fn into_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Bits 23:0: the element's number in its class.
+    pub const fn field_code(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+
+    /// Bits 33:32: log2 of the element's bytes.
+    pub const fn element_size_code(self) -> u8 {
+        (self.0 >> 32) as u8 & 3
+    }
+
+    /// Bits 37:34: number of the last element in the field.
+    pub const fn last_element(self) -> u8 {
+        (self.0 >> 34) as u8 & 0xf
+    }
+
+    /// Bits 46:38: number of the last field in a sequence.
+    pub const fn last_field(self) -> u16 {
+        (self.0 >> 38) as u16 & 0x1ff
+    }
+
+    /// Bit 50: elements follow each other in steps of two codes.
+    pub const fn inc_size(self) -> bool {
+        self.0 >> 50 & 1 != 0
+    }
+
+    /// Bit 51: a write mask goes with the value (1.5.01; reserved in newer modules).
+    pub const fn write_mask_valid(self) -> bool {
+        self.0 >> 51 & 1 != 0
+    }
+
+    /// Bits 54:52: platform (0), TD (1) or virtual processor (2).
+    pub const fn context_code(self) -> u8 {
+        (self.0 >> 52) as u8 & 7
+    }
+
+    /// Bits 61:56: class within the context.
+    pub const fn class_code(self) -> u8 {
+        (self.0 >> 56) as u8 & 0x3f
+    }
+
+    /// Bits 31:24, 49:47, 55 and 62, which must be 0, in their places.
+    pub const fn reserved(self) -> u64 {
+        self.0 & (0xff << 24 | 7 << 47 | 1 << 55 | 1 << 62)
+    }
+
+    /// Bytes of an element: 1, 2, 4 or 8.
+    pub const fn element_size(self) -> u32 {
+        1 << self.element_size_code()
+    }
+
+    /// The id whose code is `elements` further on.
+    #[must_use]
+    pub const fn offset_by(self, elements: u32) -> Self {
+        let code = (self.field_code() + elements) & 0xff_ffff;
+        Self(self.0 & !0xff_ffff | code as u64)
+    }
+}
+
+impl PartialEq for FieldId {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 << 1 == other.0 << 1
+    }
+}
+
+impl Eq for FieldId {}
+
+impl core::hash::Hash for FieldId {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        (self.0 << 1).hash(state);
+    }
+}
+
+impl fmt::Debug for FieldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FieldId({:#018x})", self.0)
+    }
+}
+
+/// What the addresses in a field are, and to which VMs it applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FieldAttributes(u8);
+
+impl FieldAttributes {
+    /// Whether the field holds a host-physical address.
+    pub const fn hpa(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether the field holds a guest-physical address.
+    pub const fn gpa(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Whether the address is private.
+    pub const fn private(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Whether the address is shared.
+    pub const fn shared(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// Whether the field applies to the L1 VM.
+    pub const fn vm_app_l1(self) -> bool {
+        self.0 & 16 != 0
+    }
+
+    /// Whether the field applies to L2 VMs.
+    pub const fn vm_app_l2(self) -> bool {
+        self.0 & 32 != 0
+    }
+}
+
+/// A metadata field.
+///
+/// A mask has a bit set where the role may read or write that bit of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FieldRow {
+    /// Intel's name.
+    pub name: &'static str,
+    /// Id of the first element.
+    pub id: FieldId,
+    /// Fields of the array, at most.
+    pub num_of_fields: u16,
+    /// Elements of a field.
+    pub num_of_elem: u16,
+    /// Byte offset in the control structure; 0 where the table has none.
+    pub offset: u32,
+    /// What the host may read of a production TD (of the module, for global fields).
+    pub prod_rd_mask: u64,
+    /// What the host may write of a production TD.
+    pub prod_wr_mask: u64,
+    /// What the host may read of a debug TD.
+    pub dbg_rd_mask: u64,
+    /// What the host may write of a debug TD.
+    pub dbg_wr_mask: u64,
+    /// What the guest may read; of L2 VMCS fields, the L1 VMM.
+    pub guest_rd_mask: u64,
+    /// What the guest may write; of L2 VMCS fields, the L1 VMM.
+    pub guest_wr_mask: u64,
+    /// What the migration TD may read.
+    pub migtd_rd_mask: u64,
+    /// What the migration TD may write.
+    pub migtd_wr_mask: u64,
+    /// What is exported.
+    pub export_mask: u64,
+    /// What is imported.
+    pub import_mask: u64,
+    /// Part in export.
+    pub mig_export: MigType,
+    /// Part in import.
+    pub mig_import: MigType,
+    /// What the addresses in the field are.
+    pub attributes: FieldAttributes,
+    /// Whether reading has side conditions.
+    pub special_rd: bool,
+    /// Whether writing has side conditions.
+    pub special_wr: bool,
+}
+
+impl FieldRow {
+    #[expect(clippy::too_many_arguments, reason = "called by generated tables only")]
+    const fn new(
+        name: &'static str,
+        id: u64,
+        num_of_fields: u16,
+        num_of_elem: u16,
+        offset: u32,
+        masks: [u64; 10],
+        mig_export: MigType,
+        mig_import: MigType,
+        flags: u8,
+    ) -> Self {
+        Self {
+            name,
+            id: FieldId(id),
+            num_of_fields,
+            num_of_elem,
+            offset,
+            prod_rd_mask: masks[0],
+            prod_wr_mask: masks[1],
+            dbg_rd_mask: masks[2],
+            dbg_wr_mask: masks[3],
+            guest_rd_mask: masks[4],
+            guest_wr_mask: masks[5],
+            migtd_rd_mask: masks[6],
+            migtd_wr_mask: masks[7],
+            export_mask: masks[8],
+            import_mask: masks[9],
+            mig_export,
+            mig_import,
+            attributes: FieldAttributes(flags & 0x3f),
+            special_rd: flags & 0x40 != 0,
+            special_wr: flags & 0x80 != 0,
+        }
+    }
+}
+
+/// Rows of a control structure, for every module.
+#[derive(Debug)]
+pub struct FieldTable {
+    /// Every row, in Intel's order; rows of one name differ in the modules that they hold for.
+    rows: &'static [FieldRow],
+    /// Indices in `rows` by module.
+    order: [&'static [u16]; Module::COUNT],
+}
+
+impl FieldTable {
+    /// The fields that `module` has, in Intel's order. Empty where the module's table is not public.
+    pub const fn of(&'static self, module: Module) -> Fields {
+        Fields {
+            rows: self.rows,
+            order: self.order[module as usize],
+        }
+    }
+}
+
+/// The fields of a control structure in one module, in Intel's order.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    rows: &'static [FieldRow],
+    order: &'static [u16],
+}
+
+impl Fields {
+    /// Number of fields.
+    pub const fn len(self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The field in this place of the table.
+    pub const fn get(self, index: usize) -> Option<&'static FieldRow> {
+        if index < self.order.len() {
+            Some(&self.rows[self.order[index] as usize])
+        } else {
+            None
+        }
+    }
+
+    /// All fields.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = &'static FieldRow> + ExactSizeIterator {
+        self.order
+            .iter()
+            .map(move |index| &self.rows[*index as usize])
+    }
+
+    /// Place of the field whose first element has this id, bit 63 not regarded.
+    pub const fn position(self, id: FieldId) -> Option<usize> {
+        let mut i = 0;
+        while i < self.order.len() {
+            if self.rows[self.order[i] as usize].id.0 << 1 == id.0 << 1 {
+                return Some(i);
+            }
+            i += 1;
+        }
+        None
+    }
+
+    /// The field whose first element has this id, bit 63 not regarded.
+    pub const fn row(self, id: FieldId) -> Option<&'static FieldRow> {
+        match self.position(id) {
+            Some(index) => self.get(index),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Status codes: what RAX says after a call.
+
+use core::fmt;
+
+use crate::module::Module;
+use crate::module::Modules;
+use crate::operand::OperandId;
+
+tdx_codegen_macros::statuses!();
+
+/// How to make a call again that did not complete.
+///
+/// Exhaustive: these are the three ways that the ABI knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// Something was locked or not available: the same call, later.
+    Busy,
+    /// An interrupt came and nothing was done: the same call.
+    Restartable,
+    /// An interrupt came and part of the work is done: a call with the registers as returned.
+    Resumable,
+}
+
+/// What RAX bits 31:0 hold beside a status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Low {
+    /// 0.
+    None,
+    /// An [`OperandId`].
+    Operand,
+    /// A level.
+    Level,
+    /// A VM exit reason.
+    ExitReason,
+    /// A count.
+    Count,
+    /// Part of a metadata field id.
+    Field,
+    /// Something that the code's documentation describes.
+    Detail,
+}
+
+/// A code with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusRow {
+    /// Name without `TDX_`.
+    pub name: &'static str,
+    /// Value.
+    pub value: u64,
+    /// Modules that have it.
+    pub modules: Modules,
+    /// How to call again.
+    pub retry: Option<Retry>,
+    /// What bits 31:0 hold.
+    pub low: Low,
+}
+
+impl StatusRow {
+    const fn new(
+        name: &'static str,
+        value: u64,
+        modules: u32,
+        retry: Option<Retry>,
+        low: Low,
+    ) -> Self {
+        Self {
+            name,
+            value,
+            modules: Modules::from_bits(modules),
+            retry,
+            low,
+        }
+    }
+
+    /// Whether `module` has the code.
+    pub const fn is_in(&self, module: Module) -> bool {
+        self.modules.contains(module)
+    }
+}
+
+const fn find(table: &[StatusRow], value: u64) -> Option<&StatusRow> {
+    let (mut low, mut high) = (0, table.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if table[middle].value < value {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if low < table.len() && table[low].value == value {
+        Some(&table[low])
+    } else {
+        None
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $table:ident)*) => {
+        $($(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The number.
+            pub const fn value(self) -> u64 {
+                self.0
+            }
+
+            /// What is known of the code.
+            pub const fn row(self) -> Option<&'static StatusRow> {
+                find($table, self.0)
+            }
+
+            /// The name without `TDX_`, if the code has one.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.row() {
+                    Some(row) => Some(row.name),
+                    None => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => write!(f, "{}({name})", stringify!($name)),
+                    None => write!(f, "{}({:#x})", stringify!($name), self.0),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, "{:#018x}", self.0),
+                }
+            }
+        })*
+    };
+}
+
+codes! {
+    /// Status code of the TDX module: RAX with bits 31:0 cleared.
+    ///
+    /// Open: codes that no table knows are kept.
+    StatusCode STATUS_CODES
+    /// What P-SEAMLDR returns in RAX.
+    SeamldrStatus SEAMLDR_STATUSES
+    /// What Linux reports for a call that did not reach the callee.
+    LinuxStatus LINUX_STATUSES
+}
+
+impl StatusCode {
+    /// The code in the upper half of `rax`.
+    pub const fn new(rax: u64) -> Self {
+        Self(rax & !0xffff_ffff)
+    }
+
+    /// Whether the call failed. Codes that are no error may still carry information.
+    pub const fn is_error(self) -> bool {
+        self.0 >> 63 != 0
+    }
+
+    /// Whether calling again in the same way is pointless.
+    pub const fn is_non_recoverable(self) -> bool {
+        self.0 >> 62 & 1 != 0
+    }
+
+    /// Whether the TD cannot be continued.
+    pub const fn is_fatal(self) -> bool {
+        self.0 >> 61 & 1 != 0
+    }
+
+    /// Whether the host may recover by itself, in answers to a cross-TD exit.
+    pub const fn host_recoverability_hint(self) -> bool {
+        self.0 >> 60 & 1 != 0
+    }
+
+    /// Bits 47:40.
+    pub const fn class(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
+    /// How to make the call again, if that is worth it.
+    pub const fn retry(self) -> Option<Retry> {
+        match self.row() {
+            Some(row) => row.retry,
+            None => None,
+        }
+    }
+}
+
+impl SeamldrStatus {
+    /// The status in `rax`.
+    pub const fn new(rax: u64) -> Self {
+        Self(rax)
+    }
+
+    /// Whether the call failed.
+    pub const fn is_error(self) -> bool {
+        self.0 >> 63 != 0
+    }
+}
+
+impl LinuxStatus {
+    /// The status with this value.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+/// RAX after a call of the TDX module: a code, and 32 bits that say more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+#[must_use]
+pub struct Status(u64);
+
+impl Status {
+    /// RAX as returned.
+    pub const fn from_rax(rax: u64) -> Self {
+        Self(rax)
+    }
+
+    /// `code` with bits 31:0 equal to 0.
+    pub const fn of(code: StatusCode) -> Self {
+        Self(code.0)
+    }
+
+    /// `code` about `operand`.
+    pub const fn with_operand(code: StatusCode, operand: OperandId) -> Self {
+        Self(code.0 | operand.number() as u64)
+    }
+
+    /// `code` with `detail` in bits 31:0.
+    pub const fn with_detail(code: StatusCode, detail: u32) -> Self {
+        Self(code.0 | detail as u64)
+    }
+
+    /// RAX.
+    pub const fn rax(self) -> u64 {
+        self.0
+    }
+
+    /// The code.
+    pub const fn code(self) -> StatusCode {
+        StatusCode::new(self.0)
+    }
+
+    /// Bits 31:0.
+    pub const fn low(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Bits 31:0 as an operand id, whether or not the code says that they are one.
+    pub const fn operand(self) -> OperandId {
+        OperandId::new(self.low())
+    }
+
+    /// Whether the call failed.
+    pub const fn is_error(self) -> bool {
+        self.code().is_error()
+    }
+
+    /// How to make the call again, if that is worth it.
+    pub const fn retry(self) -> Option<Retry> {
+        self.code().retry()
+    }
+}
+
+impl From<StatusCode> for Status {
+    fn from(code: StatusCode) -> Self {
+        Self::of(code)
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Status({self})")
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let low = self.low();
+        match self.code().row() {
+            None => write!(f, "{:#018x}", self.0),
+            Some(row) => match row.low {
+                Low::None if low == 0 => f.write_str(row.name),
+                Low::Operand => write!(f, "{} ({})", row.name, self.operand()),
+                Low::Level => write!(f, "{} (level {low})", row.name),
+                Low::ExitReason => write!(f, "{} (exit reason {low:#x})", row.name),
+                Low::Count => write!(f, "{} ({low})", row.name),
+                Low::None | Low::Field | Low::Detail => write!(f, "{} ({low:#x})", row.name),
+            },
+        }
+    }
+}
