@@ -1,0 +1,238 @@
+//! The host's frame allocator.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Page;
+use tdx_mmu::platform::MemoryRange;
+
+const PAGE: u64 = Level::Pt.size();
+const BLOCK: u64 = Level::Pd.size();
+const WORDS: usize = (BLOCK / PAGE) as usize / 64;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// TDR, TDCX, TDVPR, TDCX of vCPUs, and structures that leaves read.
+    Control,
+    /// Pages of the Secure-EPT.
+    Sept,
+    /// Tables that the host reads and writes: mirror and shared EPT.
+    Tables,
+    /// The guest's private memory.
+    Private,
+    /// The guest's shared memory.
+    Shared,
+}
+
+impl Use {
+    /// All uses, in the order in which they are shown.
+    pub const ALL: [Self; 5] =
+        [Self::Private, Self::Shared, Self::Sept, Self::Tables, Self::Control];
+
+    /// The use in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control structures",
+            Self::Sept => "S-EPT pages",
+            Self::Tables => "host tables",
+            Self::Private => "private guest pages",
+            Self::Shared => "shared guest pages",
+        }
+    }
+}
+
+/// 4 KiB and 2 MiB frames of the memory that the host may give to TDs.
+///
+/// Large frames are kept whole as long as a partly used one can serve; the lowest free frame is taken first,
+/// so that freed frames are soon used again.
+#[derive(Debug)]
+pub struct FramePool {
+    base: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// One bit for each 4 KiB frame of each 2 MiB block from `base` on: 1 is free.
+    free: Vec<[u64; WORDS]>,
+    /// Blocks with some frames free.
+    partial: BTreeSet<usize>,
+    /// Blocks with all frames free.
+    whole: BTreeSet<usize>,
+    /// Bytes in use, by [`Use`].
+    used: [u64; 5],
+    /// Frames that came back although they were free, or that were never ours.
+    misreturned: u64,
+}
+
+impl FramePool {
+    /// A pool of `memory` without `taken`.
+    pub fn new(memory: &[MemoryRange], taken: &[MemoryRange]) -> Self {
+        let base = memory.first().map_or(0, |range| range.start().align_down(Level::Pd).bits());
+        let end = memory.last().map_or(0, |range| range.end().bits());
+        let blocks = usize::try_from(end.saturating_sub(base).div_ceil(BLOCK)).unwrap_or(0);
+        let mut free = vec![[0; WORDS]; blocks];
+        let mut mark = |range: &MemoryRange, is_free: bool| {
+            let (start, end) = (range.start().bits().max(base), range.end().bits().min(end));
+            for page in (start..end).step_by(PAGE as usize) {
+                let (block, word, bit) = place(base, page);
+                if is_free {
+                    free[block][word] |= bit;
+                } else {
+                    free[block][word] &= !bit;
+                }
+            }
+        };
+        memory.iter().for_each(|range| mark(range, true));
+        taken.iter().for_each(|range| mark(range, false));
+        let blocks = |wanted: fn(&[u64; WORDS]) -> bool| {
+            free.iter().enumerate().filter(|(_, bits)| wanted(bits)).map(|(index, _)| index).collect()
+        };
+        let partial = blocks(|bits| *bits != [0; WORDS] && *bits != [u64::MAX; WORDS]);
+        let whole = blocks(|bits| *bits == [u64::MAX; WORDS]);
+        let state = State { free, partial, whole, used: [0; 5], misreturned: 0 };
+        Self { base, state: Mutex::new(state) }
+    }
+
+    /// A free frame of 4 KiB or 2 MiB.
+    pub fn allocate(&self, level: Level, purpose: Use) -> Option<Page> {
+        let mut state = self.state();
+        let start = match level {
+            Level::Pt => state.take_small()?,
+            Level::Pd => {
+                let block = state.whole.pop_first()?;
+                state.free[block] = [0; WORDS];
+                block as u64 * BLOCK
+            }
+            Level::Pdpt | Level::Pml4 | Level::Pml5 => return None,
+        };
+        state.used[purpose as usize] += level.size();
+        Page::assume_owned(Hpa::new(self.base + start), level)
+    }
+
+    /// Takes a frame back, as a whole or in pieces.
+    pub fn free(&self, page: Page, purpose: Use) {
+        let (start, size) = (page.hpa().bits(), page.level().size());
+        let mut state = self.state();
+        for frame in (start..start + size).step_by(PAGE as usize) {
+            let known = frame >= self.base && ((frame - self.base) / BLOCK) < state.free.len() as u64;
+            if !known || !state.put_small(place(self.base, frame)) {
+                state.misreturned += 1;
+            }
+        }
+        let used = &mut state.used[purpose as usize];
+        match used.checked_sub(size) {
+            Some(rest) => *used = rest,
+            None => state.misreturned += 1,
+        }
+    }
+
+    /// Bytes in use for `purpose`.
+    pub fn used(&self, purpose: Use) -> u64 {
+        self.state().used[purpose as usize]
+    }
+
+    /// Whether every frame is back, and none came back twice or for another use.
+    pub fn is_balanced(&self) -> bool {
+        let state = self.state();
+        state.used == [0; 5] && state.misreturned == 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_small(&mut self) -> Option<u64> {
+        let block = match self.partial.first() {
+            Some(block) => *block,
+            None => {
+                let block = self.whole.pop_first()?;
+                self.partial.insert(block);
+                block
+            }
+        };
+        let bits = &mut self.free[block];
+        let word = bits.iter().position(|word| *word != 0)?;
+        let bit = bits[word].trailing_zeros();
+        bits[word] &= bits[word] - 1;
+        if *bits == [0; WORDS] {
+            self.partial.remove(&block);
+        }
+        Some(block as u64 * BLOCK + (word as u64 * 64 + u64::from(bit)) * PAGE)
+    }
+
+    /// Marks a frame as free; `false` if it was.
+    fn put_small(&mut self, (block, word, bit): (usize, usize, u64)) -> bool {
+        let bits = &mut self.free[block];
+        if bits[word] & bit != 0 {
+            return false;
+        }
+        bits[word] |= bit;
+        if *bits == [u64::MAX; WORDS] {
+            self.partial.remove(&block);
+            self.whole.insert(block);
+        } else {
+            self.partial.insert(block);
+        }
+        true
+    }
+}
+
+fn place(base: u64, frame: u64) -> (usize, usize, u64) {
+    let offset = frame - base;
+    let page = offset % BLOCK / PAGE;
+    ((offset / BLOCK) as usize, page as usize / 64, 1 << (page % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> MemoryRange {
+        MemoryRange::new(Hpa::new(start), Hpa::new(end)).unwrap()
+    }
+
+    #[test]
+    fn every_frame_is_given_out_once() {
+        let pool = FramePool::new(&[range(0x3f_f000, 0x80_0000)], &[range(0x60_0000, 0x60_1000)]);
+        let large = pool.allocate(Level::Pd, Use::Private).unwrap();
+        assert_eq!(large.hpa(), Hpa::new(0x40_0000));
+        assert_eq!(pool.allocate(Level::Pd, Use::Private), None, "PAMTs break the second block");
+        let mut small = BTreeSet::new();
+        while let Some(page) = pool.allocate(Level::Pt, Use::Sept) {
+            assert!(small.insert(page.into_hpa()));
+        }
+        assert_eq!(small.len(), 1 + 511);
+        assert!(!small.contains(&Hpa::new(0x60_0000)));
+        assert_eq!((pool.used(Use::Private), pool.used(Use::Sept)), (BLOCK, 512 * PAGE));
+        for hpa in small {
+            pool.free(Page::assume_owned(hpa, Level::Pt).unwrap(), Use::Sept);
+        }
+        assert!(!pool.is_balanced());
+        for page in 0..512 {
+            let hpa = Hpa::new(0x40_0000 + page * PAGE);
+            pool.free(Page::assume_owned(hpa, Level::Pt).unwrap(), Use::Private);
+        }
+        drop(large);
+        assert!(pool.is_balanced(), "pieces make up for the whole");
+        assert!(pool.allocate(Level::Pd, Use::Private).is_some());
+    }
+
+    #[test]
+    fn what_comes_back_twice_is_noticed() {
+        let pool = FramePool::new(&[range(0, 0x40_0000)], &[]);
+        let page = pool.allocate(Level::Pt, Use::Control).unwrap();
+        let twin = Page::assume_owned(page.hpa(), Level::Pt).unwrap();
+        pool.free(page, Use::Control);
+        assert!(pool.is_balanced());
+        pool.free(twin, Use::Control);
+        assert!(!pool.is_balanced());
+    }
+}
