@@ -48,6 +48,7 @@ fn expand_section(section: &Section, arguments: &Arguments) -> TokenStream {
         &specification.spec,
         &Options {
             root: arguments.root.clone(),
+            bitfield_struct: true,
         },
     );
     let used = specification.sources.iter().map(|(_, source)| source);

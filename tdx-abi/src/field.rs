@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::format;
 use crate::module::Module;
 
 tdx_codegen_macros::fields!();
@@ -24,49 +25,54 @@ impl FieldId {
         self.0
     }
 
-    /// Bits 23:0: the element's number in its class.
+    /// The id's bits by name.
+    pub const fn bits(self) -> format::FieldId {
+        format::FieldId::from_bits(self.0)
+    }
+
+    /// The element's number in its class.
     pub const fn field_code(self) -> u32 {
-        self.0 as u32 & 0xff_ffff
+        self.bits().field_code()
     }
 
-    /// Bits 33:32: log2 of the element's bytes.
+    /// log2 of the element's bytes.
     pub const fn element_size_code(self) -> u8 {
-        (self.0 >> 32) as u8 & 3
+        self.bits().element_size_code()
     }
 
-    /// Bits 37:34: number of the last element in the field.
+    /// Number of the last element in the field.
     pub const fn last_element(self) -> u8 {
-        (self.0 >> 34) as u8 & 0xf
+        self.bits().last_element_in_field()
     }
 
-    /// Bits 46:38: number of the last field in a sequence.
+    /// Number of the last field in a sequence.
     pub const fn last_field(self) -> u16 {
-        (self.0 >> 38) as u16 & 0x1ff
+        self.bits().last_field_in_sequence()
     }
 
-    /// Bit 50: elements follow each other in steps of two codes.
+    /// Whether elements follow each other in steps of two codes.
     pub const fn inc_size(self) -> bool {
-        self.0 >> 50 & 1 != 0
+        self.bits().inc_size()
     }
 
-    /// Bit 51: a write mask goes with the value (1.5.01; reserved in newer modules).
+    /// Whether a write mask goes with the value (1.5.01; reserved in newer modules).
     pub const fn write_mask_valid(self) -> bool {
-        self.0 >> 51 & 1 != 0
+        self.bits().write_mask_valid()
     }
 
-    /// Bits 54:52: platform (0), TD (1) or virtual processor (2).
+    /// Platform, TD or virtual processor.
     pub const fn context_code(self) -> u8 {
-        (self.0 >> 52) as u8 & 7
+        self.bits().context_code().into_bits()
     }
 
-    /// Bits 61:56: class within the context.
+    /// Class within the context.
     pub const fn class_code(self) -> u8 {
-        (self.0 >> 56) as u8 & 0x3f
+        self.bits().class_code()
     }
 
-    /// Bits 31:24, 49:47, 55 and 62, which must be 0, in their places.
+    /// Bits that must be 0, in their places.
     pub const fn reserved(self) -> u64 {
-        self.0 & (0xff << 24 | 7 << 47 | 1 << 55 | 1 << 62)
+        self.0 & format::FieldId::RESERVED
     }
 
     /// Bytes of an element: 1, 2, 4 or 8.
@@ -74,17 +80,26 @@ impl FieldId {
         1 << self.element_size_code()
     }
 
+    /// Whether the ids are equal, the bit NON_ARCH not regarded.
+    pub const fn is_same(self, other: Self) -> bool {
+        self.bits().with_non_arch(false).into_bits()
+            == other.bits().with_non_arch(false).into_bits()
+    }
+
     /// The id whose code is `elements` further on.
     #[must_use]
     pub const fn offset_by(self, elements: u32) -> Self {
-        let code = (self.field_code() + elements) & 0xff_ffff;
-        Self(self.0 & !0xff_ffff | code as u64)
+        Self(
+            self.bits()
+                .with_field_code(self.field_code().wrapping_add(elements))
+                .into_bits(),
+        )
     }
 }
 
 impl PartialEq for FieldId {
     fn eq(&self, other: &Self) -> bool {
-        self.0 << 1 == other.0 << 1
+        self.is_same(*other)
     }
 }
 
@@ -92,7 +107,7 @@ impl Eq for FieldId {}
 
 impl core::hash::Hash for FieldId {
     fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
-        (self.0 << 1).hash(state);
+        self.bits().with_non_arch(false).hash(state);
     }
 }
 
@@ -282,7 +297,7 @@ impl Fields {
     pub const fn position(self, id: FieldId) -> Option<usize> {
         let mut i = 0;
         while i < self.order.len() {
-            if self.rows[self.order[i] as usize].id.0 << 1 == id.0 << 1 {
+            if self.rows[self.order[i] as usize].id.is_same(id) {
                 return Some(i);
             }
             i += 1;

@@ -5,8 +5,11 @@
 #![no_std]
 
 mod address;
+#[doc(hidden)]
+pub mod bytes;
 mod call;
 pub mod field;
+pub mod format;
 pub mod leaf;
 pub mod module;
 pub mod msr;
@@ -16,6 +19,9 @@ mod page;
 mod registers;
 pub mod sept;
 pub mod status;
+
+#[doc(hidden)]
+pub use bitfield_struct::bitfield;
 
 pub use address::Gpa;
 pub use address::Hpa;

@@ -23,20 +23,6 @@ pub struct StateRow<S> {
     pub table_index: Option<u16>,
 }
 
-impl SeptState {
-    /// The encoding that the bits of an L1 entry hold: bit 9, bits 56:53 and bits 7:6.
-    pub const fn encoding_of(entry: u64) -> u8 {
-        ((entry >> 9 & 1) | (entry >> 53 & 0xf) << 1 | (entry >> 6 & 3) << 5) as u8
-    }
-}
-
-impl L2SeptState {
-    /// The encoding that the bits of an L2 entry hold: bit 55, bits 7:6 and bit 0.
-    pub const fn encoding_of(entry: u64) -> u8 {
-        ((entry >> 55 & 1) | (entry >> 6 & 3) << 1 | (entry & 1) << 3) as u8
-    }
-}
-
 /// A set of states of L1 entries; bit `n` stands for the `n`th of [`SeptState::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]

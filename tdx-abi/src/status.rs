@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::format::StatusBits;
 use crate::module::Module;
 use crate::module::Modules;
 use crate::operand::OperandId;
@@ -158,32 +159,36 @@ codes! {
 impl StatusCode {
     /// The code in the upper half of `rax`.
     pub const fn new(rax: u64) -> Self {
-        Self(rax & !0xffff_ffff)
+        Self(StatusBits::from_bits(rax).with_low(0).into_bits())
+    }
+
+    const fn bits(self) -> StatusBits {
+        StatusBits::from_bits(self.0)
     }
 
     /// Whether the call failed. Codes that are no error may still carry information.
     pub const fn is_error(self) -> bool {
-        self.0 >> 63 != 0
+        self.bits().error()
     }
 
     /// Whether calling again in the same way is pointless.
     pub const fn is_non_recoverable(self) -> bool {
-        self.0 >> 62 & 1 != 0
+        self.bits().non_recoverable()
     }
 
     /// Whether the TD cannot be continued.
     pub const fn is_fatal(self) -> bool {
-        self.0 >> 61 & 1 != 0
+        self.bits().fatal()
     }
 
     /// Whether the host may recover by itself, in answers to a cross-TD exit.
     pub const fn host_recoverability_hint(self) -> bool {
-        self.0 >> 60 & 1 != 0
+        self.bits().host_recoverability_hint()
     }
 
-    /// Bits 47:40.
+    /// The class of the code.
     pub const fn class(self) -> u8 {
-        (self.0 >> 40) as u8
+        self.bits().class()
     }
 
     /// How to make the call again, if that is worth it.
@@ -201,9 +206,9 @@ impl SeamldrStatus {
         Self(rax)
     }
 
-    /// Whether the call failed.
+    /// Whether the call failed: everything but 0.
     pub const fn is_error(self) -> bool {
-        self.0 >> 63 != 0
+        self.0 != 0
     }
 }
 
@@ -253,7 +258,7 @@ impl Status {
 
     /// Bits 31:0.
     pub const fn low(self) -> u32 {
-        self.0 as u32
+        StatusBits::from_bits(self.0).low()
     }
 
     /// Bits 31:0 as an operand id, whether or not the code says that they are one.

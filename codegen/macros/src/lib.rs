@@ -34,6 +34,8 @@ sections! {
     leaf_numbers
     /// Metadata field ids and tables.
     fields
+    /// Enums, bit formats and structures.
+    formats
     /// The table of MSRs.
     msrs
 }

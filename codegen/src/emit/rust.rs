@@ -2,17 +2,21 @@
 //!
 //! The emitted items name what they need by the path [`Options::root`], never by the name of a crate.
 
+mod format;
 mod leaf_table;
 mod metadata;
 mod modules;
 mod states;
 mod status;
+mod structure;
 mod text;
 
 use proc_macro2::TokenStream;
 
 use crate::model::Spec;
 
+pub use format::fits_bitfield_struct;
+pub use format::formats;
 pub use leaf_table::leaf_numbers;
 pub use metadata::fields;
 pub use metadata::msrs;
@@ -22,12 +26,15 @@ pub use states::op_states;
 pub use states::sept_states;
 pub use status::operands;
 pub use status::statuses;
+pub use structure::type_size;
 
 /// How the items refer to what is written by hand.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Path of the crate that holds the types written by hand: `crate` inside `tdx-abi`.
     pub root: TokenStream,
+    /// Whether formats may be left to `bitfield_struct`, which `root` then offers as `bitfield`.
+    pub bitfield_struct: bool,
 }
 
 /// A part of the generated ABI.
@@ -87,5 +94,10 @@ pub const SECTIONS: &[Section] = &[
         name: "msrs",
         files: &["tables/msrs"],
         emit: msrs,
+    },
+    Section {
+        name: "formats",
+        files: &["enums/", "formats/", "structures/"],
+        emit: formats,
     },
 ];

@@ -1,0 +1,297 @@
+//! Structures in memory: aligned bytes with accessors, so that any content can be held and nothing is lost.
+
+use proc_macro2::TokenStream;
+use quote::format_ident;
+use quote::quote;
+
+use super::Options;
+use super::format::carrier;
+use super::format::field_type;
+use super::format::named_width;
+use super::text::constant_name;
+use super::text::doc;
+use super::text::ident;
+use super::text::number;
+use crate::model::Spec;
+use crate::model::Structure;
+use crate::model::StructureField;
+use crate::model::StructureItem;
+
+/// Bytes of one element of the type called `ty`.
+pub fn type_size(spec: &Spec, ty: &str) -> Option<u32> {
+    Some(match ty {
+        "u8" => 1,
+        "u16" => 2,
+        "u32" => 4,
+        "u64" | "Hpa" | "Gpa" | "PrivateGpa" | "SharedGpa" => 8,
+        name => match named_width(spec, name) {
+            Some(width) => width.next_power_of_two().max(8) / 8,
+            None => {
+                spec.structures
+                    .iter()
+                    .find(|structure| structure.name == name)?
+                    .size
+            }
+        },
+    })
+}
+
+pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structure) -> TokenStream {
+    let ty = ident(&structure.name);
+    let name_text = &structure.name;
+    let text = doc(&structure.doc);
+    let size = number(u64::from(structure.size));
+    let align = number(u64::from(structure.align));
+    let fields: Vec<&StructureField> = structure
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            StructureItem::Field(field) => Some(field),
+            StructureItem::Reserved { .. } => None,
+        })
+        .collect();
+    let accessors = fields.iter().map(|field| accessors(spec, options, field));
+    let shown = fields
+        .iter()
+        .filter(|field| field.count.is_none())
+        .map(|field| {
+            let name = &field.name;
+            let get = ident(name);
+            quote!(.field(#name, &self.#get()))
+        });
+    let root = &options.root;
+    let ones: Vec<TokenStream> = structure
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            StructureItem::Reserved {
+                offset,
+                size,
+                ones: true,
+                ..
+            } => {
+                let (offset, size) = (number(u64::from(*offset)), number(u64::from(*size)));
+                Some(quote!(#root::bytes::fill(&mut bytes, #offset, #size, 0xff);))
+            }
+            _ => None,
+        })
+        .collect();
+    let mutable = if ones.is_empty() {
+        quote!()
+    } else {
+        quote!(mut)
+    };
+    let reserved = structure.items.iter().filter_map(|item| match item {
+        StructureItem::Reserved {
+            offset, size, ones, ..
+        } => {
+            let (offset, size) = (number(u64::from(*offset)), number(u64::from(*size)));
+            let byte = if *ones { quote!(0xff) } else { quote!(0) };
+            Some(quote!((#offset, #size, #byte)))
+        }
+        StructureItem::Field(_) => None,
+    });
+    quote! {
+        #[doc = #text]
+        #[derive(Clone, PartialEq, Eq)]
+        #[repr(C, align(#align))]
+        pub struct #ty([u8; #size]);
+
+        impl #ty {
+            /// Bytes.
+            pub const SIZE: usize = #size;
+
+            /// The structure whose fields are all 0.
+            #[must_use]
+            pub const fn new() -> Self {
+                let #mutable bytes = [0; #size];
+                #(#ones)*
+                Self(bytes)
+            }
+
+            /// The structure with these bytes, reserved ones included.
+            pub const fn from_bytes(bytes: [u8; #size]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes.
+            pub const fn as_bytes(&self) -> &[u8; #size] {
+                &self.0
+            }
+
+            /// The bytes, to be written.
+            pub const fn as_bytes_mut(&mut self) -> &mut [u8; #size] {
+                &mut self.0
+            }
+
+            /// Whether every reserved byte is as it must be.
+            pub const fn is_reserved_valid(&self) -> bool {
+                #root::bytes::all_are(&self.0, &[#(#reserved),*])
+            }
+
+            #(#accessors)*
+        }
+
+        impl Default for #ty {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl ::core::fmt::Debug for #ty {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(#name_text)#(#shown)*.finish()
+            }
+        }
+    }
+}
+
+fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStream {
+    let root = &options.root;
+    let name = ident(&field.name);
+    let set = format_ident!("set_{}", field.name);
+    let offset_name = format_ident!("OFFSET_{}", constant_name(&field.name));
+    let offset = number(u64::from(field.offset));
+    let text = field.doc.as_deref().map_or_else(
+        || format!(" Byte {} on.", field.offset),
+        |text| format!(" Byte {} on:{}", field.offset, doc(text)),
+    );
+    let offset_text = format!(" Byte at which [`{name}`](Self::{name}) begins.");
+    let set_text = format!(" Replaces [`{name}`](Self::{name}).");
+    let ty = field.ty.value.as_str();
+    let constant = quote!(#[doc = #offset_text] pub const #offset_name: usize = #offset;);
+    let rest = if ty == "bytes" {
+        let size = number(u64::from(field.size));
+        quote! {
+            #[doc = #text]
+            pub const fn #name(&self) -> &[u8; #size] {
+                #root::bytes::chunk(&self.0, #offset)
+            }
+
+            #[doc = #set_text]
+            pub const fn #set(&mut self, value: &[u8; #size]) {
+                #root::bytes::put(&mut self.0, #offset, value);
+            }
+        }
+    } else {
+        element(spec, options, field, &text, &set_text)
+    };
+    quote!(#constant #rest)
+}
+
+/// How an element at the byte called `at` is read and written.
+struct Element {
+    get: TokenStream,
+    set: TokenStream,
+    read: TokenStream,
+    write: TokenStream,
+}
+
+fn element(
+    spec: &Spec,
+    options: &Options,
+    field: &StructureField,
+    text: &str,
+    set_text: &str,
+) -> TokenStream {
+    let name = ident(&field.name);
+    let set_name = format_ident!("set_{}", field.name);
+    let offset = number(u64::from(field.offset));
+    let Element {
+        get,
+        set,
+        read,
+        write,
+    } = element_access(spec, options, &field.ty.value);
+    match field.count {
+        None => quote! {
+            #[doc = #text]
+            pub const fn #name(&self) -> #get {
+                let at = #offset;
+                #read
+            }
+
+            #[doc = #set_text]
+            pub const fn #set_name(&mut self, value: #set) {
+                let at = #offset;
+                #write
+            }
+        },
+        Some(count) => {
+            let size = number(u64::from(type_size(spec, &field.ty.value).unwrap_or(1)));
+            let count_name = format_ident!("COUNT_{}", constant_name(&field.name));
+            let count_text = format!(" Elements of [`{name}`](Self::{name}).");
+            let count = number(u64::from(count));
+            quote! {
+                #[doc = #count_text]
+                pub const #count_name: usize = #count;
+
+                #[doc = #text]
+                ///
+                /// `None` from the end of the array on.
+                pub const fn #name(&self, index: usize) -> Option<#get> {
+                    if index >= #count {
+                        return None;
+                    }
+                    let at = #offset + index * #size;
+                    Some(#read)
+                }
+
+                #[doc = #set_text]
+                ///
+                /// `None`, and nothing changed, from the end of the array on.
+                pub const fn #set_name(&mut self, index: usize, value: #set) -> Option<()> {
+                    if index >= #count {
+                        return None;
+                    }
+                    let at = #offset + index * #size;
+                    #write
+                    Some(())
+                }
+            }
+        }
+    }
+}
+
+fn element_access(spec: &Spec, options: &Options, ty: &str) -> Element {
+    let root = &options.root;
+    if let Some(structure) = spec
+        .structures
+        .iter()
+        .find(|structure| structure.name == ty)
+    {
+        let ty = ident(&structure.name);
+        return Element {
+            get: quote!(#ty),
+            set: quote!(&#ty),
+            read: quote!(#ty::from_bytes(*#root::bytes::chunk(&self.0, at))),
+            write: quote!(#root::bytes::put(&mut self.0, at, value.as_bytes());),
+        };
+    }
+    let width = type_size(spec, ty).unwrap_or(1) * 8;
+    let kind = field_type(spec, options, Some(ty), width, 0);
+    let word = carrier(width);
+    let (decode, encode) = (&kind.decode, &kind.encode);
+    let widen = if width == 64 {
+        quote!()
+    } else {
+        quote!(as u64)
+    };
+    let narrow = if width == 64 {
+        quote!(raw)
+    } else {
+        quote!(raw as #word)
+    };
+    Element {
+        get: kind.get.clone(),
+        set: kind.set.clone(),
+        read: quote!({
+            let raw: u64 = #word::from_le_bytes(*#root::bytes::chunk(&self.0, at)) #widen;
+            #decode
+        }),
+        write: quote! {
+            let raw: u64 = #encode;
+            #root::bytes::put(&mut self.0, at, &(#narrow).to_le_bytes());
+        },
+    }
+}

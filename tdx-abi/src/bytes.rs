@@ -1,0 +1,46 @@
+//! Bytes in constant functions, without panics: what lies outside is not touched and reads as 0.
+
+/// The `N` bytes from `at` on.
+pub const fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    if let Some((_, rest)) = bytes.split_at_checked(at)
+        && let Some(chunk) = rest.first_chunk::<N>()
+    {
+        return chunk;
+    }
+    const { &[0; N] }
+}
+
+/// Copies `value` to `at`.
+pub const fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    let mut i = 0;
+    while i < value.len() && at + i < bytes.len() {
+        bytes[at + i] = value[i];
+        i += 1;
+    }
+}
+
+/// Sets `size` bytes from `at` on to `byte`.
+pub const fn fill(bytes: &mut [u8], at: usize, size: usize, byte: u8) {
+    let mut i = 0;
+    while i < size && at + i < bytes.len() {
+        bytes[at + i] = byte;
+        i += 1;
+    }
+}
+
+/// Whether in each range (first byte, number of bytes, value) all bytes have the value.
+pub const fn all_are(bytes: &[u8], ranges: &[(usize, usize, u8)]) -> bool {
+    let mut r = 0;
+    while r < ranges.len() {
+        let (at, size, value) = ranges[r];
+        let mut i = 0;
+        while i < size && at + i < bytes.len() {
+            if bytes[at + i] != value {
+                return false;
+            }
+            i += 1;
+        }
+        r += 1;
+    }
+    true
+}
