@@ -85,7 +85,7 @@ fn sept(table: &FlagTable, ty: &str, text: &str) -> TokenStream {
         #definition
 
         impl #ty {
-            /// The state's bits as Intel's table packs them: what `encoding_of` makes of an entry.
+            /// The state's bits as Intel's table packs them: `state_encoding` of an entry.
             pub const fn encoding(self) -> u8 {
                 const ENCODINGS: [u8; #count] = [#(#encodings),*];
                 ENCODINGS[self as usize]
