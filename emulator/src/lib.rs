@@ -1,3 +1,36 @@
 //! An executable Intel TDX module and the platform around it.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 extern crate alloc;
+
+mod abi;
+mod config;
+mod core;
+mod counters;
+mod cpuid;
+mod frame;
+mod global;
+mod lock;
+mod lp;
+mod measurement;
+mod memory;
+mod module;
+mod pamt;
+mod platform;
+mod sept;
+mod structures;
+mod vcpu_init;
+
+pub use config::PlatformConfig;
+pub use config::Range;
+pub use counters::Counters;
+pub use frame::FRAME_BYTES;
+pub use frame::Frame;
+pub use memory::PhysicalMemory;
+pub use memory::SparseMemory;
+pub use pamt::PageType;
+pub use platform::GuestCall;
+pub use platform::GuestExit;
+pub use platform::HostCall;
+pub use platform::Lp;
+pub use platform::Platform;

@@ -1,0 +1,121 @@
+//! What all parts of an emulated platform share.
+
+use alloc::boxed::Box;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
+use crate::config::PlatformConfig;
+use crate::counters::Counters;
+use crate::global::Global;
+use crate::lp::LpSlot;
+use crate::memory::PhysicalMemory;
+use crate::structures::Tdcs;
+use crate::structures::Tdr;
+use crate::structures::Tdvps;
+
+/// Parameters, memory, module state and LPs of one platform.
+pub(crate) struct Core {
+    pub config: PlatformConfig,
+    pub memory: Box<dyn PhysicalMemory>,
+    pub global: Global,
+    pub lps: Box<[LpSlot]>,
+    pub counters: Counters,
+    random: AtomicU64,
+    tsc: AtomicU64,
+}
+
+/// Cycles by which the TSC advances each time it is read.
+const TSC_STEP: u64 = 20_000;
+
+impl Core {
+    pub(crate) fn new(config: PlatformConfig, memory: Box<dyn PhysicalMemory>) -> Self {
+        let lps = (0..config.packages * config.lps_per_package)
+            .map(|id| LpSlot::new(id, id / config.lps_per_package))
+            .collect();
+        Self {
+            random: AtomicU64::new(config.seed.max(1)),
+            tsc: AtomicU64::new(TSC_STEP),
+            config,
+            memory,
+            global: Global::new(),
+            lps,
+            counters: Counters::new(),
+        }
+    }
+
+    /// The memory.
+    pub(crate) fn memory(&self) -> &dyn PhysicalMemory {
+        &*self.memory
+    }
+
+    /// The next value of RDRAND and RDSEED: a 64-bit xorshift.
+    pub(crate) fn random(&self) -> u64 {
+        let step = |x: u64| {
+            let x = x ^ x << 13;
+            let x = x ^ x >> 7;
+            x ^ x << 17
+        };
+        let old = self.random.fetch_update(Ordering::AcqRel, Ordering::Acquire, |x| Some(step(x)));
+        step(old.unwrap_or_else(|x| x))
+    }
+
+    /// Reads the TSC.
+    pub(crate) fn tsc(&self) -> u64 {
+        self.tsc.fetch_add(TSC_STEP, Ordering::AcqRel) + TSC_STEP
+    }
+
+    /// KeyID of an address.
+    pub(crate) const fn key_id(&self, address: u64) -> u16 {
+        ((address & self.config.key_id_mask()) >> self.config.key_id_shift()) as u16
+    }
+
+    /// An address with another KeyID.
+    pub(crate) const fn with_key_id(&self, address: u64, key_id: u16) -> u64 {
+        address & !self.config.key_id_mask() | (key_id as u64) << self.config.key_id_shift()
+    }
+
+    /// An address without its KeyID.
+    pub(crate) const fn without_key_id(&self, address: u64) -> u64 {
+        address & !self.config.key_id_mask()
+    }
+
+    /// Whether a KeyID is private to TDX.
+    pub(crate) const fn is_private_key_id(&self, key_id: u16) -> bool {
+        key_id >= self.config.first_private_key_id && (key_id as u32) < 1 << self.config.key_id_bits
+    }
+
+    /// Whether an address is below 2^MAXPA.
+    pub(crate) const fn is_below_max_pa(&self, address: u64) -> bool {
+        address < 1 << self.config.max_pa
+    }
+
+    /// The TDR at `hpa`.
+    pub(crate) fn tdr(&self, hpa: u64) -> Tdr<'_> {
+        Tdr::at(self.memory(), self.without_key_id(hpa))
+    }
+
+    /// The TDCS of a TD that has its TDCX pages.
+    pub(crate) fn tdcs<'m>(&'m self, tdr: Tdr<'m>) -> Tdcs<'m> {
+        Tdcs::of(self.memory(), tdr, self.config.key_id_mask())
+    }
+
+    /// The vCPU whose TDVPR is at `hpa`.
+    pub(crate) fn tdvps(&self, hpa: u64) -> Tdvps<'_> {
+        Tdvps::at(self.memory(), self.without_key_id(hpa), self.config.key_id_mask())
+    }
+
+    /// Whether `gpa` has its SHARED bit set.
+    pub(crate) const fn is_shared(&self, gpa: u64, wide: bool) -> bool {
+        gpa >> self.config.shared_bit(wide) & 1 != 0
+    }
+
+    /// Bits that a guest-physical address may have.
+    pub(crate) const fn gpa_width(&self, wide: bool) -> u32 {
+        self.config.shared_bit(wide) + 1
+    }
+
+    /// Whether `gpa` is a guest-physical address of the TD, and private if `private` is set.
+    pub(crate) const fn is_valid_gpa(&self, gpa: u64, wide: bool, private: bool) -> bool {
+        !(private && self.is_shared(gpa, wide)) && gpa >> self.gpa_width(wide) == 0
+    }
+}

@@ -1,0 +1,81 @@
+//! Logical processors.
+
+use alloc::collections::BTreeMap;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU64;
+
+use spin::Mutex;
+
+use crate::structures::tdvps::NULL_PA;
+
+/// One LP as others see it.
+#[derive(Debug)]
+pub(crate) struct LpSlot {
+    /// What belongs to the LP alone, locked while it executes a call.
+    pub state: Mutex<LpState>,
+    /// IA32_INTR_PENDING (MSR 0x9a): not 0 while an interrupt is pending.
+    pub interrupts_pending: AtomicU64,
+    /// Whether the LP is inside a TD.
+    pub in_guest: AtomicBool,
+    /// Whether the LP is asked to leave the TD.
+    pub kicked: AtomicBool,
+}
+
+impl LpSlot {
+    pub(crate) fn new(id: u32, package: u32) -> Self {
+        Self {
+            state: Mutex::new(LpState::new(id, package)),
+            interrupts_pending: AtomicU64::new(0),
+            in_guest: AtomicBool::new(false),
+            kicked: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What belongs to one LP: the module's local data and the LP's own state.
+#[derive(Debug)]
+pub(crate) struct LpState {
+    /// Number of the LP.
+    pub id: u32,
+    /// Its package.
+    pub package: u32,
+    /// Whether SYS.LP.INIT is done.
+    pub initialized: bool,
+    /// TDVPR of the vCPU that this LP entered last.
+    pub last_tdvpr: u64,
+    /// Generator of the single-step defence.
+    pub lfsr: u32,
+    /// The vCPU that is inside its TD on this LP.
+    pub inside: Option<Inside>,
+    /// MSRs whose value differs from the platform's common one.
+    pub msrs: BTreeMap<u32, u64>,
+}
+
+impl LpState {
+    fn new(id: u32, package: u32) -> Self {
+        Self {
+            id,
+            package,
+            initialized: false,
+            last_tdvpr: NULL_PA,
+            lfsr: 0,
+            inside: None,
+            msrs: BTreeMap::new(),
+        }
+    }
+}
+
+/// The vCPU that is inside its TD on an LP; its TDVPR and TDR stay locked shared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside {
+    /// Physical address of the TDR, without KeyID.
+    pub tdr: u64,
+    /// Physical address of the TDVPR, without KeyID.
+    pub tdvpr: u64,
+    /// Guest RIP at TD entry.
+    pub rip_at_entry: u64,
+    /// Whether the current exit is also a bus-lock exit.
+    pub bus_lock: bool,
+    /// TSC at TD entry.
+    pub tsc_at_entry: u64,
+}

@@ -1,0 +1,231 @@
+//! Checks and locks that many leaves begin with.
+//!
+//! Source of the order of checks and of the errors: `src/common/helpers/helpers.c` of the TDX module.
+
+use core::ops::Deref;
+
+use tdx_abi::Level;
+
+use crate::abi::Module;
+use crate::abi::OperandId;
+use crate::abi::SeamcallLeaf;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::config::Range;
+use crate::core::Core;
+use crate::lock::Mode;
+use crate::lock::SharexHp;
+use crate::lock::Side;
+use crate::pamt::Entry;
+use crate::pamt::PageType;
+use crate::pamt::Walked;
+use crate::structures::Structure;
+use crate::structures::Tdcs;
+use crate::structures::Tdr;
+use crate::structures::tdcs;
+use crate::structures::tdr;
+use crate::structures::tdr::Lifecycle;
+
+/// A TD with its TDR locked.
+#[derive(Debug)]
+pub(crate) struct LockedTdr<'m> {
+    tdr: Tdr<'m>,
+    _lock: Walked<'m>,
+}
+
+impl<'m> Deref for LockedTdr<'m> {
+    type Target = Tdr<'m>;
+    fn deref(&self) -> &Self::Target {
+        &self.tdr
+    }
+}
+
+/// A TDCS, with OP_STATE locked if the leaf locks it.
+#[derive(Debug)]
+pub(crate) struct LockedTdcs<'m> {
+    tdcs: Tdcs<'m>,
+    _lock: Option<SharexHp<'m>>,
+}
+
+impl<'m> Deref for LockedTdcs<'m> {
+    type Target = Tdcs<'m>;
+    fn deref(&self) -> &Self::Target {
+        &self.tdcs
+    }
+}
+
+/// A PAMT entry locked without the entries above it, of a page that another structure refers to.
+#[derive(Debug)]
+pub(crate) struct Implicit<'m> {
+    /// The entry.
+    pub entry: &'m Entry,
+    /// The lock on it.
+    pub lock: SharexHp<'m>,
+}
+
+impl Core {
+    /// Checks the address of a private page: aligned to `alignment` (a power of two), KeyID 0, below 2^MAXPA.
+    pub(crate) fn check_hpa(&self, hpa: u64, alignment: u64) -> Result<(), StatusCode> {
+        if hpa & (alignment - 1) != 0 || self.key_id(hpa) != 0 || !self.is_below_max_pa(hpa) {
+            return Err(StatusCode::OPERAND_INVALID);
+        }
+        Ok(())
+    }
+
+    /// Checks the address of shared memory of `size` bytes: below 2^MAXPA, not in SEAMRR, no private KeyID.
+    pub(crate) fn check_shared_hpa(&self, hpa: u64, size: u64) -> Result<(), StatusCode> {
+        let range = Range { base: self.without_key_id(hpa), size };
+        if !self.is_below_max_pa(hpa)
+            || range.overlaps(self.config.seamrr)
+            || self.key_id(hpa) >= self.config.first_private_key_id
+        {
+            return Err(StatusCode::OPERAND_INVALID);
+        }
+        Ok(())
+    }
+
+    /// [`Self::check_shared_hpa`] of memory that is aligned to its size, a power of two.
+    pub(crate) fn check_shared_hpa_aligned(&self, hpa: u64, size: u64) -> Result<(), StatusCode> {
+        if hpa & (size - 1) != 0 {
+            return Err(StatusCode::OPERAND_INVALID);
+        }
+        self.check_shared_hpa(hpa, size)
+    }
+
+    /// Locks the page of size `level` at `hpa`, which must be of type `expected`.
+    pub(crate) fn lock_page_of(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        mode: Mode,
+        expected: PageType,
+        level: Level,
+        side: Side,
+    ) -> Result<Walked<'_>, Status> {
+        let fail = |code| Status::with_operand(code, operand);
+        self.check_hpa(hpa, level.size()).map_err(fail)?;
+        let block = self
+            .global
+            .block(hpa)
+            .ok_or_else(|| fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
+        let walked = block.walk(hpa, mode, level, side).map_err(fail)?;
+        if walked.level != level || walked.entry.page_type() != expected {
+            return Err(fail(StatusCode::PAGE_METADATA_INCORRECT));
+        }
+        Ok(walked)
+    }
+
+    /// Locks the 4 KiB page at `hpa`, which must be of type `expected`.
+    pub(crate) fn lock_page(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        mode: Mode,
+        expected: PageType,
+    ) -> Result<Walked<'_>, Status> {
+        self.lock_page_of(hpa, operand, mode, expected, Level::Pt, Side::Host)
+    }
+
+    /// Locks the free page of 4 KiB or 2 MiB at `hpa` exclusively.
+    pub(crate) fn lock_free_range(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        level: Level,
+    ) -> Result<Walked<'_>, Status> {
+        let walked =
+            self.lock_page_of(hpa, operand, Mode::Exclusive, PageType::Nda, level, Side::Host)?;
+        let free = level != Level::Pd
+            || self.global.block(hpa).is_some_and(|block| block.is_2m_range_free(hpa));
+        if free {
+            Ok(walked)
+        } else {
+            Err(Status::with_operand(StatusCode::PAGE_METADATA_INCORRECT, operand))
+        }
+    }
+
+    /// Locks the TDR at `hpa`.
+    pub(crate) fn lock_tdr(&self, hpa: u64, operand: OperandId, mode: Mode) -> Result<LockedTdr<'_>, Status> {
+        let lock = self.lock_page(hpa, operand, mode, PageType::Tdr)?;
+        Ok(LockedTdr { tdr: self.tdr(hpa), _lock: lock })
+    }
+
+    /// The PAMT entry of a page that another structure refers to.
+    pub(crate) fn implicit(&self, hpa: u64, level: Level) -> Result<&Entry, Status> {
+        match self.global.block(self.without_key_id(hpa)) {
+            Some(block) => Ok(block.entry(self.without_key_id(hpa), level)),
+            None => Err(Status::of(StatusCode::OPERAND_ADDR_RANGE_ERROR)),
+        }
+    }
+
+    /// Locks the PAMT entry of a page that another structure refers to.
+    pub(crate) fn lock_implicit(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        mode: Mode,
+        level: Level,
+    ) -> Result<Implicit<'_>, Status> {
+        let entry = self.implicit(hpa, level)?;
+        let lock = SharexHp::acquire(entry.lock(), mode, Side::Host)
+            .map_err(|code| Status::with_operand(code, operand))?;
+        Ok(Implicit { entry, lock })
+    }
+
+    /// Maps the TDCS of a TD in which `leaf` is allowed, and locks OP_STATE in `mode`, if any.
+    pub(crate) fn lock_tdcs<'m>(
+        &'m self,
+        tdr: Tdr<'m>,
+        mode: Option<Mode>,
+        leaf: SeamcallLeaf,
+    ) -> Result<LockedTdcs<'m>, Status> {
+        let tdcs = self.buildable(tdr)?;
+        let lock = mode
+            .map(|mode| SharexHp::acquire(tdcs.lock_word(tdcs::OP_STATE_LOCK), mode, Side::Host))
+            .transpose()
+            .map_err(|code| Status::with_operand(code, OperandId::OP_STATE))?;
+        if !is_op_state_allowed(leaf, tdcs) {
+            return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
+        }
+        Ok(LockedTdcs { tdcs, _lock: lock })
+    }
+
+    /// The TDCS of a TD that is not fatal and has its key and at least the pages of a TD without L2 VMs.
+    pub(crate) fn buildable<'m>(&'m self, tdr: Tdr<'m>) -> Result<Tdcs<'m>, Status> {
+        if tdr.get(tdr::FATAL) {
+            return Err(fatal(StatusCode::TD_FATAL));
+        }
+        if !tdr.is(Lifecycle::KeysConfigured) {
+            return Err(Status::of(StatusCode::TD_KEYS_NOT_CONFIGURED));
+        }
+        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+            return Err(Status::of(StatusCode::TDCS_NOT_ALLOCATED));
+        }
+        Ok(self.tdcs(tdr))
+    }
+}
+
+/// Whether the TD's OP_STATE allows a SEAMCALL leaf.
+pub(crate) fn is_op_state_allowed(leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
+    leaf.op_states(Module::V1_5_01).is_some_and(|states| states.contains(tdcs.op_state()))
+}
+
+/// A status with the FATAL bit.
+pub(crate) const fn fatal(code: StatusCode) -> Status {
+    Status::from_rax(code.value() | 1 << 61)
+}
+
+/// A status whose low half tells VM number and level.
+pub(crate) fn with_l2_details(code: StatusCode, vm: usize, level: Level) -> Status {
+    Status::with_detail(code, (vm as u32) << 16 | level as u32)
+}
+
+/// The operand id of the register `count` after R8.
+pub(crate) const fn operand_r8_plus(count: usize) -> OperandId {
+    match count {
+        0 => OperandId::R8,
+        1 => OperandId::R9,
+        2 => OperandId::R10,
+        _ => OperandId::R11,
+    }
+}

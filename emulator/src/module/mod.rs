@@ -1,0 +1,151 @@
+//! The TDX module: SEAMCALL leaves.
+
+pub(crate) mod check;
+pub(crate) mod mem;
+pub(crate) mod mng;
+pub(crate) mod mr;
+pub(crate) mod phymem;
+pub(crate) mod sys;
+pub(crate) mod vp;
+
+use core::sync::atomic::Ordering;
+
+use tdx_abi::Registers;
+
+use crate::abi::OperandId;
+use crate::abi::SeamcallLeaf;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::core::Core;
+use crate::global::SysState;
+use crate::lp::LpSlot;
+use crate::lp::LpState;
+
+/// A SEAMCALL being executed.
+pub(crate) struct Call<'a> {
+    pub core: &'a Core,
+    pub slot: &'a LpSlot,
+    pub lp: &'a mut LpState,
+    /// The caller's registers: inputs until the leaf overwrites them with outputs.
+    pub regs: &'a mut Registers,
+    /// Version of the leaf that was called.
+    pub version: u8,
+}
+
+/// How a leaf ends: success, or any other status, informational ones included.
+pub(crate) type Outcome = Result<(), Status>;
+
+impl Call<'_> {
+    /// Whether an interrupt waits for the host on this LP.
+    pub(crate) fn interrupt_pending(&self) -> bool {
+        self.slot.interrupts_pending.load(Ordering::Acquire) != 0
+    }
+}
+
+/// Whether the guest now runs on the LP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// The SEAMCALL returned.
+    Returned,
+    /// TDH.VP.ENTER entered the TD: the registers are the guest's.
+    EnteredTd,
+}
+
+/// Leaves that have a version above 0.
+const VERSIONED: [SeamcallLeaf; 5] = [
+    SeamcallLeaf::TDH_MEM_PAGE_PROMOTE,
+    SeamcallLeaf::TDH_MEM_SEPT_ADD,
+    SeamcallLeaf::TDH_MEM_SEPT_REMOVE,
+    SeamcallLeaf::TDH_MNG_RD,
+    SeamcallLeaf::TDH_VP_RD,
+];
+
+/// Leaves that are legal before the module is ready.
+const BEFORE_READY: [SeamcallLeaf; 9] = [
+    SeamcallLeaf::TDH_SYS_INFO,
+    SeamcallLeaf::TDH_SYS_RD,
+    SeamcallLeaf::TDH_SYS_RDALL,
+    SeamcallLeaf::TDH_SYS_INIT,
+    SeamcallLeaf::TDH_SYS_LP_INIT,
+    SeamcallLeaf::TDH_SYS_CONFIG,
+    SeamcallLeaf::TDH_SYS_KEY_CONFIG,
+    SeamcallLeaf::TDH_SYS_LP_SHUTDOWN,
+    SeamcallLeaf::TDH_SYS_UPDATE,
+];
+
+/// Executes the SEAMCALL in `regs` on an LP.
+pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut Registers) -> Ran {
+    let leaf = SeamcallLeaf::new(regs.rax as u16);
+    core.counters.count_seamcall(leaf.number());
+    let mut call = Call { core, slot, lp, version: (regs.rax >> 16) as u8, regs };
+    let outcome = match admit(&call, leaf) {
+        Ok(()) if leaf == SeamcallLeaf::TDH_VP_ENTER => match vp::enter::enter(&mut call) {
+            Ok(()) => return Ran::EnteredTd,
+            Err(status) => Err(status),
+        },
+        Ok(()) => dispatch(&mut call, leaf),
+        Err(status) => Err(status),
+    };
+    let status = outcome.err().unwrap_or(Status::of(StatusCode::SUCCESS));
+    call.regs.rax = status.rax();
+    Ran::Returned
+}
+
+/// Checks RAX and the module's own state.
+fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
+    let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
+    if call.regs.rax >> 24 != 0 || (call.version > 0 && !VERSIONED.contains(&leaf)) {
+        return Err(invalid);
+    }
+    let state = call.core.global.sys_state();
+    if state == SysState::Shutdown && leaf != SeamcallLeaf::TDH_SYS_LP_SHUTDOWN {
+        return Err(Status::of(StatusCode::SYS_SHUTDOWN));
+    }
+    if state != SysState::Ready && !BEFORE_READY.contains(&leaf) {
+        return Err(Status::of(StatusCode::SYS_NOT_READY));
+    }
+    Ok(())
+}
+
+fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
+    match leaf {
+        SeamcallLeaf::TDH_MNG_ADDCX => mng::addcx(call),
+        SeamcallLeaf::TDH_MNG_CREATE => mng::create(call),
+        SeamcallLeaf::TDH_MNG_INIT => mng::init::init(call),
+        SeamcallLeaf::TDH_MNG_KEY_CONFIG => mng::key_config(call),
+        SeamcallLeaf::TDH_MNG_KEY_FREEID => mng::key_freeid(call),
+        SeamcallLeaf::TDH_MNG_KEY_RECLAIMID => Ok(()),
+        SeamcallLeaf::TDH_MNG_VPFLUSHDONE => mng::vpflushdone(call),
+        SeamcallLeaf::TDH_VP_CREATE => vp::create(call),
+        SeamcallLeaf::TDH_VP_ADDCX => vp::addcx(call),
+        SeamcallLeaf::TDH_VP_INIT => vp::init::init(call),
+        SeamcallLeaf::TDH_VP_FLUSH => vp::flush(call),
+        SeamcallLeaf::TDH_MEM_PAGE_ADD => mem::page_add::page_add(call),
+        SeamcallLeaf::TDH_MEM_PAGE_AUG => mem::page_aug(call),
+        SeamcallLeaf::TDH_MEM_PAGE_REMOVE => mem::page_remove(call),
+        SeamcallLeaf::TDH_MEM_PAGE_RELOCATE => mem::page_relocate(call),
+        SeamcallLeaf::TDH_MEM_PAGE_DEMOTE => mem::demote::page_demote(call),
+        SeamcallLeaf::TDH_MEM_PAGE_PROMOTE => mem::promote::page_promote(call),
+        SeamcallLeaf::TDH_MEM_RANGE_BLOCK => mem::range_block(call),
+        SeamcallLeaf::TDH_MEM_RANGE_UNBLOCK => mem::range_unblock(call),
+        SeamcallLeaf::TDH_MEM_SEPT_ADD => mem::sept_add::sept_add(call),
+        SeamcallLeaf::TDH_MEM_SEPT_RD => mem::sept_rd(call),
+        SeamcallLeaf::TDH_MEM_SEPT_REMOVE => mem::sept_remove::sept_remove(call),
+        SeamcallLeaf::TDH_MEM_TRACK => mem::track(call),
+        SeamcallLeaf::TDH_MEM_RD => mem::rd_wr::rd(call),
+        SeamcallLeaf::TDH_MEM_WR => mem::rd_wr::wr(call),
+        SeamcallLeaf::TDH_MR_EXTEND => mr::extend(call),
+        SeamcallLeaf::TDH_MR_FINALIZE => mr::finalize(call),
+        SeamcallLeaf::TDH_PHYMEM_CACHE_WB => phymem::cache_wb(call),
+        SeamcallLeaf::TDH_PHYMEM_PAGE_RDMD => phymem::page_rdmd(call),
+        SeamcallLeaf::TDH_PHYMEM_PAGE_RECLAIM => phymem::page_reclaim(call),
+        SeamcallLeaf::TDH_PHYMEM_PAGE_WBINVD => phymem::page_wbinvd(call),
+        SeamcallLeaf::TDH_SYS_INIT => sys::init(call),
+        SeamcallLeaf::TDH_SYS_LP_INIT => sys::lp_init(call),
+        SeamcallLeaf::TDH_SYS_CONFIG => sys::config::config(call),
+        SeamcallLeaf::TDH_SYS_KEY_CONFIG => sys::key_config(call),
+        SeamcallLeaf::TDH_SYS_TDMR_INIT => sys::tdmr_init(call),
+        SeamcallLeaf::TDH_SYS_LP_SHUTDOWN => Ok(()),
+        _ => Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX)),
+    }
+}

@@ -1,0 +1,198 @@
+//! The platform: memory, module and LPs, as their user sees them.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use tdx_abi::Level;
+use tdx_abi::Registers;
+use tdx_abi::Seamcall;
+use tdx_abi::Trap;
+
+use crate::config::PlatformConfig;
+use crate::core::Core;
+use crate::counters::Counters;
+use crate::lock::LockWord;
+use crate::memory::PhysicalMemory;
+use crate::memory::SparseMemory;
+use crate::module;
+use crate::module::Ran;
+use crate::pamt::PageType;
+use crate::structures::Structure;
+use crate::structures::tdcs;
+
+/// An emulated platform: its module has been loaded, nothing else.
+pub struct Platform {
+    core: Core,
+}
+
+/// Where a SEAMCALL ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostCall {
+    /// It returned; the registers are the host's.
+    Returned,
+    /// It entered a TD; the registers are the guest's.
+    EnteredTd,
+}
+
+/// Where a TDCALL ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestCall {
+    /// It returned; the registers are the guest's.
+    ReturnedToTd,
+    /// It left the TD; the registers are the host's, at the return of its VP.ENTER.
+    ExitedToVmm,
+    /// It was interrupted, and the guest will execute it again.
+    Reexecute,
+}
+
+/// What became of a VM exit of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestExit {
+    /// The TD was left; the registers are the host's, at the return of its VP.ENTER.
+    ExitedToVmm,
+    /// The module dealt with it, and the guest runs on.
+    ResumedTd,
+}
+
+impl Platform {
+    /// A platform with [`SparseMemory`].
+    pub fn new(config: PlatformConfig) -> Self {
+        let memory = SparseMemory::new(config.max_pa - config.key_id_bits);
+        Self::with_memory(config, Box::new(memory))
+    }
+
+    /// A platform with other memory.
+    pub fn with_memory(config: PlatformConfig, memory: Box<dyn PhysicalMemory>) -> Self {
+        Self { core: Core::new(config, memory) }
+    }
+
+    /// Its parameters.
+    pub fn config(&self) -> &PlatformConfig {
+        &self.core.config
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &dyn PhysicalMemory {
+        self.core.memory()
+    }
+
+    /// How often what happened.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// Number of LPs.
+    pub fn lps(&self) -> usize {
+        self.core.lps.len()
+    }
+
+    /// LP number `number`, if there is one.
+    pub fn lp(&self, number: usize) -> Option<Lp<'_>> {
+        (number < self.core.lps.len()).then_some(Lp { core: &self.core, number })
+    }
+
+    /// What the PAMT says of the 4 KiB, 2 MiB or 1 GiB page at `hpa`: type and owner; `None` outside of initialised TDMRs.
+    pub fn page_metadata(&self, hpa: u64, level: Level) -> Option<(PageType, u64)> {
+        let entry = self.core.global.block(hpa)?.entry(hpa, level);
+        Some((entry.page_type(), entry.owner()))
+    }
+}
+
+/// Lock words, which vectors set and check by hand.
+impl Platform {
+    /// The lock word of a PAMT entry.
+    pub fn pamt_lock(&self, hpa: u64, level: Level) -> Option<LockWord<'_>> {
+        Some(self.core.global.block(hpa)?.entry(hpa, level).lock())
+    }
+
+    /// The lock word of the KeyID ownership table.
+    pub fn kot_lock(&self) -> LockWord<'_> {
+        self.core.global.kot_lock()
+    }
+
+    /// The module's global lock word.
+    pub fn global_lock(&self) -> LockWord<'_> {
+        self.core.global.lock()
+    }
+
+    /// The lock word of cache write-back on a package.
+    pub fn write_back_lock(&self, package: usize) -> Option<LockWord<'_>> {
+        Some(self.core.global.write_back.get(package)?.lock())
+    }
+
+    /// A lock word of the TD whose TDR is at `tdr` and which has its TDCX pages.
+    pub fn td_lock(&self, tdr: u64, lock: TdLock) -> LockWord<'_> {
+        let tdcs = self.core.tdcs(self.core.tdr(tdr));
+        tdcs.lock_word(match lock {
+            TdLock::OpState => tdcs::OP_STATE_LOCK,
+            TdLock::SeptTree => tdcs::SEPT_LOCK,
+            TdLock::Epoch => tdcs::EPOCH_LOCK,
+            TdLock::Rtmr => tdcs::RTMR_LOCK,
+            TdLock::ServiceTdBindings => tdcs::SERVTD_BINDINGS_LOCK,
+        })
+    }
+}
+
+/// A lock in a TDCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TdLock {
+    /// OP_STATE.
+    OpState,
+    /// The Secure-EPT tree.
+    SeptTree,
+    /// The TD epoch.
+    Epoch,
+    /// The runtime measurement registers.
+    Rtmr,
+    /// The bindings of service TDs.
+    ServiceTdBindings,
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform").field("config", &self.core.config).finish_non_exhaustive()
+    }
+}
+
+/// A logical processor.
+#[derive(Clone, Copy)]
+pub struct Lp<'p> {
+    core: &'p Core,
+    number: usize,
+}
+
+impl Lp<'_> {
+    /// Its number.
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Executes the SEAMCALL in `registers`.
+    pub fn host_call(&self, registers: &mut Registers) -> HostCall {
+        let slot = &self.core.lps[self.number];
+        let mut state = slot.state.lock();
+        match module::seamcall(self.core, slot, &mut state, registers) {
+            Ran::Returned => HostCall::Returned,
+            Ran::EnteredTd => HostCall::EnteredTd,
+        }
+    }
+
+    /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.
+    pub fn set_interrupts_pending(&self, value: u64) {
+        self.core.lps[self.number].interrupts_pending.store(value, Ordering::Release);
+    }
+}
+
+impl Seamcall for Lp<'_> {
+    fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
+        self.host_call(registers);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Lp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lp({})", self.number)
+    }
+}

@@ -1,0 +1,66 @@
+//! The control structures of TDs and vCPUs, kept in emulated pages at the offsets that the module itself uses.
+//!
+//! Offsets are those of `td_control_structures.h` and `tdx_tdvps.h`; the metadata tables of the ABI give the same for
+//! the fields that metadata leaves reach, and a test compares the two.
+
+pub(crate) mod tdcs;
+pub(crate) mod tdr;
+pub(crate) mod tdvps;
+pub(crate) mod vmcs;
+
+pub(crate) use tdcs::Tdcs;
+pub(crate) use tdr::Tdr;
+pub(crate) use tdvps::Tdvps;
+pub(crate) use vmcs::Vmcs;
+
+use alloc::vec::Vec;
+
+use crate::frame::Field;
+use crate::frame::Frame;
+use crate::frame::Word;
+use crate::lock::LockWord;
+
+/// A structure of one or several pages with fields in them.
+pub(crate) trait Structure<'m>: Copy {
+    /// The frame of page number `page`.
+    fn page(self, page: usize) -> &'m Frame;
+
+    /// Reads a field.
+    fn get<W: Word>(self, field: Field<W>) -> W {
+        self.page(field.offset() >> 12).load(field.offset() & 0xfff)
+    }
+
+    /// Writes a field.
+    fn set<W: Word>(self, field: Field<W>, value: W) {
+        self.page(field.offset() >> 12).store(field.offset() & 0xfff, value);
+    }
+
+    /// Replaces a field by `next` of it, atomically, and returns the old value.
+    fn update<W: Word>(self, field: Field<W>, next: impl FnMut(W) -> W) -> W {
+        self.page(field.offset() >> 12).update(field.offset() & 0xfff, next)
+    }
+
+    /// The lock word in a field.
+    fn lock_word(self, field: Field<u16>) -> LockWord<'m> {
+        let offset = field.offset();
+        LockWord::new(self.page(offset >> 12).qword(offset & 0xfff), (offset as u32 & 7) * 8)
+    }
+
+    /// Reads bytes from `offset` on.
+    fn bytes(self, offset: usize, count: usize) -> Vec<u8> {
+        (offset..offset + count).map(|at| self.get(Field::<u8>::at(at as u32))).collect()
+    }
+
+    /// Writes bytes from `offset` on.
+    fn set_bytes(self, offset: usize, bytes: &[u8]) {
+        for (at, &byte) in (offset..).zip(bytes) {
+            self.set(Field::<u8>::at(at as u32), byte);
+        }
+    }
+}
+
+impl<'m> Structure<'m> for &'m Frame {
+    fn page(self, _page: usize) -> &'m Frame {
+        self
+    }
+}
