@@ -15,7 +15,10 @@ pub struct Range {
 impl Range {
     /// Whether the two have an address in common; ranges that wrap around count as overlapping.
     pub const fn overlaps(self, other: Self) -> bool {
-        match (self.base.checked_add(self.size), other.base.checked_add(other.size)) {
+        match (
+            self.base.checked_add(self.size),
+            other.base.checked_add(other.size),
+        ) {
             (Some(end), Some(other_end)) => self.base < other_end && other.base < end,
             _ => true,
         }
@@ -59,10 +62,19 @@ impl Default for PlatformConfig {
             packages: 1,
             lps_per_package: 4,
             cmrs: vec![
-                Range { base: 0x4000_0000, size: 0x3c00_0000 },
-                Range { base: 0x1_0000_0000, size: 0xc000_0000 },
+                Range {
+                    base: 0x4000_0000,
+                    size: 0x3c00_0000,
+                },
+                Range {
+                    base: 0x1_0000_0000,
+                    size: 0xc000_0000,
+                },
             ],
-            seamrr: Range { base: 0x7e00_0000, size: 0x200_0000 },
+            seamrr: Range {
+                base: 0x7e00_0000,
+                size: 0x200_0000,
+            },
             seed: 0x9e37_79b9_7f4a_7c15,
             cache_sub_blocks: 4,
             tsc_frequency: 2_000_000_000,

@@ -55,7 +55,9 @@ impl Core {
             let x = x ^ x >> 7;
             x ^ x << 17
         };
-        let old = self.random.fetch_update(Ordering::AcqRel, Ordering::Acquire, |x| Some(step(x)));
+        let old = self
+            .random
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |x| Some(step(x)));
         step(old.unwrap_or_else(|x| x))
     }
 
@@ -101,7 +103,11 @@ impl Core {
 
     /// The vCPU whose TDVPR is at `hpa`.
     pub(crate) fn tdvps(&self, hpa: u64) -> Tdvps<'_> {
-        Tdvps::at(self.memory(), self.without_key_id(hpa), self.config.key_id_mask())
+        Tdvps::at(
+            self.memory(),
+            self.without_key_id(hpa),
+            self.config.key_id_mask(),
+        )
     }
 
     /// Whether `gpa` has its SHARED bit set.

@@ -34,11 +34,17 @@ impl Counters {
     }
 
     pub(crate) fn count_seamcall(&self, leaf: u16) {
-        self.seamcalls.get(usize::from(leaf)).unwrap_or(&self.unknown).fetch_add(1, Ordering::Relaxed);
+        self.seamcalls
+            .get(usize::from(leaf))
+            .unwrap_or(&self.unknown)
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_tdcall(&self, leaf: u16) {
-        self.tdcalls.get(usize::from(leaf)).unwrap_or(&self.unknown).fetch_add(1, Ordering::Relaxed);
+        self.tdcalls
+            .get(usize::from(leaf))
+            .unwrap_or(&self.unknown)
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_kick(&self) {
@@ -55,7 +61,9 @@ impl Counters {
 
     /// SEAMCALLs with this leaf.
     pub fn seamcalls(&self, leaf: SeamcallLeaf) -> u64 {
-        self.seamcalls.get(usize::from(leaf.number())).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.seamcalls
+            .get(usize::from(leaf.number()))
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// SEAMCALLs by Intel's leaf name, without those never made.
@@ -70,7 +78,10 @@ impl Counters {
 
     /// All SEAMCALLs.
     pub fn all_seamcalls(&self) -> u64 {
-        self.seamcalls.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.seamcalls
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Kicks: interrupts to all LPs that are inside a TD, waiting until they have left it.

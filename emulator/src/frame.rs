@@ -46,9 +46,14 @@ impl Frame {
     pub fn store<W: Word>(&self, offset: usize, value: W) {
         let shift = (offset & 7) * 8;
         if W::BITS == 64 && shift == 0 {
-            self.qword(offset).store(value.into_u64(), Ordering::Release);
+            self.qword(offset)
+                .store(value.into_u64(), Ordering::Release);
         } else if shift + W::BITS <= 64 {
-            replace(self.qword(offset), mask(W::BITS) << shift, value.into_u64() << shift);
+            replace(
+                self.qword(offset),
+                mask(W::BITS) << shift,
+                value.into_u64() << shift,
+            );
         } else {
             let value = value.into_u64();
             let low = 64 - shift;
@@ -132,7 +137,11 @@ impl fmt::Debug for Frame {
 }
 
 const fn mask(bits: usize) -> u64 {
-    if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
+    if bits >= 64 {
+        u64::MAX
+    } else {
+        (1 << bits) - 1
+    }
 }
 
 fn replace(cell: &AtomicU64, field: u64, value: u64) {
@@ -192,7 +201,10 @@ pub(crate) struct Field<W> {
 impl<W> Field<W> {
     /// A field at byte `offset` from the structure's start.
     pub(crate) const fn at(offset: u32) -> Self {
-        Self { offset, width: PhantomData }
+        Self {
+            offset,
+            width: PhantomData,
+        }
     }
 
     /// Byte offset from the structure's start.

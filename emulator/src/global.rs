@@ -224,12 +224,17 @@ impl Global {
 
     /// Installs the TDMRs. Only the first call has an effect.
     pub(crate) fn set_tdmrs(&self, tdmrs: &[TdmrConfig]) {
-        self.tdmrs.get_or_init(|| alloc::boxed::Box::new(tdmrs.iter().map(Tdmr::new).collect()));
+        self.tdmrs
+            .get_or_init(|| alloc::boxed::Box::new(tdmrs.iter().map(Tdmr::new).collect()));
     }
 
     /// The PAMT block for physical address `address` (without KeyID), if its TDMR is initialised up to the block's end.
     pub(crate) fn block(&self, address: u64) -> Option<&Block> {
-        let tdmr = self.tdmrs().iter().rev().find(|tdmr| tdmr.base <= address)?;
+        let tdmr = self
+            .tdmrs()
+            .iter()
+            .rev()
+            .find(|tdmr| tdmr.base <= address)?;
         let offset = address - tdmr.base;
         let initialized = tdmr.last_initialized.load(Ordering::Acquire) & !((1 << 30) - 1);
         if offset >= tdmr.size || address >= initialized {

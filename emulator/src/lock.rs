@@ -37,7 +37,10 @@ impl<'a> LockWord<'a> {
             let word = (old >> self.shift) as u16;
             let Some(new) = next(word) else { return word };
             let new = (old & !(0xffff << self.shift)) | (u64::from(new) << self.shift);
-            match self.cell.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .cell
+                .compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return word,
                 Err(seen) => old = seen,
             }

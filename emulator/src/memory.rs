@@ -55,12 +55,14 @@ impl dyn PhysicalMemory + '_ {
 
     /// Reads the quadword at `address`, which is a multiple of 8.
     pub fn read_u64(&self, address: u64) -> u64 {
-        self.touched(address >> 12).map_or(0, |frame| frame.load((address & 0xfff) as usize))
+        self.touched(address >> 12)
+            .map_or(0, |frame| frame.load((address & 0xfff) as usize))
     }
 
     /// Writes the quadword at `address`, which is a multiple of 8.
     pub fn write_u64(&self, address: u64, value: u64) {
-        self.frame(address >> 12).store((address & 0xfff) as usize, value);
+        self.frame(address >> 12)
+            .store((address & 0xfff) as usize, value);
     }
 
     /// Fills the frame with `value` in every quadword.
@@ -96,7 +98,9 @@ impl SparseMemory {
     /// Memory of 2^`address_bits` bytes, at least 1 GiB and at most 2^52 bytes.
     pub fn new(address_bits: u32) -> Self {
         let count = 1usize << address_bits.clamp(30, 52).saturating_sub(30);
-        Self { regions: (0..count).map(|_| OnceBox::new()).collect() }
+        Self {
+            regions: (0..count).map(|_| OnceBox::new()).collect(),
+        }
     }
 
     fn region(&self, number: u64) -> &OnceBox<Region> {
@@ -123,6 +127,8 @@ impl PhysicalMemory for SparseMemory {
 
 impl fmt::Debug for SparseMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SparseMemory").field("gib", &self.regions.len()).finish()
+        f.debug_struct("SparseMemory")
+            .field("gib", &self.regions.len())
+            .finish()
     }
 }

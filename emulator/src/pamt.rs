@@ -115,7 +115,10 @@ impl Entry {
 
     /// Sets type and owner at once.
     pub(crate) fn assign(&self, page_type: PageType, tdr: u64) {
-        self.replace(!0xffff, u64::from(page_type.number()) << 16 | tdr >> 12 << 24);
+        self.replace(
+            !0xffff,
+            u64::from(page_type.number()) << 16 | tdr >> 12 << 24,
+        );
     }
 
     fn replace(&self, field: u64, value: u64) {
@@ -167,7 +170,10 @@ impl Block {
             base: tdmr_base + offset,
             reserved: reserved
                 .iter()
-                .map(|area| ReservedArea { offset: tdmr_base + area.offset, size: area.size })
+                .map(|area| ReservedArea {
+                    offset: tdmr_base + area.offset,
+                    size: area.size,
+                })
                 .collect(),
             large: Entry::new(PageType::Nda),
             medium: (0..512).map(|_| Entry::new(PageType::Nda)).collect(),
@@ -189,7 +195,9 @@ impl Block {
         let number = Level::Pd.index(address);
         self.small[number].get_or_init(|| {
             let base = self.base + number as u64 * Level::Pd.size();
-            Box::new(core::array::from_fn(|page| self.initial(base + page as u64 * Level::Pt.size())))
+            Box::new(core::array::from_fn(|page| {
+                self.initial(base + page as u64 * Level::Pt.size())
+            }))
         })
     }
 
@@ -198,7 +206,11 @@ impl Block {
             .reserved
             .iter()
             .any(|area| address >= area.offset && address - area.offset < area.size);
-        Entry::new(if reserved { PageType::Reserved } else { PageType::Nda })
+        Entry::new(if reserved {
+            PageType::Reserved
+        } else {
+            PageType::Nda
+        })
     }
 
     /// Entries of the 512 next smaller pages of the page of size `level` at `address`.
@@ -211,14 +223,22 @@ impl Block {
 
     /// Whether all 4 KiB pages of the 2 MiB page at `address` are free.
     pub(crate) fn is_2m_range_free(&self, address: u64) -> bool {
-        self.small(address).iter().all(|entry| entry.page_type() == PageType::Nda)
+        self.small(address)
+            .iter()
+            .all(|entry| entry.page_type() == PageType::Nda)
     }
 
     /// Walks to the entry for `address`, locking the entries above it shared and itself in `mode`.
     ///
     /// Stops at a page in use at a larger size, and at `target` (which is [`Level::Pt`] if the page's own size
     /// is wanted). Errors are those of [`SharexHp::acquire`].
-    pub(crate) fn walk(&self, address: u64, mode: Mode, target: Level, side: Side) -> Result<Walked<'_>, StatusCode> {
+    pub(crate) fn walk(
+        &self,
+        address: u64,
+        mode: Mode,
+        target: Level,
+        side: Side,
+    ) -> Result<Walked<'_>, StatusCode> {
         let mut path = [None, None];
         for (step, level) in [Level::Pdpt, Level::Pd].into_iter().enumerate() {
             let entry = self.entry(address, level);
@@ -227,13 +247,23 @@ impl Block {
                 if mode == Mode::Exclusive {
                     lock.promote()?;
                 }
-                return Ok(Walked { entry, level, _lock: lock, _path: path });
+                return Ok(Walked {
+                    entry,
+                    level,
+                    _lock: lock,
+                    _path: path,
+                });
             }
             path[step] = Some(lock);
         }
         let entry = self.entry(address, Level::Pt);
         let lock = SharexHp::acquire(entry.lock(), mode, side)?;
-        Ok(Walked { entry, level: Level::Pt, _lock: lock, _path: path })
+        Ok(Walked {
+            entry,
+            level: Level::Pt,
+            _lock: lock,
+            _path: path,
+        })
     }
 
     /// Makes one page of size `level` of the 512 smaller ones at `address`, which are alike.
@@ -265,7 +295,9 @@ impl Block {
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Block")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 

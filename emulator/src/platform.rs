@@ -64,7 +64,9 @@ impl Platform {
 
     /// A platform with other memory.
     pub fn with_memory(config: PlatformConfig, memory: Box<dyn PhysicalMemory>) -> Self {
-        Self { core: Core::new(config, memory) }
+        Self {
+            core: Core::new(config, memory),
+        }
     }
 
     /// Its parameters.
@@ -89,7 +91,10 @@ impl Platform {
 
     /// LP number `number`, if there is one.
     pub fn lp(&self, number: usize) -> Option<Lp<'_>> {
-        (number < self.core.lps.len()).then_some(Lp { core: &self.core, number })
+        (number < self.core.lps.len()).then_some(Lp {
+            core: &self.core,
+            number,
+        })
     }
 
     /// What the PAMT says of the 4 KiB, 2 MiB or 1 GiB page at `hpa`: type and owner; `None` outside of initialised TDMRs.
@@ -151,7 +156,9 @@ pub enum TdLock {
 
 impl fmt::Debug for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Platform").field("config", &self.core.config).finish_non_exhaustive()
+        f.debug_struct("Platform")
+            .field("config", &self.core.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,7 +187,9 @@ impl Lp<'_> {
 
     /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.
     pub fn set_interrupts_pending(&self, value: u64) {
-        self.core.lps[self.number].interrupts_pending.store(value, Ordering::Release);
+        self.core.lps[self.number]
+            .interrupts_pending
+            .store(value, Ordering::Release);
     }
 }
 

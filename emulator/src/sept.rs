@@ -77,7 +77,9 @@ impl SeptEntry {
 
     /// A leaf in `state` with permission bits `permissions` that maps the page at `hpa`.
     pub(crate) const fn leaf(state: SeptState, permissions: u64, hpa: u64) -> Self {
-        Self(permissions | state_bits(state) | WRITE_BACK | IGNORE_PAT | SUPPRESS_VE | hpa & ADDRESS)
+        Self(
+            permissions | state_bits(state) | WRITE_BACK | IGNORE_PAT | SUPPRESS_VE | hpa & ADDRESS,
+        )
     }
 
     /// An entry that refers to the Secure-EPT page at `hpa`.
@@ -137,7 +139,11 @@ impl SeptEntry {
     /// The same entry with the lock bit set or clear.
     #[must_use]
     pub(crate) const fn with_lock(self, locked: bool) -> Self {
-        Self(if locked { self.0 | ENTRY_LOCK } else { self.0 & !ENTRY_LOCK })
+        Self(if locked {
+            self.0 | ENTRY_LOCK
+        } else {
+            self.0 & !ENTRY_LOCK
+        })
     }
 
     /// How many 4 KiB pages of a pending 2 MiB page have been accepted.
@@ -183,15 +189,24 @@ impl SeptEntry {
         let entry = self.without_pending_count(level);
         Some(match self.state() {
             SeptState::NlMapped => entry.with_state(SeptState::NlBlocked).without_rwx(),
-            SeptState::Mapped | SeptState::Blockedw => entry.without_rwx().with_state(SeptState::Blocked),
-            SeptState::Pending | SeptState::PendingBlockedw => entry.with_state(SeptState::PendingBlocked),
+            SeptState::Mapped | SeptState::Blockedw => {
+                entry.without_rwx().with_state(SeptState::Blocked)
+            }
+            SeptState::Pending | SeptState::PendingBlockedw => {
+                entry.with_state(SeptState::PendingBlocked)
+            }
             _ => return None,
         })
     }
 
     /// A removed entry, as REMOVE leaves it during an import in migration epoch `epoch`.
     pub(crate) const fn removed(epoch: u32) -> Self {
-        Self(state_bits(SeptState::Removed) | SUPPRESS_VE | MIG_EPOCH_VALID | (epoch as u64) << MIG_EPOCH_SHIFT)
+        Self(
+            state_bits(SeptState::Removed)
+                | SUPPRESS_VE
+                | MIG_EPOCH_VALID
+                | (epoch as u64) << MIG_EPOCH_SHIFT,
+        )
     }
 
     /// Whether the entry has a counterpart in the Secure-EPT of L2 VM `vm`, 1 to 3.
@@ -246,7 +261,11 @@ impl SeptEntry {
             while n < Self::L2_SAVED.len() {
                 let (bit, saved) = Self::L2_SAVED[n];
                 if !(l1_blocked_for_writing && saved == Self::L2_TD_WRITE) {
-                    raw = if self.0 & bit != 0 { raw | saved } else { raw & !saved };
+                    raw = if self.0 & bit != 0 {
+                        raw | saved
+                    } else {
+                        raw & !saved
+                    };
                 }
                 n += 1;
             }
@@ -258,15 +277,21 @@ impl SeptEntry {
     #[must_use]
     pub(crate) const fn l2_unblocked(self) -> Self {
         match self.l2_state() {
-            L2SeptState::L2NlBlocked => {
-                Self((self.0 & !Self::L2_BLOCKED_BIT | Self::L2_RWXU) & !MEMORY_TYPE & !Self::L2_TD_WRITE)
-            }
+            L2SeptState::L2NlBlocked => Self(
+                (self.0 & !Self::L2_BLOCKED_BIT | Self::L2_RWXU)
+                    & !MEMORY_TYPE
+                    & !Self::L2_TD_WRITE,
+            ),
             L2SeptState::L2Blocked => {
                 let mut raw = self.0;
                 let mut n = 0;
                 while n < Self::L2_SAVED.len() {
                     let (bit, saved) = Self::L2_SAVED[n];
-                    raw = if self.0 & saved != 0 { raw | bit } else { raw & !bit };
+                    raw = if self.0 & saved != 0 {
+                        raw | bit
+                    } else {
+                        raw & !bit
+                    };
                     n += 1;
                 }
                 Self(raw & !Self::L2_BLOCKED_BIT & !MEMORY_TYPE & !Self::L2_TD_WRITE | WRITE_BACK)
@@ -291,13 +316,20 @@ impl SeptEntry {
         let mut n = 0;
         while n < Self::L2_SAVED.len() {
             let (bit, saved) = Self::L2_SAVED[n];
-            let source = if blocked && (n == 1 || !l1_blocked_for_writing) { saved } else { bit };
+            let source = if blocked && (n == 1 || !l1_blocked_for_writing) {
+                saved
+            } else {
+                bit
+            };
             if raw & source != 0 {
                 bits |= 1 << n;
             }
             n += 1;
         }
-        bits | (raw >> 57 & 1) as u16 * 0x10 | (raw >> 58 & 1) as u16 * 0x20 | (raw >> 60 & 1) as u16 * 0x40 | sve << 7
+        bits | (raw >> 57 & 1) as u16 * 0x10
+            | (raw >> 58 & 1) as u16 * 0x20
+            | (raw >> 60 & 1) as u16 * 0x40
+            | sve << 7
     }
 
     /// What SEAMCALLs return of the entry of L2 VM `vm`: (RCX, RDX). A debug TD's permissions show.
@@ -312,7 +344,10 @@ impl SeptEntry {
             L2SeptState::L2Mapped => self.0 & LEAF | Self::L2_RWXU,
             _ => self.0 & LEAF,
         };
-        (shown, (state.public_state() as u64) << 8 | level as u64 | (vm as u64) << 16)
+        (
+            shown,
+            (state.public_state() as u64) << 8 | level as u64 | (vm as u64) << 16,
+        )
     }
 }
 
@@ -358,7 +393,10 @@ impl<'m> EntryCell<'m> {
         if self.0.load(Ordering::Relaxed) & HOST_PRIORITY != 0 {
             self.clear_bits(HOST_PRIORITY);
         }
-        Ok(EntryLock { cell: self, held: true })
+        Ok(EntryLock {
+            cell: self,
+            held: true,
+        })
     }
 
     /// Locks the entry for a TDCALL, which host priority prevents.
@@ -371,7 +409,10 @@ impl<'m> EntryCell<'m> {
             self.clear_bits(ENTRY_LOCK);
             return Err(StatusCode::OPERAND_BUSY_HOST_PRIORITY);
         }
-        Ok(EntryLock { cell: self, held: true })
+        Ok(EntryLock {
+            cell: self,
+            held: true,
+        })
     }
 }
 
@@ -435,12 +476,22 @@ pub(crate) struct Found<'m> {
 }
 
 /// Walks from `root` towards the entry for `gpa` at `target`, and stops there, at a leaf, or at an entry without permissions.
-pub(crate) fn walk<'m>(memory: &'m dyn PhysicalMemory, root: Root, gpa: u64, target: Level) -> Found<'m> {
+pub(crate) fn walk<'m>(
+    memory: &'m dyn PhysicalMemory,
+    root: Root,
+    gpa: u64,
+    target: Level,
+) -> Found<'m> {
     walk_while(memory, root, gpa, target, |entry| entry.permissions() != 0)
 }
 
 /// The walk of a guest's leaf over an L2 VM's Secure-EPT, which stops at free entries only.
-pub(crate) fn walk_l2_guest<'m>(memory: &'m dyn PhysicalMemory, root: Root, gpa: u64, target: Level) -> Found<'m> {
+pub(crate) fn walk_l2_guest<'m>(
+    memory: &'m dyn PhysicalMemory,
+    root: Root,
+    gpa: u64,
+    target: Level,
+) -> Found<'m> {
     walk_while(memory, root, gpa, target, |entry| entry.0 & L2_STATE != 0)
 }
 

@@ -9,7 +9,14 @@ use crate::structures::tdcs;
 use crate::structures::tdvps;
 
 /// Gives a vCPU its initial state and associates it with an LP.
-pub(crate) fn initialize(_core: &Core, _tdr: Tdr<'_>, tdcs: Tdcs<'_>, tdvps: Tdvps<'_>, lp: u32, _rcx: u64) {
+pub(crate) fn initialize(
+    _core: &Core,
+    _tdr: Tdr<'_>,
+    tdcs: Tdcs<'_>,
+    tdvps: Tdvps<'_>,
+    lp: u32,
+    _rcx: u64,
+) {
     tdvps.set(tdvps::STATE, tdvps::state::READY);
     tdvps.set(tdvps::ASSOC_LPID, lp);
     tdcs.update(tdcs::NUM_ASSOC_VCPUS, |count: u32| count.wrapping_add(1));

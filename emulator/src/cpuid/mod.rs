@@ -134,7 +134,9 @@ pub(crate) fn td_values(
     let mut values = *platform;
     for (number, lookup) in LOOKUP.iter().enumerate() {
         let value = &mut values[number];
-        let told = Refused { leaf: Some(u64::from(lookup.leaf) | u64::from(lookup.subleaf) << 32) };
+        let told = Refused {
+            leaf: Some(u64::from(lookup.leaf) | u64::from(lookup.subleaf) << 32),
+        };
         if let (true, Some(config)) = (lookup.valid, lookup.config) {
             let (wanted, legal) = (configured[config], &CONFIGURABLE[config]);
             for word in 0..4 {

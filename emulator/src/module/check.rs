@@ -74,7 +74,10 @@ impl Core {
 
     /// Checks the address of shared memory of `size` bytes: below 2^MAXPA, not in SEAMRR, no private KeyID.
     pub(crate) fn check_shared_hpa(&self, hpa: u64, size: u64) -> Result<(), StatusCode> {
-        let range = Range { base: self.without_key_id(hpa), size };
+        let range = Range {
+            base: self.without_key_id(hpa),
+            size,
+        };
         if !self.is_below_max_pa(hpa)
             || range.overlaps(self.config.seamrr)
             || self.key_id(hpa) >= self.config.first_private_key_id
@@ -133,21 +136,41 @@ impl Core {
         operand: OperandId,
         level: Level,
     ) -> Result<Walked<'_>, Status> {
-        let walked =
-            self.lock_page_of(hpa, operand, Mode::Exclusive, PageType::Nda, level, Side::Host)?;
+        let walked = self.lock_page_of(
+            hpa,
+            operand,
+            Mode::Exclusive,
+            PageType::Nda,
+            level,
+            Side::Host,
+        )?;
         let free = level != Level::Pd
-            || self.global.block(hpa).is_some_and(|block| block.is_2m_range_free(hpa));
+            || self
+                .global
+                .block(hpa)
+                .is_some_and(|block| block.is_2m_range_free(hpa));
         if free {
             Ok(walked)
         } else {
-            Err(Status::with_operand(StatusCode::PAGE_METADATA_INCORRECT, operand))
+            Err(Status::with_operand(
+                StatusCode::PAGE_METADATA_INCORRECT,
+                operand,
+            ))
         }
     }
 
     /// Locks the TDR at `hpa`.
-    pub(crate) fn lock_tdr(&self, hpa: u64, operand: OperandId, mode: Mode) -> Result<LockedTdr<'_>, Status> {
+    pub(crate) fn lock_tdr(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        mode: Mode,
+    ) -> Result<LockedTdr<'_>, Status> {
         let lock = self.lock_page(hpa, operand, mode, PageType::Tdr)?;
-        Ok(LockedTdr { tdr: self.tdr(hpa), _lock: lock })
+        Ok(LockedTdr {
+            tdr: self.tdr(hpa),
+            _lock: lock,
+        })
     }
 
     /// The PAMT entry of a page that another structure refers to.
@@ -207,7 +230,8 @@ impl Core {
 
 /// Whether the TD's OP_STATE allows a SEAMCALL leaf.
 pub(crate) fn is_op_state_allowed(leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
-    leaf.op_states(Module::V1_5_01).is_some_and(|states| states.contains(tdcs.op_state()))
+    leaf.op_states(Module::V1_5_01)
+        .is_some_and(|states| states.contains(tdcs.op_state()))
 }
 
 /// A status with the FATAL bit.

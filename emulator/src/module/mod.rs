@@ -77,7 +77,13 @@ const BEFORE_READY: [SeamcallLeaf; 9] = [
 pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut Registers) -> Ran {
     let leaf = SeamcallLeaf::new(regs.rax as u16);
     core.counters.count_seamcall(leaf.number());
-    let mut call = Call { core, slot, lp, version: (regs.rax >> 16) as u8, regs };
+    let mut call = Call {
+        core,
+        slot,
+        lp,
+        version: (regs.rax >> 16) as u8,
+        regs,
+    };
     let outcome = match admit(&call, leaf) {
         Ok(()) if leaf == SeamcallLeaf::TDH_VP_ENTER => match vp::enter::enter(&mut call) {
             Ok(()) => return Ran::EnteredTd,
@@ -146,6 +152,9 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_SYS_KEY_CONFIG => sys::key_config(call),
         SeamcallLeaf::TDH_SYS_TDMR_INIT => sys::tdmr_init(call),
         SeamcallLeaf::TDH_SYS_LP_SHUTDOWN => Ok(()),
-        _ => Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX)),
+        _ => Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        )),
     }
 }

@@ -32,23 +32,30 @@ pub(crate) trait Structure<'m>: Copy {
 
     /// Writes a field.
     fn set<W: Word>(self, field: Field<W>, value: W) {
-        self.page(field.offset() >> 12).store(field.offset() & 0xfff, value);
+        self.page(field.offset() >> 12)
+            .store(field.offset() & 0xfff, value);
     }
 
     /// Replaces a field by `next` of it, atomically, and returns the old value.
     fn update<W: Word>(self, field: Field<W>, next: impl FnMut(W) -> W) -> W {
-        self.page(field.offset() >> 12).update(field.offset() & 0xfff, next)
+        self.page(field.offset() >> 12)
+            .update(field.offset() & 0xfff, next)
     }
 
     /// The lock word in a field.
     fn lock_word(self, field: Field<u16>) -> LockWord<'m> {
         let offset = field.offset();
-        LockWord::new(self.page(offset >> 12).qword(offset & 0xfff), (offset as u32 & 7) * 8)
+        LockWord::new(
+            self.page(offset >> 12).qword(offset & 0xfff),
+            (offset as u32 & 7) * 8,
+        )
     }
 
     /// Reads bytes from `offset` on.
     fn bytes(self, offset: usize, count: usize) -> Vec<u8> {
-        (offset..offset + count).map(|at| self.get(Field::<u8>::at(at as u32))).collect()
+        (offset..offset + count)
+            .map(|at| self.get(Field::<u8>::at(at as u32)))
+            .collect()
     }
 
     /// Writes bytes from `offset` on.

@@ -215,7 +215,12 @@ impl<'m> Tdcs<'m> {
     /// The TDCS of the TD of `tdr`, which has its TDCX pages; `key_mask` are the KeyID bits of an address.
     pub(crate) fn of(memory: &'m dyn PhysicalMemory, tdr: Tdr<'m>, key_mask: u64) -> Self {
         let first = memory.frame((tdr.get(tdr::TDCX_PA) & !key_mask) >> 12);
-        Self { memory, tdr, key_mask, first }
+        Self {
+            memory,
+            tdr,
+            key_mask,
+            first,
+        }
     }
 
     /// Physical address, without KeyID, of TDCX page `page`.
@@ -240,12 +245,18 @@ impl<'m> Tdcs<'m> {
 
     /// The Secure-EPT.
     pub(crate) fn root(self) -> Root {
-        Root { hpa: self.get(EPTP) & 0x000f_ffff_ffff_f000, level: self.root_level() }
+        Root {
+            hpa: self.get(EPTP) & 0x000f_ffff_ffff_f000,
+            level: self.root_level(),
+        }
     }
 
     /// The Secure-EPT of L2 VM `vm`, 1 to 3.
     pub(crate) fn l2_root(self, vm: usize) -> Root {
-        Root { hpa: self.page_hpa(L2_SEPT_ROOT_PAGE + vm - 1), level: self.root_level() }
+        Root {
+            hpa: self.page_hpa(L2_SEPT_ROOT_PAGE + vm - 1),
+            level: self.root_level(),
+        }
     }
 
     /// Number of L2 VMs, at most 3.

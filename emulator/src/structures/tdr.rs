@@ -60,7 +60,10 @@ pub(crate) struct Tdr<'m> {
 impl<'m> Tdr<'m> {
     /// The page at `hpa` as a TDR.
     pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64) -> Self {
-        Self { hpa, frame: memory.frame(hpa >> 12) }
+        Self {
+            hpa,
+            frame: memory.frame(hpa >> 12),
+        }
     }
 
     /// Whether the TD is in this life stage.

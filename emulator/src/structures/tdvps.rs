@@ -190,12 +190,18 @@ pub(crate) struct Tdvps<'m> {
 impl<'m> Tdvps<'m> {
     /// The vCPU whose TDVPR is at `hpa`; `key_mask` are the KeyID bits of an address.
     pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64, key_mask: u64) -> Self {
-        Self { memory, hpa, key_mask, first: memory.frame(hpa >> 12) }
+        Self {
+            memory,
+            hpa,
+            key_mask,
+            first: memory.frame(hpa >> 12),
+        }
     }
 
     /// Whether it has all pages that a TD with `l2_vms` L2 VMs needs.
     pub(crate) fn is_complete(self, l2_vms: usize) -> bool {
-        usize::from(self.get(NUM_TDVPS_PAGES)) >= usize::from(MIN_TDVPS_PAGES) + l2_vms * usize::from(PAGES_PER_L2_VM)
+        usize::from(self.get(NUM_TDVPS_PAGES))
+            >= usize::from(MIN_TDVPS_PAGES) + l2_vms * usize::from(PAGES_PER_L2_VM)
     }
 
     /// Physical address, without KeyID, of page `page`.
@@ -205,7 +211,11 @@ impl<'m> Tdvps<'m> {
 
     /// The VMCS of VM `vm`: 0 is L1.
     pub(crate) fn vmcs(self, vm: usize) -> Vmcs<'m> {
-        let page = if vm == 0 { 1 } else { 6 + (vm - 1) * usize::from(PAGES_PER_L2_VM) };
+        let page = if vm == 0 {
+            1
+        } else {
+            6 + (vm - 1) * usize::from(PAGES_PER_L2_VM)
+        };
         Vmcs::new(self.page(page))
     }
 }

@@ -19,14 +19,19 @@ impl<'m> Vmcs<'m> {
     /// Reads the field with this encoding; fields that nobody has written read 0.
     pub(crate) fn read(self, encoding: u32) -> u64 {
         let value = self.0.get(slot(encoding));
-        if encoding & 1 != 0 && width(encoding) == 1 { value >> 32 } else { value & width_mask(encoding) }
+        if encoding & 1 != 0 && width(encoding) == 1 {
+            value >> 32
+        } else {
+            value & width_mask(encoding)
+        }
     }
 
     /// Writes the field with this encoding, as far as it is wide.
     pub(crate) fn write(self, encoding: u32, value: u64) {
         let slot = slot(encoding);
         if encoding & 1 != 0 && width(encoding) == 1 {
-            self.0.update(slot.offset(), |old: u64| old & 0xffff_ffff | value << 32);
+            self.0
+                .update(slot.offset(), |old: u64| old & 0xffff_ffff | value << 32);
         } else {
             self.0.set(slot, value & width_mask(encoding));
         }

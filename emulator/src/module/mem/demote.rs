@@ -34,10 +34,18 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
     if rdx & !TDR_AND_FLAG != 0 {
         call.regs.rcx = 0;
         call.regs.rdx = 0;
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RDX,
+        ));
     }
     call.regs.rdx &= !FLAG;
-    let opened = Opened::open(call, LEAF, Levels(Level::Pd, Some(Level::Pdpt)), Mode::Shared)?;
+    let opened = Opened::open(
+        call,
+        LEAF,
+        Levels(Level::Pd, Some(Level::Pdpt)),
+        Mode::Shared,
+    )?;
     opened.require(call, LEAF)?;
     let entry = opened.entry.without_pending_count(opened.level);
     let hpa = entry.translate(opened.gpa, opened.level);
@@ -51,7 +59,10 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
         let operand = operand_r8_plus(vm);
         if pages[vm] == NULL_PA {
             if entry.is_aliased(vm) {
-                return Err(Status::with_operand(StatusCode::L2_SEPT_PAGE_NOT_PROVIDED, operand));
+                return Err(Status::with_operand(
+                    StatusCode::L2_SEPT_PAGE_NOT_PROVIDED,
+                    operand,
+                ));
             }
         } else if !l2_add_mode || entry.is_aliased(vm) {
             let page = pages[vm] & !NOT_USED;
@@ -79,7 +90,11 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
         let parent = opened.l2_walk_with_details(call, vm)?;
         l2_parents[vm] = Some(parent);
         if entry.is_aliased(vm) {
-            let unblocked = if child.state().any_pending() { parent.entry } else { parent.entry.l2_unblocked() };
+            let unblocked = if child.state().any_pending() {
+                parent.entry
+            } else {
+                parent.entry.l2_unblocked()
+            };
             split_entry(core, pages[vm], hpa, opened.level, unblocked);
         } else {
             core.memory().fill(pages[vm] >> 12, SeptEntry::L2_FREE.0);

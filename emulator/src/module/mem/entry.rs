@@ -99,19 +99,31 @@ impl<'m> Opened<'m> {
         if !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
             return Err(invalid);
         }
-        let tree = Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), tree)
-            .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::SEPT_TREE))?;
+        let tree = Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), tree).ok_or(
+            Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::SEPT_TREE),
+        )?;
         let found = sept::walk(core.memory(), tdcs.root(), gpa, level);
         if found.level != level {
             set_details(call, found.entry, found.level);
-            return Err(Status::with_operand(StatusCode::EPT_WALK_FAILED, OperandId::RCX));
+            return Err(Status::with_operand(
+                StatusCode::EPT_WALK_FAILED,
+                OperandId::RCX,
+            ));
         }
         let lock = found.cell.lock_host().map_err(|code| {
             set_details(call, found.entry, level);
             Status::with_operand(code, OperandId::RCX)
         })?;
         let entry = lock.get();
-        Ok(Self { lock, _tree: tree, tdcs, tdr, entry, gpa, level })
+        Ok(Self {
+            lock,
+            _tree: tree,
+            tdcs,
+            tdr,
+            entry,
+            gpa,
+            level,
+        })
     }
 
     /// Puts the entry's details into RCX and RDX.
@@ -135,7 +147,11 @@ impl<'m> Opened<'m> {
     }
 
     /// Checks that the entry is a leaf and its state allows the leaf function.
-    pub(crate) fn require_leaf(&self, call: &mut Call<'_>, leaf: SeamcallLeaf) -> Result<(), Status> {
+    pub(crate) fn require_leaf(
+        &self,
+        call: &mut Call<'_>,
+        leaf: SeamcallLeaf,
+    ) -> Result<(), Status> {
         if self.entry.is_leaf() && is_allowed(leaf, self.entry) {
             Ok(())
         } else {
@@ -161,10 +177,16 @@ impl<'m> Opened<'m> {
         }
         if !entry.state().any_blocked() {
             set_details(call, entry, self.level);
-            return Err(Status::with_operand(StatusCode::GPA_RANGE_NOT_BLOCKED, OperandId::RCX));
+            return Err(Status::with_operand(
+                StatusCode::GPA_RANGE_NOT_BLOCKED,
+                OperandId::RCX,
+            ));
         }
         if !self.tdcs.is_tlb_tracked(pamt.bepoch()) {
-            return Err(Status::with_operand(StatusCode::TLB_TRACKING_NOT_DONE, operand));
+            return Err(Status::with_operand(
+                StatusCode::TLB_TRACKING_NOT_DONE,
+                operand,
+            ));
         }
         Ok(())
     }
@@ -184,17 +206,30 @@ impl<'m> Opened<'m> {
     }
 
     /// [`Self::l2_walk`] that puts the entry's details into RCX and RDX where it fails.
-    pub(crate) fn l2_walk_with_details(&self, call: &mut Call<'m>, vm: usize) -> Result<Found<'m>, Status> {
+    pub(crate) fn l2_walk_with_details(
+        &self,
+        call: &mut Call<'m>,
+        vm: usize,
+    ) -> Result<Found<'m>, Status> {
         self.l2_walk(call.core, vm).inspect_err(|_| {
-            let found =
-                sept::walk(call.core.memory(), self.tdcs.l2_root(vm), self.gpa, self.level);
+            let found = sept::walk(
+                call.core.memory(),
+                self.tdcs.l2_root(vm),
+                self.gpa,
+                self.level,
+            );
             let debug = self.tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG);
             (call.regs.rcx, call.regs.rdx) = found.entry.l2_details(vm, debug, found.level);
         })
     }
 
     /// Calls `change` for the counterpart of the entry in the Secure-EPT of each L2 VM that has one.
-    pub(crate) fn for_each_alias(&self, core: &'m Core, entry: SeptEntry, change: impl Fn(EntryCell<'m>)) {
+    pub(crate) fn for_each_alias(
+        &self,
+        core: &'m Core,
+        entry: SeptEntry,
+        change: impl Fn(EntryCell<'m>),
+    ) {
         for vm in (1..=self.tdcs.l2_vms()).filter(|&vm| entry.is_aliased(vm)) {
             if let Ok(found) = self.l2_walk(core, vm) {
                 change(found.cell);
@@ -210,5 +245,6 @@ pub(crate) fn set_details(call: &mut Call<'_>, entry: SeptEntry, level: Level) {
 
 /// Whether an entry's state allows a SEAMCALL leaf.
 pub(crate) fn is_allowed(leaf: SeamcallLeaf, entry: SeptEntry) -> bool {
-    leaf.sept_states(Module::V1_5_01).is_some_and(|states| states.contains(entry.state()))
+    leaf.sept_states(Module::V1_5_01)
+        .is_some_and(|states| states.contains(entry.state()))
 }

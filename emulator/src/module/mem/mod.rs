@@ -32,8 +32,12 @@ pub(crate) fn page_aug(call: &mut Call<'_>) -> Outcome {
     let page = call.regs.r8;
     let opened = Opened::open(call, LEAF, Levels(Level::Pt, Some(Level::Pd)), Mode::Shared)?;
     opened.require(call, LEAF)?;
-    let locked = call.core.lock_free_range(page, OperandId::R8, opened.level)?;
-    let Opened { lock, tdr, level, .. } = opened;
+    let locked = call
+        .core
+        .lock_free_range(page, OperandId::R8, opened.level)?;
+    let Opened {
+        lock, tdr, level, ..
+    } = opened;
     lock.set_and_release(SeptEntry::leaf(SeptState::Pending, 0, page));
     tdr.add_children(1 << (9 * level as u32));
     locked.entry.assign(PageType::Regular, tdr.hpa);
@@ -44,15 +48,28 @@ pub(crate) fn page_aug(call: &mut Call<'_>) -> Outcome {
 /// TDH.MEM.PAGE.REMOVE
 pub(crate) fn page_remove(call: &mut Call<'_>) -> Outcome {
     const LEAF: SeamcallLeaf = SeamcallLeaf::TDH_MEM_PAGE_REMOVE;
-    let opened = Opened::open(call, LEAF, Levels(Level::Pt, Some(Level::Pdpt)), Mode::Shared)?;
+    let opened = Opened::open(
+        call,
+        LEAF,
+        Levels(Level::Pt, Some(Level::Pdpt)),
+        Mode::Shared,
+    )?;
     opened.require_leaf(call, LEAF)?;
     let entry = opened.entry.without_pending_count(opened.level);
     let hpa = entry.translate(opened.gpa, opened.level);
-    let locked = call.core.lock_implicit(hpa, OperandId::RCX, Mode::Exclusive, opened.level)?;
+    let locked = call
+        .core
+        .lock_implicit(hpa, OperandId::RCX, Mode::Exclusive, opened.level)?;
     opened.require_tracked(call, entry, locked.entry, OperandId::RCX)?;
     opened.for_each_alias(call.core, entry, |cell| cell.set(SeptEntry::L2_FREE));
     let importing = opened.tdcs.op_state().import_in_progress();
-    let Opened { lock, tdr, tdcs, level, .. } = opened;
+    let Opened {
+        lock,
+        tdr,
+        tdcs,
+        level,
+        ..
+    } = opened;
     lock.set_and_release(if importing {
         SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH))
     } else {
@@ -72,7 +89,10 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
     opened.require_leaf(call, LEAF)?;
     let source = opened.entry.translate(opened.gpa, opened.level);
     if source == target {
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::R8));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::R8,
+        ));
     }
     let core = call.core;
     let old = core.lock_implicit(source, OperandId::RCX, Mode::Exclusive, opened.level)?;
@@ -89,7 +109,9 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
         let moved = cell.get().with_address(target);
         cell.set(if pending { moved } else { moved.l2_unblocked() });
     });
-    opened.lock.set(opened.entry.with_address(target).unblocked());
+    opened
+        .lock
+        .set(opened.entry.with_address(target).unblocked());
     call.regs.rcx = source;
     Ok(())
 }
@@ -113,7 +135,11 @@ pub(crate) fn range_block(call: &mut Call<'_>) -> Outcome {
     opened.for_each_alias(call.core, entry, |cell| {
         cell.set(cell.get().l2_blocked(blocked_for_writing));
     });
-    let level = if entry.is_leaf() { opened.level } else { Level::Pt };
+    let level = if entry.is_leaf() {
+        opened.level
+    } else {
+        Level::Pt
+    };
     call.core
         .implicit(entry.address(), level)?
         .set_bepoch(opened.tdcs.get(tdcs::TD_EPOCH));
@@ -128,7 +154,8 @@ pub(crate) fn range_unblock(call: &mut Call<'_>) -> Outcome {
     let entry = opened.entry;
     if opened.needs_tracking(entry) {
         let pamt = if entry.is_leaf() {
-            call.core.implicit(entry.translate(opened.gpa, opened.level), opened.level)?
+            call.core
+                .implicit(entry.translate(opened.gpa, opened.level), opened.level)?
         } else {
             call.core.implicit(entry.address(), Level::Pt)?
         };
@@ -153,7 +180,10 @@ pub(crate) fn sept_rd(call: &mut Call<'_>) -> Outcome {
     call.regs.rdx &= !READ_L2_ATTRIBUTES;
     let opened = Opened::open_with(call, LEAF, Levels(Level::Pt, None), Mode::Shared, |tdcs| {
         if read_l2 && !tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG) {
-            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+            return Err(Status::with_operand(
+                StatusCode::OPERAND_INVALID,
+                OperandId::RDX,
+            ));
         }
         Ok(())
     })?;
@@ -181,8 +211,9 @@ pub(crate) fn track(call: &mut Call<'_>) -> Outcome {
     let core = call.core;
     let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
     let tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), SeamcallLeaf::TDH_MEM_TRACK)?;
-    let _epoch = Sharex::acquire(tdcs.lock_word(tdcs::EPOCH_LOCK), Mode::Exclusive)
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::TD_EPOCH))?;
+    let _epoch = Sharex::acquire(tdcs.lock_word(tdcs::EPOCH_LOCK), Mode::Exclusive).ok_or(
+        Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::TD_EPOCH),
+    )?;
     let epoch = tdcs.get(tdcs::TD_EPOCH);
     if tdcs.get(tdcs::REFCOUNT.nth(1 - (epoch & 1) as usize)) != 0 {
         return Err(Status::of(StatusCode::PREVIOUS_TLB_EPOCH_BUSY));

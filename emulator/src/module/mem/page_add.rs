@@ -38,18 +38,27 @@ pub(crate) fn page_add(call: &mut Call<'_>) -> Outcome {
     let found = sept::walk(core.memory(), tdcs.root(), gpa, level);
     if found.level != level {
         set_details(call, found.entry, found.level);
-        return Err(Status::with_operand(StatusCode::EPT_WALK_FAILED, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::EPT_WALK_FAILED,
+            OperandId::RCX,
+        ));
     }
     let entry = found.cell.get();
     if !is_allowed(LEAF, entry) {
         set_details(call, entry, level);
-        return Err(Status::with_operand(StatusCode::EPT_ENTRY_STATE_INCORRECT, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            OperandId::RCX,
+        ));
     }
     core.check_shared_hpa_aligned(source, Level::Pt.size())
         .map_err(|code| Status::with_operand(code, OperandId::R9))?;
     let locked = core.lock_page(page, OperandId::R8, Mode::Exclusive, PageType::Nda)?;
-    core.memory().copy(core.without_key_id(source) >> 12, page >> 12);
-    found.cell.set(SeptEntry::leaf(SeptState::Mapped, RWX, page));
+    core.memory()
+        .copy(core.without_key_id(source) >> 12, page >> 12);
+    found
+        .cell
+        .set(SeptEntry::leaf(SeptState::Mapped, RWX, page));
     measurement::extend(*tdcs, b"MEM.PAGE.ADD", gpa);
     tdr.add_children(1);
     locked.entry.assign(PageType::Regular, tdr.hpa);

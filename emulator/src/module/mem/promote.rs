@@ -34,9 +34,17 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
     if call.version > 1 {
         call.regs.rcx = 0;
         call.regs.rdx = 0;
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        ));
     }
-    let opened = Opened::open(call, LEAF, Levels(Level::Pd, Some(Level::Pdpt)), Mode::Shared)?;
+    let opened = Opened::open(
+        call,
+        LEAF,
+        Levels(Level::Pd, Some(Level::Pdpt)),
+        Mode::Shared,
+    )?;
     opened.require(call, LEAF)?;
     let table = opened.entry.address();
     let freed = core.lock_implicit(table, OperandId::RCX, Mode::Exclusive, Level::Pt)?;
@@ -82,9 +90,13 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
         child.leave_locked();
     }
     for (vm, parent) in l2_parents.iter().enumerate() {
-        let Some((found, locked)) = parent else { continue };
+        let Some((found, locked)) = parent else {
+            continue;
+        };
         let l2_table = found.cell.get().address();
-        found.cell.set(EntryCell(core.memory().frame(l2_table >> 12).qword(0)).get());
+        found
+            .cell
+            .set(EntryCell(core.memory().frame(l2_table >> 12).qword(0)).get());
         opened.tdr.add_children(-1);
         locked.entry.set_page_type(PageType::Nda);
         if versioned {
@@ -103,7 +115,10 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Locks all entries of a table below an entry of `parent` level, and checks that they map one aligned range alike.
-fn lock_uniform(frame: &Frame, parent: Level) -> Result<alloc::vec::Vec<EntryLock<'_>>, StatusCode> {
+fn lock_uniform(
+    frame: &Frame,
+    parent: Level,
+) -> Result<alloc::vec::Vec<EntryLock<'_>>, StatusCode> {
     let level = parent.below().unwrap_or(Level::Pt);
     let mut locks = alloc::vec::Vec::with_capacity(512);
     let mut expected = None;

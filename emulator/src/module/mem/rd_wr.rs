@@ -42,15 +42,19 @@ fn access(call: &mut Call<'_>, leaf: SeamcallLeaf, write: Option<u64>) -> Outcom
     if gpa & 7 != 0 {
         return Err(invalid);
     }
-    let _tree = Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), Mode::Shared)
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::SEPT_TREE))?;
+    let _tree = Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), Mode::Shared).ok_or(
+        Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::SEPT_TREE),
+    )?;
     if !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
         return Err(invalid);
     }
     let found = sept::walk(core.memory(), tdcs.root(), gpa, Level::Pt);
     if !found.entry.is_leaf() || found.entry.permissions() == 0 {
         set_details(call, found.entry, found.level);
-        return Err(Status::with_operand(StatusCode::EPT_ENTRY_NOT_PRESENT, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::EPT_ENTRY_NOT_PRESENT,
+            OperandId::RCX,
+        ));
     }
     let lock = found.cell.lock_host().map_err(|code| {
         set_details(call, found.entry, found.level);
@@ -59,7 +63,10 @@ fn access(call: &mut Call<'_>, leaf: SeamcallLeaf, write: Option<u64>) -> Outcom
     let entry = lock.get();
     if !is_allowed(leaf, entry) {
         set_details(call, entry, found.level);
-        return Err(Status::with_operand(StatusCode::EPT_ENTRY_STATE_INCORRECT, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            OperandId::RCX,
+        ));
     }
     let hpa = entry.translate(gpa, found.level);
     call.regs.r8 = core.memory().read_u64(hpa);

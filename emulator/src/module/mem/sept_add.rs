@@ -49,14 +49,21 @@ pub(crate) fn sept_add(call: &mut Call<'_>) -> Outcome {
     if call.version > 1 {
         call.regs.rcx = 0;
         call.regs.rdx = 0;
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        ));
     }
     for page in &mut given {
         if *page != NULL_PA {
             *page &= !NOT_USED;
         }
     }
-    let mut pages = Pages { given, left: given, locked: [const { None }; 4] };
+    let mut pages = Pages {
+        given,
+        left: given,
+        locked: [const { None }; 4],
+    };
     let outcome = add(call, &mut pages);
     if versioned {
         [call.regs.r8, call.regs.r9, call.regs.r10, call.regs.r11] = pages.left;
@@ -71,7 +78,10 @@ fn add<'m>(call: &mut Call<'m>, pages: &mut Pages<'m>) -> Outcome {
     if rdx & !TDR_AND_FLAG != 0 {
         call.regs.rcx = 0;
         call.regs.rdx = 0;
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RDX,
+        ));
     }
     call.regs.rdx &= !ALLOW_EXISTING;
     let opened = Opened::open(call, LEAF, Levels(Level::Pd, None), Mode::Shared)?;
@@ -80,14 +90,21 @@ fn add<'m>(call: &mut Call<'m>, pages: &mut Pages<'m>) -> Outcome {
 
     if pages.given[0] == NULL_PA {
         if !versioned {
-            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::R8));
+            return Err(Status::with_operand(
+                StatusCode::OPERAND_INVALID,
+                OperandId::R8,
+            ));
         }
         if opened.entry.state() != SeptState::NlMapped {
             return Err(opened.refuse(call, StatusCode::EPT_ENTRY_STATE_INCORRECT));
         }
     } else if opened.entry.state() == SeptState::Free {
-        pages.locked[0] =
-            Some(core.lock_page(pages.given[0], OperandId::R8, Mode::Exclusive, PageType::Nda)?);
+        pages.locked[0] = Some(core.lock_page(
+            pages.given[0],
+            OperandId::R8,
+            Mode::Exclusive,
+            PageType::Nda,
+        )?);
     } else if allow_existing {
         pages.left[0] |= NOT_USED;
     } else {
@@ -117,7 +134,9 @@ fn add<'m>(call: &mut Call<'m>, pages: &mut Pages<'m>) -> Outcome {
                 call.regs.rdx = rdx;
                 return Err(Status::of(StatusCode::INTERRUPTED_RESUMABLE));
             }
-            let Some(parent) = l2_parents[vm] else { continue };
+            let Some(parent) = l2_parents[vm] else {
+                continue;
+            };
             init_table(core, *opened.tdr, pages, vm, SeptEntry::L2_FREE);
             opened.lock.set(opened.lock.get().with_alias(vm));
             parent.cell.set(SeptEntry::l2_table(pages.given[vm]));
@@ -145,13 +164,20 @@ fn prepare_l2<'m>(
     let found = opened.l2_walk_with_details(call, vm)?;
     if found.entry.l2_state() == L2SeptState::L2Free {
         pages.locked[vm] =
-            Some(call.core.lock_page(pages.given[vm], operand, Mode::Exclusive, PageType::Nda)?);
+            Some(
+                call.core
+                    .lock_page(pages.given[vm], operand, Mode::Exclusive, PageType::Nda)?,
+            );
     } else if allow_existing {
         pages.left[vm] |= NOT_USED;
     } else {
         let debug = opened.tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG);
         (call.regs.rcx, call.regs.rdx) = found.entry.l2_details(vm, debug, found.level);
-        return Err(with_l2_details(StatusCode::L2_SEPT_ENTRY_NOT_FREE, vm, found.level));
+        return Err(with_l2_details(
+            StatusCode::L2_SEPT_ENTRY_NOT_FREE,
+            vm,
+            found.level,
+        ));
     }
     Ok(Some(found))
 }

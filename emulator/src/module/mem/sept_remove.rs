@@ -32,7 +32,10 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
     if call.version > 1 {
         call.regs.rcx = 0;
         call.regs.rdx = 0;
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        ));
     }
     let opened = Opened::open(call, LEAF, Levels(Level::Pd, None), Mode::Exclusive)?;
     opened.require(call, LEAF)?;
@@ -40,7 +43,11 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
     let freed = core.lock_implicit(table, OperandId::RCX, Mode::Exclusive, Level::Pt)?;
     opened.require_tracked(call, opened.entry, freed.entry, OperandId::RCX)?;
     let frame = core.memory().frame(table >> 12);
-    if !frame.qwords().iter().all(|cell| EntryCell(cell).get().state() == SeptState::Free) {
+    if !frame
+        .qwords()
+        .iter()
+        .all(|cell| EntryCell(cell).get().state() == SeptState::Free)
+    {
         return Err(opened.refuse(call, StatusCode::EPT_PAGE_NOT_FREE));
     }
     let mut l2_tables: [Option<(Found<'_>, Implicit<'_>)>; 4] = [const { None }; 4];
@@ -57,7 +64,9 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
         }
     }
     for (vm, l2_table) in l2_tables.iter().enumerate() {
-        let Some((found, locked)) = l2_table else { continue };
+        let Some((found, locked)) = l2_table else {
+            continue;
+        };
         found.cell.set(SeptEntry::L2_FREE);
         opened.tdr.add_children(-1);
         locked.entry.set_page_type(PageType::Nda);

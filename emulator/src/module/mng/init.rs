@@ -111,9 +111,13 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
     }
     tdcs.set(tdcs::ATTRIBUTES, attributes);
     if attributes & tdcs::ATTRIBUTES_SEPT_VE_DISABLE != 0 {
-        tdcs.update(tdcs::TD_CTLS, |ctls: u64| ctls | tdcs::TD_CTLS_PENDING_VE_DISABLE);
+        tdcs.update(tdcs::TD_CTLS, |ctls: u64| {
+            ctls | tdcs::TD_CTLS_PENDING_VE_DISABLE
+        });
     } else {
-        tdcs.update(tdcs::TD_CTLS, |ctls: u64| ctls & !tdcs::TD_CTLS_PENDING_VE_DISABLE);
+        tdcs.update(tdcs::TD_CTLS, |ctls: u64| {
+            ctls & !tdcs::TD_CTLS_PENDING_VE_DISABLE
+        });
     }
     let xfam = params.u64(8);
     if !is_xfam_legal(xfam) {
@@ -174,7 +178,9 @@ pub(crate) fn is_xfam_legal(xfam: u64) -> bool {
     const AMX: u64 = 3 << 17;
     xfam & !cpuid::XFAM_SUPPORTED == 0
         && all(XFAM_FIXED1)
-        && [AVX_512, CET, AMX].into_iter().all(|bits| all(bits) || !any(bits))
+        && [AVX_512, CET, AMX]
+            .into_iter()
+            .all(|bits| all(bits) || !any(bits))
         && (!any(AVX_512) || all(AVX))
 }
 
@@ -224,7 +230,10 @@ fn configure_cpuid(call: &mut Call<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
         for (word, bits) in value.iter().enumerate() {
             tdcs.set(tdcs::CPUID_VALUES.nth(number * 4 + word), *bits);
         }
-        tdcs.set(tdcs::CPUID_VALID.nth(number), !cpuid::LOOKUP[number].faulting);
+        tdcs.set(
+            tdcs::CPUID_VALID.nth(number),
+            !cpuid::LOOKUP[number].faulting,
+        );
     }
     let end_of_values = 256 + CONFIGURABLE_LEAVES * 16;
     if !params.is_zero(end_of_values, PARAMS) {

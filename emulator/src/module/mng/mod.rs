@@ -31,7 +31,10 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     let key_id = u16::try_from(key_id)
         .ok()
         .filter(|&key_id| core.is_private_key_id(key_id))
-        .ok_or(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX))?;
+        .ok_or(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RDX,
+        ))?;
     let locked = core.lock_page(page, OperandId::RCX, Mode::Exclusive, PageType::Nda)?;
     let _kot = lock_kot(core)?;
     let key = &core.global.kot[usize::from(key_id)];
@@ -150,8 +153,10 @@ pub(crate) fn vpflushdone(call: &mut Call<'_>) -> Outcome {
 }
 
 fn lock_kot(core: &Core) -> Result<Sharex<'_>, Status> {
-    Sharex::acquire(core.global.kot_lock(), Mode::Exclusive)
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::KOT))
+    Sharex::acquire(core.global.kot_lock(), Mode::Exclusive).ok_or(Status::with_operand(
+        StatusCode::OPERAND_BUSY,
+        OperandId::KOT,
+    ))
 }
 
 /// Writes four random quadwords to `field` and what follows it.

@@ -37,13 +37,17 @@ pub(crate) fn extend(call: &mut Call<'_>) -> Outcome {
     let found = sept::walk(core.memory(), tdcs.root(), gpa, Level::Pt);
     if !found.entry.is_leaf() || found.entry.permissions() == 0 {
         set_details(call, found.entry, found.level);
-        return Err(Status::with_operand(StatusCode::EPT_ENTRY_NOT_PRESENT, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::EPT_ENTRY_NOT_PRESENT,
+            OperandId::RCX,
+        ));
     }
     if !is_allowed(LEAF, found.entry) {
         return Err(Status::of(StatusCode::EPT_ENTRY_NOT_PRESENT));
     }
     let mut chunk = [0; CHUNK];
-    core.memory().read(found.entry.translate(gpa, found.level), &mut chunk);
+    core.memory()
+        .read(found.entry.translate(gpa, found.level), &mut chunk);
     measurement::extend(*tdcs, b"MR.EXTEND", gpa);
     measurement::add(*tdcs, &chunk);
     Ok(())

@@ -28,7 +28,10 @@ pub(crate) fn cache_wb(call: &mut Call<'_>) -> Outcome {
     let global = &core.global;
     let command = call.regs.rcx;
     if command > RESUME {
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RCX,
+        ));
     }
     let busy = |operand| Status::with_operand(StatusCode::OPERAND_BUSY, operand);
     let package = call.lp.package as usize;
@@ -72,7 +75,9 @@ pub(crate) fn cache_wb(call: &mut Call<'_>) -> Outcome {
     state.resume_at.store(0, Ordering::Release);
     for (key_id, entry) in global.kot.iter().enumerate() {
         if state.key_ids[key_id / 64].load(Ordering::Acquire) >> (key_id % 64) & 1 != 0 {
-            entry.wbinvd_bitmap.fetch_and(!(1 << package), Ordering::AcqRel);
+            entry
+                .wbinvd_bitmap
+                .fetch_and(!(1 << package), Ordering::AcqRel);
         }
     }
     Ok(())
@@ -85,8 +90,13 @@ pub(crate) fn page_rdmd(call: &mut Call<'_>) -> Outcome {
     let fail = |code| Status::with_operand(code, OperandId::RCX);
     let core = call.core;
     core.check_hpa(page, Level::Pt.size()).map_err(fail)?;
-    let block = core.global.block(page).ok_or(fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
-    let walked = block.walk(page, Mode::Shared, Level::Pt, Side::Host).map_err(fail)?;
+    let block = core
+        .global
+        .block(page)
+        .ok_or(fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
+    let walked = block
+        .walk(page, Mode::Shared, Level::Pt, Side::Host)
+        .map_err(fail)?;
     let page_type = walked.entry.page_type();
     call.regs.rcx = u64::from(page_type.number());
     call.regs.rdx = walked.entry.owner();
@@ -104,8 +114,13 @@ pub(crate) fn page_reclaim(call: &mut Call<'_>) -> Outcome {
     let fail = |code| Status::with_operand(code, OperandId::RCX);
     let core = call.core;
     core.check_hpa(page, Level::Pt.size()).map_err(fail)?;
-    let block = core.global.block(page).ok_or(fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
-    let walked = block.walk(page, Mode::Exclusive, Level::Pt, Side::Host).map_err(fail)?;
+    let block = core
+        .global
+        .block(page)
+        .ok_or(fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
+    let walked = block
+        .walk(page, Mode::Exclusive, Level::Pt, Side::Host)
+        .map_err(fail)?;
     let page_type = walked.entry.page_type();
     if matches!(page_type, PageType::Nda | PageType::Reserved) {
         return Err(fail(StatusCode::PAGE_METADATA_INCORRECT));
@@ -140,7 +155,9 @@ pub(crate) fn page_reclaim(call: &mut Call<'_>) -> Outcome {
 /// TDH.PHYMEM.PAGE.WBINVD
 pub(crate) fn page_wbinvd(call: &mut Call<'_>) -> Outcome {
     let page = call.core.without_key_id(call.regs.rcx);
-    let _locked = call.core.lock_page(page, OperandId::RCX, Mode::Shared, PageType::Nda)?;
+    let _locked = call
+        .core
+        .lock_page(page, OperandId::RCX, Mode::Shared, PageType::Nda)?;
     Ok(())
 }
 

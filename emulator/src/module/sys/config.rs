@@ -52,18 +52,26 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
     core.check_shared_hpa_aligned(array, INFO_ALIGNMENT)
         .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
     if count > MAX_TDMRS as u64 || count < 1 {
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RDX,
+        ));
     }
     let key_id = u16::try_from(key_id)
         .ok()
         .filter(|&key_id| core.is_private_key_id(key_id))
-        .ok_or(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::R8))?;
+        .ok_or(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::R8,
+        ))?;
     global.kot[usize::from(key_id)].set_state(KeyState::Reserved);
     global.key_id.store(key_id, Ordering::Release);
 
     let mut infos: Vec<TdmrInfo> = Vec::new();
     for number in 0..count {
-        let address = core.memory().read_u64(core.without_key_id(array) + number * 8);
+        let address = core
+            .memory()
+            .read_u64(core.without_key_id(array) + number * 8);
         core.check_shared_hpa_aligned(address, INFO_ALIGNMENT)
             .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
         infos.push(TdmrInfo::read(core, core.without_key_id(address)));
@@ -74,7 +82,12 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
         .map(|info| TdmrConfig {
             base: info.tdmr.base,
             size: info.tdmr.size,
-            reserved: info.reserved.iter().copied().take_while(|area| area.size != 0).collect(),
+            reserved: info
+                .reserved
+                .iter()
+                .copied()
+                .take_while(|area| area.size != 0)
+                .collect(),
         })
         .collect();
     global.set_tdmrs(&tdmrs);
@@ -86,7 +99,10 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
 impl TdmrInfo {
     fn read(core: &Core, address: u64) -> Self {
         let word = |number: usize| core.memory().read_u64(address + number as u64 * 8);
-        let range = |number| Range { base: word(number), size: word(number + 1) };
+        let range = |number| Range {
+            base: word(number),
+            size: word(number + 1),
+        };
         Self {
             tdmr: range(0),
             pamt: [range(6), range(4), range(2)],
@@ -105,12 +121,18 @@ impl TdmrInfo {
         for area in self.reserved.iter().take_while(|area| area.size != 0) {
             let reserved = self.tdmr.base + area.offset;
             if reserved > start {
-                parts.push(Range { base: start, size: reserved - start });
+                parts.push(Range {
+                    base: start,
+                    size: reserved - start,
+                });
             }
             start = reserved + area.size;
         }
         if end > start {
-            parts.push(Range { base: start, size: end - start });
+            parts.push(Range {
+                base: start,
+                size: end - start,
+            });
         }
         parts
     }
@@ -118,12 +140,17 @@ impl TdmrInfo {
 
 /// A status whose low half tells up to three numbers.
 const fn with_info(code: StatusCode, first: usize, second: u8, third: usize) -> Status {
-    Status::with_detail(code, first as u32 | (second as u32) << 8 | (third as u32) << 16)
+    Status::with_detail(
+        code,
+        first as u32 | (second as u32) << 8 | (third as u32) << 16,
+    )
 }
 
 /// Checks the last TDMR_INFO, also against those before it.
 fn check(core: &Core, infos: &[TdmrInfo]) -> Outcome {
-    let [before @ .., info] = infos else { return Ok(()) };
+    let [before @ .., info] = infos else {
+        return Ok(());
+    };
     let number = before.len();
     check_placement(core, before, info)?;
     check_reserved(info, number)?;
@@ -144,7 +171,9 @@ fn check_placement(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome
     let number = before.len();
     let Range { base, size } = info.tdmr;
     let invalid = Err(with_info(StatusCode::INVALID_TDMR, number, 0, 0));
-    let Some(end) = base.checked_add(size) else { return invalid };
+    let Some(end) = base.checked_add(size) else {
+        return invalid;
+    };
     if let Some(previous) = before.last() {
         if base < previous.tdmr.base || base < previous.tdmr.base + previous.tdmr.size {
             return Err(with_info(StatusCode::NON_ORDERED_TDMR, number, 0, 0));
@@ -168,7 +197,11 @@ fn check_reserved(info: &TdmrInfo, number: usize) -> Outcome {
         let unordered = StatusCode::NON_ORDERED_RESERVED_IN_TDMR;
         let invalid = StatusCode::INVALID_RESERVED_IN_TDMR;
         if area.size == 0 {
-            if info.reserved.get(index + 1).is_some_and(|next| next.size != 0) {
+            if info
+                .reserved
+                .get(index + 1)
+                .is_some_and(|next| next.size != 0)
+            {
                 return fail(unordered);
             }
             previous = Some(*area);
@@ -243,7 +276,12 @@ fn check_pamt(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome {
 }
 
 /// Checks that no PAMT area of one TDMR lies in a part of another that is not reserved.
-fn check_pamt_in_available(pamt_of: &TdmrInfo, number: usize, tdmr: &TdmrInfo, other: usize) -> Outcome {
+fn check_pamt_in_available(
+    pamt_of: &TdmrInfo,
+    number: usize,
+    tdmr: &TdmrInfo,
+    other: usize,
+) -> Outcome {
     let available = tdmr.available();
     for size in SIZES {
         let area = pamt_of.pamt[usize::from(size)];
@@ -257,12 +295,19 @@ fn check_pamt_in_available(pamt_of: &TdmrInfo, number: usize, tdmr: &TdmrInfo, o
 /// Whether a range lies in one convertible memory range, adjacent ones counting as one.
 fn is_in_cmrs(core: &Core, range: Range) -> bool {
     let mut merged = Range { base: 0, size: 0 };
-    core.config.cmrs.iter().filter(|cmr| cmr.size != 0).any(|cmr| {
-        merged = if cmr.base == merged.base + merged.size {
-            Range { base: merged.base, size: merged.size + cmr.size }
-        } else {
-            *cmr
-        };
-        range.base >= merged.base && range.base + range.size <= merged.base + merged.size
-    })
+    core.config
+        .cmrs
+        .iter()
+        .filter(|cmr| cmr.size != 0)
+        .any(|cmr| {
+            merged = if cmr.base == merged.base + merged.size {
+                Range {
+                    base: merged.base,
+                    size: merged.size + cmr.size,
+                }
+            } else {
+                *cmr
+            };
+            range.base >= merged.base && range.base + range.size <= merged.base + merged.size
+        })
 }

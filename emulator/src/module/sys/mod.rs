@@ -29,7 +29,10 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     let global = &call.core.global;
     let _lock = lock_global(call, Mode::Exclusive)?;
     if attributes != 0 {
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RCX,
+        ));
     }
     if global.sys_state() != SysState::InitPending {
         return Err(Status::of(StatusCode::SYS_INIT_NOT_PENDING));
@@ -88,9 +91,16 @@ pub(crate) fn tdmr_init(call: &mut Call<'_>) -> Outcome {
     call.regs.rdx = 0;
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX);
     core.check_hpa(base, 1 << 30).map_err(|_| invalid)?;
-    let tdmr = core.global.tdmrs().iter().find(|tdmr| tdmr.base == base).ok_or(invalid)?;
-    let _lock = Mutex::acquire(tdmr.lock())
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::RCX))?;
+    let tdmr = core
+        .global
+        .tdmrs()
+        .iter()
+        .find(|tdmr| tdmr.base == base)
+        .ok_or(invalid)?;
+    let _lock = Mutex::acquire(tdmr.lock()).ok_or(Status::with_operand(
+        StatusCode::OPERAND_BUSY,
+        OperandId::RCX,
+    ))?;
     let done = tdmr.last_initialized.load(Ordering::Acquire);
     if done >= tdmr.base + tdmr.size {
         return Err(Status::of(StatusCode::TDMR_ALREADY_INITIALIZED));

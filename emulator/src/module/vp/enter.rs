@@ -8,5 +8,8 @@ use crate::abi::StatusCode;
 
 /// TDH.VP.ENTER
 pub(crate) fn enter(_call: &mut Call<'_>) -> Outcome {
-    Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX))
+    Err(Status::with_operand(
+        StatusCode::OPERAND_INVALID,
+        OperandId::RAX,
+    ))
 }

@@ -56,7 +56,11 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::TDCX_NUM_INCORRECT));
     }
     let locked = core.lock_page(page, OperandId::RCX, Mode::Exclusive, PageType::Nda)?;
-    let content = if is_l2_msr_bitmap(number) { u64::MAX } else { 0 };
+    let content = if is_l2_msr_bitmap(number) {
+        u64::MAX
+    } else {
+        0
+    };
     core.memory().fill(page >> 12, content);
     let with_key = core.with_key_id(page, tdr.get(tdr::HKID));
     tdvps.set(tdvps::TDVPS_PA.nth(usize::from(number)), with_key);
@@ -121,7 +125,11 @@ pub(crate) fn associate(
         _ => return Err(Status::of(StatusCode::VCPU_STATE_INCORRECT)),
     }
     let before = tdvps.update(tdvps::ASSOC_LPID, |associated: u32| {
-        if associated == tdvps::NO_LP { lp } else { associated }
+        if associated == tdvps::NO_LP {
+            lp
+        } else {
+            associated
+        }
     });
     if before != tdvps::NO_LP && before != lp {
         return Err(Status::of(StatusCode::VCPU_ASSOCIATED));
