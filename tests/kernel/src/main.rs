@@ -9,13 +9,20 @@ mod cpu;
 mod descriptor;
 mod exception;
 mod frames;
+mod guest_image;
 mod heap;
 mod layout;
 mod lock;
+mod machine;
 mod options;
+mod ordinary;
 mod physical;
+mod protocol;
 mod report;
+mod scaffold;
 mod seamcall;
+mod tables;
+mod vmx;
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;
@@ -31,6 +38,10 @@ extern "C" fn kernel_main() -> ! {
     heap::start();
     frames::start();
     boot_checks();
+    match vmx::start() {
+        Ok(()) => trial(),
+        Err(step) => report::check("VMX starts", false, format_args!("{step}")),
+    }
     report::finish()
 }
 
@@ -50,6 +61,45 @@ fn boot_checks() {
     check_eq!("the heap works", boxed.iter().sum::<u64>(), 7000);
     check!("no option asks for a failure", !options::contains("fail"));
     log!("heap high water {} KiB", heap::high_water() >> 10);
+}
+
+fn trial() {
+    use core::sync::atomic::Ordering;
+    let root = scaffold::table();
+    for index in 0..guest_image::pages() {
+        let Some(hpa) = frames::allocate_frame() else { return };
+        let Some(frame) = physical::frame(hpa) else { return };
+        for (word, value) in frame.iter().zip(guest_image::page(index)) {
+            word.store(value, Ordering::SeqCst);
+        }
+        scaffold::map(root, guest_image::BASE + index * 4096, hpa, 0, tables::RWX | tables::WRITE_BACK);
+    }
+    log!("guest image {} pages", guest_image::pages());
+    let mut guest = match ordinary::Ordinary::new(root | tables::EPTP | tables::EPTP_AD, None) {
+        Ok(guest) => guest,
+        Err(step) => return report::check("guest is made", false, format_args!("{step}")),
+    };
+    let mut talk = machine::Conversation::new();
+    let mut violations = 0;
+    let mut handle = |_: &mut ordinary::Ordinary, event: machine::Event| {
+        if let machine::Event::Violation(violation) = event {
+            violations += 1;
+            if violations < 4 { log!("{violation:x?}"); }
+            let Some(hpa) = frames::allocate_frame() else { return machine::Next::Stop };
+            physical::clear(hpa);
+            scaffold::map(root, violation.gpa & !4095, hpa, 0, tables::RWX | tables::WRITE_BACK);
+            return machine::Next::Resume;
+        }
+        machine::Next::Stop
+    };
+    use protocol::operation;
+    let out = talk.perform(&mut guest, [operation::WRITE, 0x20_0000, 7, 0], &mut handle);
+    check_eq!("write", out, machine::Outcome::Done(0, 0, 0));
+    let out = talk.perform(&mut guest, [operation::READ, 0x20_0000, 7, 0], &mut handle);
+    check_eq!("read", out, machine::Outcome::Done(7, 0, 0));
+    let out = talk.perform(&mut guest, [operation::PRIMES, 0x40_0000, 2 << 20, 0], &mut handle);
+    check_eq!("primes", out, machine::Outcome::Done(155_611, 0, 0));
+    log!("violations {violations}");
 }
 
 #[panic_handler]

@@ -4,6 +4,7 @@
 
 mod exception;
 mod memory;
+/// What the guest and its host say to each other.
 mod protocol;
 mod tdcall;
 

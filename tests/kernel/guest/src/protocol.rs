@@ -1,7 +1,7 @@
-//! What the guest and its host say to each other in TDG.VP.VMCALL; compiled into both.
-//!
-//! R10 = 0 is Intel's GHCI: MapGPA and the MMIO request are used as it defines them. Any other R10 is between this guest
-//! and this host: the guest asks for its next operation, or reports an exception that it does not expect.
+// What the guest and its host say to each other in TDG.VP.VMCALL; compiled into both.
+//
+// R10 = 0 is Intel's GHCI: MapGPA and the MMIO request are used as it defines them. Any other R10 is between this guest
+// and this host: the guest asks for its next operation, or reports an exception that it does not expect.
 
 /// R10 of a call that only this guest and this host understand.
 pub const VENDOR: u64 = 0x6261_7265;
