@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod host;
 pub mod input;
 pub mod output;
+pub mod run;
 pub mod tdvf;
 pub mod trace;
 

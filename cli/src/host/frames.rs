@@ -31,8 +31,13 @@ pub enum Use {
 
 impl Use {
     /// All uses, in the order in which they are shown.
-    pub const ALL: [Self; 5] =
-        [Self::Private, Self::Shared, Self::Sept, Self::Tables, Self::Control];
+    pub const ALL: [Self; 5] = [
+        Self::Private,
+        Self::Shared,
+        Self::Sept,
+        Self::Tables,
+        Self::Control,
+    ];
 
     /// The use in words.
     pub const fn name(self) -> &'static str {
@@ -73,7 +78,9 @@ struct State {
 impl FramePool {
     /// A pool of `memory` without `taken`.
     pub fn new(memory: &[MemoryRange], taken: &[MemoryRange]) -> Self {
-        let base = memory.first().map_or(0, |range| range.start().align_down(Level::Pd).bits());
+        let base = memory
+            .first()
+            .map_or(0, |range| range.start().align_down(Level::Pd).bits());
         let end = memory.last().map_or(0, |range| range.end().bits());
         let blocks = usize::try_from(end.saturating_sub(base).div_ceil(BLOCK)).unwrap_or(0);
         let mut free = vec![[0; WORDS]; blocks];
@@ -91,12 +98,25 @@ impl FramePool {
         memory.iter().for_each(|range| mark(range, true));
         taken.iter().for_each(|range| mark(range, false));
         let blocks = |wanted: fn(&[u64; WORDS]) -> bool| {
-            free.iter().enumerate().filter(|(_, bits)| wanted(bits)).map(|(index, _)| index).collect()
+            free.iter()
+                .enumerate()
+                .filter(|(_, bits)| wanted(bits))
+                .map(|(index, _)| index)
+                .collect()
         };
         let partial = blocks(|bits| *bits != [0; WORDS] && *bits != [u64::MAX; WORDS]);
         let whole = blocks(|bits| *bits == [u64::MAX; WORDS]);
-        let state = State { free, partial, whole, used: [0; 5], misreturned: 0 };
-        Self { base, state: Mutex::new(state) }
+        let state = State {
+            free,
+            partial,
+            whole,
+            used: [0; 5],
+            misreturned: 0,
+        };
+        Self {
+            base,
+            state: Mutex::new(state),
+        }
     }
 
     /// A free frame of 4 KiB or 2 MiB.
@@ -120,7 +140,8 @@ impl FramePool {
         let (start, size) = (page.hpa().bits(), page.level().size());
         let mut state = self.state();
         for frame in (start..start + size).step_by(PAGE as usize) {
-            let known = frame >= self.base && ((frame - self.base) / BLOCK) < state.free.len() as u64;
+            let known =
+                frame >= self.base && ((frame - self.base) / BLOCK) < state.free.len() as u64;
             if !known || !state.put_small(place(self.base, frame)) {
                 state.misreturned += 1;
             }
@@ -188,7 +209,11 @@ impl State {
 fn place(base: u64, frame: u64) -> (usize, usize, u64) {
     let offset = frame - base;
     let page = offset % BLOCK / PAGE;
-    ((offset / BLOCK) as usize, page as usize / 64, 1 << (page % 64))
+    (
+        (offset / BLOCK) as usize,
+        page as usize / 64,
+        1 << (page % 64),
+    )
 }
 
 #[cfg(test)]
@@ -201,17 +226,27 @@ mod tests {
 
     #[test]
     fn every_frame_is_given_out_once() {
-        let pool = FramePool::new(&[range(0x3f_f000, 0x80_0000)], &[range(0x60_0000, 0x60_1000)]);
+        let pool = FramePool::new(
+            &[range(0x3f_f000, 0x80_0000)],
+            &[range(0x60_0000, 0x60_1000)],
+        );
         let large = pool.allocate(Level::Pd, Use::Private).unwrap();
         assert_eq!(large.hpa(), Hpa::new(0x40_0000));
-        assert_eq!(pool.allocate(Level::Pd, Use::Private), None, "PAMTs break the second block");
+        assert_eq!(
+            pool.allocate(Level::Pd, Use::Private),
+            None,
+            "PAMTs break the second block"
+        );
         let mut small = BTreeSet::new();
         while let Some(page) = pool.allocate(Level::Pt, Use::Sept) {
             assert!(small.insert(page.into_hpa()));
         }
         assert_eq!(small.len(), 1 + 511);
         assert!(!small.contains(&Hpa::new(0x60_0000)));
-        assert_eq!((pool.used(Use::Private), pool.used(Use::Sept)), (BLOCK, 512 * PAGE));
+        assert_eq!(
+            (pool.used(Use::Private), pool.used(Use::Sept)),
+            (BLOCK, 512 * PAGE)
+        );
         for hpa in small {
             pool.free(Page::assume_owned(hpa, Level::Pt).unwrap(), Use::Sept);
         }

@@ -78,6 +78,10 @@ mod tests {
         kvm.unmap(0, 0x20_0000);
         assert_eq!((kvm.seamcalls - 513, kvm.kicks), (2048, 512));
         kvm.unmap(0, 0x20_0000);
-        assert_eq!((kvm.seamcalls - 513, kvm.kicks), (2048, 512), "nothing is left");
+        assert_eq!(
+            (kvm.seamcalls - 513, kvm.kicks),
+            (2048, 512),
+            "nothing is left"
+        );
     }
 }

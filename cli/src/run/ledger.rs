@@ -49,8 +49,9 @@ impl Ledger {
     /// Whether the guest has accepted or shares any page of the 2 MiB around `gpa`.
     pub fn is_large_page_started(&self, gpa: u64) -> bool {
         let start = gpa & !(Level::Pd.size() - 1);
-        pages(start, Level::Pd.size())
-            .any(|page| self.accepted.contains(&page) || self.stamps.contains_key(&(Side::Shared, page)))
+        pages(start, Level::Pd.size()).any(|page| {
+            self.accepted.contains(&page) || self.stamps.contains_key(&(Side::Shared, page))
+        })
     }
 
     /// The guest has accepted the pages, or had them from the start.
@@ -72,8 +73,11 @@ impl Ledger {
 
     /// Every live stamp: side, page, stamp; in order.
     pub fn live(&self) -> Vec<(Side, u64, u64)> {
-        let mut live: Vec<_> =
-            self.stamps.iter().map(|(&(side, gpa), &stamp)| (side, gpa, stamp)).collect();
+        let mut live: Vec<_> = self
+            .stamps
+            .iter()
+            .map(|(&(side, gpa), &stamp)| (side, gpa, stamp))
+            .collect();
         live.sort_unstable();
         live
     }

@@ -35,15 +35,26 @@ pub struct Subject<'t> {
 
 /// Draws the tree: its tables from the root down, and a map of the guest's memory up to `ram`.
 pub fn draw(output: &mut Output, subject: &Subject<'_>, ram: u64) -> io::Result<()> {
-    let Subject { title, remark, tree, style } = subject;
-    writeln!(output, "\n{HEADING}{title}{HEADING:#} {FAINT}{remark}{FAINT:#}")?;
+    let Subject {
+        title,
+        remark,
+        tree,
+        style,
+    } = subject;
+    writeln!(
+        output,
+        "\n{HEADING}{title}{HEADING:#} {FAINT}{remark}{FAINT:#}"
+    )?;
     for line in branches(tree) {
         writeln!(output, "  {style}{line}{style:#}")?;
     }
     let cell = cell_size(ram);
     for (index, line) in map(tree, ram, cell).iter().enumerate() {
         let start = (index * WIDTH) as u64 * cell;
-        writeln!(output, "  {FAINT}{start:>10x}{FAINT:#} {style}{line}{style:#}")?;
+        writeln!(
+            output,
+            "  {FAINT}{start:>10x}{FAINT:#} {style}{line}{style:#}"
+        )?;
     }
     Ok(())
 }
@@ -68,7 +79,11 @@ fn branches(tree: &Tree) -> Vec<String> {
         return vec!["root, empty".to_owned()];
     };
     let mut tables = 1;
-    for level in Level::ALL.into_iter().rev().filter(|level| *level <= highest) {
+    for level in Level::ALL
+        .into_iter()
+        .rev()
+        .filter(|level| *level <= highest)
+    {
         let indent = (highest as usize - level as usize) * 3;
         let (below, leaves) = (tree.tables(level), tree.leaves(level));
         let name = match level {
@@ -78,8 +93,16 @@ fn branches(tree: &Tree) -> Vec<String> {
             Level::Pd => "PD",
             Level::Pt => "PT",
         };
-        let branch = if indent == 0 { String::new() } else { format!("{}└─ ", " ".repeat(indent - 3)) };
-        let mut line = format!("{branch}{name}: {} {}", grouped(tables), plural(tables, "table"));
+        let branch = if indent == 0 {
+            String::new()
+        } else {
+            format!("{}└─ ", " ".repeat(indent - 3))
+        };
+        let mut line = format!(
+            "{branch}{name}: {} {}",
+            grouped(tables),
+            plural(tables, "table")
+        );
         if leaves > 0 || level == Level::Pt {
             let size = crate::output::bytes(level.size());
             line += &format!(", {} {} of {size}", grouped(leaves), plural(leaves, "page"));
@@ -94,7 +117,11 @@ fn branches(tree: &Tree) -> Vec<String> {
 }
 
 fn plural(count: u64, word: &str) -> String {
-    if count == 1 { word.to_owned() } else { format!("{word}s") }
+    if count == 1 {
+        word.to_owned()
+    } else {
+        format!("{word}s")
+    }
 }
 
 /// Bytes that one sign of the map stands for: 2 MiB, or more for large guests.
@@ -107,7 +134,9 @@ fn cell_size(ram: u64) -> u64 {
 }
 
 fn map(tree: &Tree, ram: u64, cell: u64) -> Vec<String> {
-    let cells = usize::try_from(ram.div_ceil(cell)).unwrap_or(usize::MAX).min(WIDTH * MAX_LINES as usize);
+    let cells = usize::try_from(ram.div_ceil(cell))
+        .unwrap_or(usize::MAX)
+        .min(WIDTH * MAX_LINES as usize);
     let mut small = vec![0_u64; cells];
     let mut large = vec![0_u64; cells];
     for entry in tree.entries.iter().filter(|entry| entry.is_leaf) {
@@ -115,8 +144,15 @@ fn map(tree: &Tree, ram: u64, cell: u64) -> Vec<String> {
         let end = entry.gpa + entry.level.size();
         while start < end {
             let stop = end.min((start / cell + 1) * cell);
-            let filled = if entry.level == Level::Pt { &mut small } else { &mut large };
-            if let Some(sum) = usize::try_from(start / cell).ok().and_then(|index| filled.get_mut(index)) {
+            let filled = if entry.level == Level::Pt {
+                &mut small
+            } else {
+                &mut large
+            };
+            if let Some(sum) = usize::try_from(start / cell)
+                .ok()
+                .and_then(|index| filled.get_mut(index))
+            {
                 *sum += stop - start;
             }
             start = stop;
@@ -130,11 +166,16 @@ fn map(tree: &Tree, ram: u64, cell: u64) -> Vec<String> {
                 LARGE
             } else {
                 // Anything at all is visible.
-                FILL[usize::try_from(((small + large) * 8).div_ceil(cell)).unwrap_or(8).min(8)]
+                FILL[usize::try_from(((small + large) * 8).div_ceil(cell))
+                    .unwrap_or(8)
+                    .min(8)]
             }
         })
         .collect();
-    signs.chunks(WIDTH).map(|line| line.iter().collect()).collect()
+    signs
+        .chunks(WIDTH)
+        .map(|line| line.iter().collect())
+        .collect()
 }
 
 #[cfg(test)]
@@ -149,12 +190,24 @@ mod tests {
             for &(gpa, leaf) in leaves {
                 let start = gpa & !(level.size() - 1);
                 if leaf < level && last != Some(start) {
-                    entries.push(Entry { gpa: start, level, is_leaf: false, hpa: 0, is_blocked: false });
+                    entries.push(Entry {
+                        gpa: start,
+                        level,
+                        is_leaf: false,
+                        hpa: 0,
+                        is_blocked: false,
+                    });
                     last = Some(start);
                 }
             }
         }
-        let leaf = |&(gpa, level)| Entry { gpa, level, is_leaf: true, hpa: 0, is_blocked: false };
+        let leaf = |&(gpa, level)| Entry {
+            gpa,
+            level,
+            is_leaf: true,
+            hpa: 0,
+            is_blocked: false,
+        };
         entries.extend(leaves.iter().map(leaf));
         Tree { entries }
     }
@@ -174,7 +227,8 @@ mod tests {
 
     #[test]
     fn the_map_shows_how_full_each_cell_is() {
-        let mut leaves: Vec<(u64, Level)> = (0..256).map(|page| (page * 0x1000, Level::Pt)).collect();
+        let mut leaves: Vec<(u64, Level)> =
+            (0..256).map(|page| (page * 0x1000, Level::Pt)).collect();
         leaves.push((0x20_0000, Level::Pd));
         leaves.push((0x40_0000, Level::Pt));
         let expected = format!("▄■▁{}", "·".repeat(61));

@@ -75,7 +75,10 @@ impl Counts {
 
     /// The number with this name, 0 if there is none.
     pub fn get(&self, name: &str) -> u64 {
-        self.0.iter().find(|(found, _)| found == name).map_or(0, |(_, count)| *count)
+        self.0
+            .iter()
+            .find(|(found, _)| found == name)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// Adds to the number with this name.
@@ -89,8 +92,11 @@ impl Counts {
 
 impl Serialize for Counts {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let map: Map<String, Value> =
-            self.0.iter().map(|(name, count)| (name.clone(), Value::from(*count))).collect();
+        let map: Map<String, Value> = self
+            .0
+            .iter()
+            .map(|(name, count)| (name.clone(), Value::from(*count)))
+            .collect();
         map.serialize(serializer)
     }
 }
@@ -111,12 +117,27 @@ impl Report {
             fact("MRTD", &self.mrtd),
             fact("events", &grouped(self.events)),
             fact("time", &format!("{:.2} s", self.wall_seconds)),
-            fact("time per fault", &format!("{:.2} us", self.microseconds_per_fault)),
+            fact(
+                "time per fault",
+                &format!("{:.2} us", self.microseconds_per_fault),
+            ),
         ];
         output.table(&[], facts, &[])?;
         counts(output, "Faults", "kind", &self.faults, grouped)?;
-        counts(output, "Pages mapped after the last event", "size", &self.pages, grouped)?;
-        counts(output, "Host memory after the last event", "for", &self.host_memory, bytes)?;
+        counts(
+            output,
+            "Pages mapped after the last event",
+            "size",
+            &self.pages,
+            grouped,
+        )?;
+        counts(
+            output,
+            "Host memory after the last event",
+            "for",
+            &self.host_memory,
+            bytes,
+        )?;
         pictures(output)?;
         counts(output, "SEAMCALLs", "leaf", &self.seamcalls, grouped)?;
         counts(output, "TDCALLs", "leaf", &self.tdcalls, grouped)?;
@@ -127,16 +148,25 @@ impl Report {
                 grouped(self.event_seamcalls),
                 grouped(self.event_kicks),
             ],
-            vec!["KVM".to_owned(), grouped(self.kvm.seamcalls), grouped(self.kvm.kicks)],
+            vec![
+                "KVM".to_owned(),
+                grouped(self.kvm.seamcalls),
+                grouped(self.kvm.kicks),
+            ],
         ];
         output.table(&["", "SEAMCALLs", "kicks"], rows, &[1, 2])?;
         output.heading("Checks")?;
-        let lost_nothing =
-            format!("{} stamps found again by the guest", grouped(self.stamps_verified));
+        let lost_nothing = format!(
+            "{} stamps found again by the guest",
+            grouped(self.stamps_verified)
+        );
         output.verdict(&lost_nothing, true)?;
         let zero = format!("{} new pages read zero", grouped(self.zero_pages_verified));
         output.verdict(&zero, true)?;
-        let mirror = format!("mirror equals S-EPT ({} entries)", grouped(self.entries_compared));
+        let mirror = format!(
+            "mirror equals S-EPT ({} entries)",
+            grouped(self.entries_compared)
+        );
         output.verdict(&mirror, self.mirror_equals_sept)?;
         output.verdict("every page returned", self.pages_returned)?;
         output.flush()
@@ -155,8 +185,11 @@ fn counts(
     show: impl Fn(u64) -> String,
 ) -> io::Result<()> {
     output.heading(title)?;
-    let mut rows: Vec<Vec<String>> =
-        counts.0.iter().map(|(name, count)| vec![name.clone(), show(*count)]).collect();
+    let mut rows: Vec<Vec<String>> = counts
+        .0
+        .iter()
+        .map(|(name, count)| vec![name.clone(), show(*count)])
+        .collect();
     if rows.len() > 1 {
         rows.push(vec!["total".to_owned(), show(counts.total())]);
     }

@@ -51,8 +51,17 @@ impl Tree {
         let common = self.entries.len().min(other.entries.len());
         let surplus = |name, entry: &Entry| format!("only {name} has {entry:x?}");
         first
-            .or_else(|| self.entries.get(common).map(|entry| surplus(names[0], entry)))
-            .or_else(|| other.entries.get(common).map(|entry| surplus(names[1], entry)))
+            .or_else(|| {
+                self.entries
+                    .get(common)
+                    .map(|entry| surplus(names[0], entry))
+            })
+            .or_else(|| {
+                other
+                    .entries
+                    .get(common)
+                    .map(|entry| surplus(names[1], entry))
+            })
     }
 
     fn count(&self, wanted: impl Fn(&Entry) -> bool) -> u64 {
