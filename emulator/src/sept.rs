@@ -102,6 +102,12 @@ impl SeptEntry {
         self.0 & RWX
     }
 
+    /// The same entry with write permission given or taken.
+    #[must_use]
+    pub(crate) const fn with_write(self, writable: bool) -> Self {
+        Self(if writable { self.0 | WRITE } else { self.0 & !WRITE })
+    }
+
     /// The same entry with read, write and execute.
     #[must_use]
     pub(crate) const fn with_rwx(self) -> Self {
@@ -209,6 +215,12 @@ impl SeptEntry {
         )
     }
 
+    /// The migration epoch in which the page was removed, if it was during an import.
+    pub(crate) fn removed_in(self) -> Option<u32> {
+        let recorded = self.state() == SeptState::Removed && self.0 & MIG_EPOCH_VALID != 0;
+        recorded.then_some((self.0 >> MIG_EPOCH_SHIFT) as u32)
+    }
+
     /// Whether the entry has a counterpart in the Secure-EPT of L2 VM `vm`, 1 to 3.
     pub(crate) const fn is_aliased(self, vm: usize) -> bool {
         self.0 >> (57 + vm) & 1 != 0
@@ -218,6 +230,12 @@ impl SeptEntry {
     #[must_use]
     pub(crate) const fn with_alias(self, vm: usize) -> Self {
         Self(self.0 | 1 << (57 + vm))
+    }
+
+    /// The same entry with the alias bit of L2 VM `vm` clear.
+    #[must_use]
+    pub(crate) const fn without_alias(self, vm: usize) -> Self {
+        Self(self.0 & !(1 << (57 + vm)))
     }
 
     /// What SEAMCALLs return of the entry: (RCX, RDX).

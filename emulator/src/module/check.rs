@@ -11,6 +11,7 @@ use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::abi::TdcallLeaf;
 use crate::config::Range;
 use crate::core::Core;
 use crate::lock::Mode;
@@ -202,12 +203,38 @@ impl Core {
         mode: Option<Mode>,
         leaf: SeamcallLeaf,
     ) -> Result<LockedTdcs<'m>, Status> {
+        self.lock_tdcs_where(tdr, mode, Side::Host, |tdcs| is_op_state_allowed(leaf, tdcs))
+    }
+
+    /// Maps the TDCS of a TD whose state allows it to be bound as a service TD, OP_STATE locked shared.
+    pub(crate) fn lock_service_tdcs<'m>(&'m self, tdr: Tdr<'m>) -> Result<LockedTdcs<'m>, Status> {
+        self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Host, |tdcs| tdcs.op_state().servtd_bind_allowed())
+    }
+
+    /// Maps the TDCS of another TD on which a guest's `leaf` is allowed, OP_STATE locked shared.
+    pub(crate) fn lock_target_tdcs<'m>(
+        &'m self,
+        tdr: Tdr<'m>,
+        leaf: TdcallLeaf,
+    ) -> Result<LockedTdcs<'m>, Status> {
+        self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Guest, |tdcs| {
+            leaf.op_states(Module::V1_5_01).is_some_and(|states| states.contains(tdcs.op_state()))
+        })
+    }
+
+    fn lock_tdcs_where<'m>(
+        &'m self,
+        tdr: Tdr<'m>,
+        mode: Option<Mode>,
+        side: Side,
+        is_allowed: impl FnOnce(Tdcs<'m>) -> bool,
+    ) -> Result<LockedTdcs<'m>, Status> {
         let tdcs = self.buildable(tdr)?;
         let lock = mode
-            .map(|mode| SharexHp::acquire(tdcs.lock_word(tdcs::OP_STATE_LOCK), mode, Side::Host))
+            .map(|mode| SharexHp::acquire(tdcs.lock_word(tdcs::OP_STATE_LOCK), mode, side))
             .transpose()
             .map_err(|code| Status::with_operand(code, OperandId::OP_STATE))?;
-        if !is_op_state_allowed(leaf, tdcs) {
+        if !is_allowed(tdcs) {
             return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
         }
         Ok(LockedTdcs { tdcs, _lock: lock })

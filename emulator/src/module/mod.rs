@@ -20,6 +20,8 @@ use crate::core::Core;
 use crate::global::SysState;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
+use crate::migration;
+use crate::servtd;
 
 /// A SEAMCALL being executed.
 pub(crate) struct Call<'a> {
@@ -146,6 +148,21 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_PHYMEM_PAGE_RDMD => phymem::page_rdmd(call),
         SeamcallLeaf::TDH_PHYMEM_PAGE_RECLAIM => phymem::page_reclaim(call),
         SeamcallLeaf::TDH_PHYMEM_PAGE_WBINVD => phymem::page_wbinvd(call),
+        SeamcallLeaf::TDH_SERVTD_BIND => servtd::binding::bind(call),
+        SeamcallLeaf::TDH_SERVTD_PREBIND => servtd::binding::prebind(call),
+        SeamcallLeaf::TDH_MIG_STREAM_CREATE => migration::session::stream_create(call),
+        SeamcallLeaf::TDH_EXPORT_ABORT => migration::session::export_abort(call),
+        SeamcallLeaf::TDH_EXPORT_BLOCKW => migration::block_write::blockw(call),
+        SeamcallLeaf::TDH_EXPORT_MEM => migration::export_memory::mem(call),
+        SeamcallLeaf::TDH_EXPORT_PAUSE => migration::session::export_pause(call),
+        SeamcallLeaf::TDH_EXPORT_RESTORE => migration::block_write::restore(call),
+        SeamcallLeaf::TDH_EXPORT_TRACK => migration::session::export_track(call),
+        SeamcallLeaf::TDH_EXPORT_UNBLOCKW => migration::block_write::unblockw(call),
+        SeamcallLeaf::TDH_IMPORT_ABORT => migration::session::import_abort(call),
+        SeamcallLeaf::TDH_IMPORT_COMMIT => migration::session::import_commit(call),
+        SeamcallLeaf::TDH_IMPORT_END => migration::session::import_end(call),
+        SeamcallLeaf::TDH_IMPORT_MEM => migration::import_memory::mem(call),
+        SeamcallLeaf::TDH_IMPORT_TRACK => migration::session::import_track(call),
         SeamcallLeaf::TDH_SYS_INIT => sys::init(call),
         SeamcallLeaf::TDH_SYS_LP_INIT => sys::lp_init(call),
         SeamcallLeaf::TDH_SYS_CONFIG => sys::config::config(call),

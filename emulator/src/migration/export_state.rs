@@ -1,0 +1,345 @@
+//! TDH.EXPORT.STATE.IMMUTABLE, TD and VP: export state other than memory, as metadata lists.
+
+use super::mbmd::BundleType;
+use super::mbmd::Mbmd;
+use super::metadata_list;
+use super::metadata_list::PAGE_WORDS;
+use super::operand;
+use super::operand::invalid;
+use super::stream;
+use super::stream::MIN_STREAMS;
+use super::stream::Stream;
+use super::stream::StreamId;
+use super::wire::PageListInfo;
+use crate::abi::OpState;
+use crate::abi::OperandId;
+use crate::abi::SeamcallLeaf;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::core::Core;
+use crate::frame::FRAME_BYTES;
+use crate::frame::Frame;
+use crate::lock::Mode;
+use crate::metadata::Access;
+use crate::metadata::Context;
+use crate::metadata::ContextCode;
+use crate::metadata::Cursor;
+use crate::metadata::id::Id;
+use crate::module::Call;
+use crate::module::Outcome;
+use crate::structures::Structure;
+use crate::structures::Tdcs;
+use crate::structures::tdcs;
+use crate::structures::tdvps;
+
+/// Pages that the host must at least give for the immutable state of a TD.
+const MIN_IMMUTABLE_PAGES: u64 = 3;
+/// Pages that the host must at least give for the mutable state of a TD.
+const MIN_TD_PAGES: u64 = 2;
+/// Pages that the host must at least give for the state of a vCPU.
+const MIN_VCPU_PAGES: u64 = 5;
+/// Pages of the module's own metadata at the head of the immutable state.
+const SYSTEM_PAGES: u64 = 1;
+/// The most export sessions that a TD may have.
+const MAX_EXPORTS: u32 = 0x7fff_ffff;
+
+/// TDH.EXPORT.STATE.IMMUTABLE: begins an export session.
+pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
+    call.regs.rdx = 0;
+    let core = call.core;
+    let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
+    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Exclusive), SeamcallLeaf::TDH_EXPORT_STATE_IMMUTABLE)?;
+    let _session = operand::lock_session(*tdcs, Mode::Exclusive)?;
+    if !tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) {
+        return Err(Status::of(StatusCode::TD_NOT_MIGRATABLE));
+    }
+    if tdcs.get(tdcs::MIG_COUNT) != 0 {
+        return Err(Status::of(StatusCode::PREVIOUS_EXPORT_CLEANUP_INCOMPLETE));
+    }
+    if tdcs.get(tdcs::NUM_MIGS) < MIN_STREAMS {
+        return Err(Status::of(StatusCode::MIN_MIGS_NOT_CREATED));
+    }
+    let mbmd_at = operand::mbmd_buffer(core, call.regs.r8)?;
+    let resume = operand::first_stream(call.regs.r10)?;
+    let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(0))?;
+    let info = PageListInfo::from_bits(call.regs.r9);
+    let mut place = if resume {
+        if !stream.is_initialized() {
+            return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
+        }
+        Place::resume(call, &mut stream, None)?
+    } else {
+        check_page_list(core, info, MIN_IMMUTABLE_PAGES)?;
+        begin_session(core, *tdcs, &mut stream)?;
+        Place::start(ContextCode::System)
+    };
+    let list = page_list(core, info)?;
+    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
+    loop {
+        let scope = if place.system_done { ContextCode::Td } else { ContextCode::System };
+        let more = place.export(&context, scope, Access::ExportImmutable, core, list, &mut stream)?;
+        if !more && place.system_done {
+            break;
+        }
+        if u64::from(place.page) > info.last_entry() {
+            return Err(invalid(OperandId::R9));
+        }
+        if !more {
+            place.system_done = true;
+            place.field = first_of(ContextCode::Td);
+        }
+        if call.interrupt_pending() {
+            place.save(call, &mut stream, None);
+            call.regs.rdx = place.page.into();
+            return Err(Status::of(StatusCode::INTERRUPTED_RESUMABLE));
+        }
+    }
+    finish(core, &mut stream, mbmd_at);
+    stream.context.next_mb_counter = 1;
+    tdcs.set(tdcs::TOTAL_MB_COUNT, 1);
+    tdcs.set_op_state(OpState::LiveExport);
+    call.regs.rdx = place.page.into();
+    Ok(())
+}
+
+/// Turns over the migration keys and sets the TD up for an export session.
+fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result<(), Status> {
+    take_up_keys(core, tdcs)?;
+    tdcs.set(tdcs::MIG_EPOCH, 0);
+    tdcs.set(tdcs::TOTAL_MB_COUNT, 0);
+    tdcs.set(tdcs::DIRTY_COUNT, 0);
+    stream::forget_all(tdcs);
+    stream.initialize(tdcs::MIG_ENC_WORKING_KEY);
+    let specific = u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) & 0xffff | SYSTEM_PAGES << 32;
+    begin_bundle(tdcs, stream, 0, BundleType::ImmutableTdState, specific);
+    let exports: u32 = tdcs.get(tdcs::EXPORT_COUNT);
+    if exports >= MAX_EXPORTS {
+        return Err(Status::of(StatusCode::MAX_EXPORTS_EXCEEDED));
+    }
+    tdcs.set(tdcs::EXPORT_COUNT, exports + 1);
+    Ok(())
+}
+
+/// Makes the keys that the migration TD has set those of this session, and draws the next one to export with.
+pub(crate) fn take_up_keys(core: &Core, tdcs: Tdcs<'_>) -> Result<(), Status> {
+    if !tdcs.get(tdcs::MIG_DEC_KEY_SET) {
+        return Err(Status::of(StatusCode::MIGRATION_DECRYPTION_KEY_NOT_SET));
+    }
+    operand::copy_key(tdcs, tdcs::MIG_ENC_KEY, tdcs::MIG_ENC_WORKING_KEY);
+    for (word, value) in operand::random_256(core).into_iter().enumerate() {
+        tdcs.set(tdcs::MIG_ENC_KEY.nth(word), value);
+    }
+    operand::copy_key(tdcs, tdcs::MIG_DEC_KEY, tdcs::MIG_DEC_WORKING_KEY);
+    tdcs.set(tdcs::MIG_DEC_KEY_SET, false);
+    tdcs.set(tdcs::MIG_WORKING_VERSION, tdcs.get(tdcs::MIG_VERSION));
+    Ok(())
+}
+
+/// TDH.EXPORT.STATE.TD: exports the TD-scope state that may have changed since the build.
+pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
+    call.regs.rdx = 0;
+    let core = call.core;
+    let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
+    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Exclusive), SeamcallLeaf::TDH_EXPORT_STATE_TD)?;
+    let resume = operand::first_stream(call.regs.r10)?;
+    let mut stream = operand::lock_first_stream(core, *tdcs)?;
+    let info = PageListInfo::from_bits(call.regs.r9);
+    let place = if resume {
+        Place::resume(call, &mut stream, None)?
+    } else {
+        check_page_list_size(info, MIN_TD_PAGES)?;
+        begin_bundle(*tdcs, &mut stream, 0, BundleType::MutableTdState, 0);
+        Place::start(ContextCode::Td)
+    };
+    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
+    export_mutable(call, &context, ContextCode::Td, *tdcs, &mut stream, place, None, || {})
+}
+
+/// TDH.EXPORT.STATE.VP: exports the state of a vCPU.
+pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
+    call.regs.rdx = 0;
+    let core = call.core;
+    let tdvpr = call.regs.rcx;
+    let vcpu = core.lock_vcpu(tdvpr, OperandId::RCX, Mode::Exclusive)?;
+    let tdcs = core.lock_tdcs(*vcpu.tdr, Some(Mode::Shared), SeamcallLeaf::TDH_EXPORT_STATE_VP)?;
+    let tdvps = core.complete_tdvps(tdvpr, *tdcs)?;
+    call.associate(tdvps, *tdcs, false)?;
+    if tdvps.get(tdvps::EXPORT_COUNT) == tdcs.get(tdcs::EXPORT_COUNT) {
+        return Err(Status::of(StatusCode::VCPU_ALREADY_EXPORTED));
+    }
+    let (index, resume) = operand::any_stream(call.regs.r10, *tdcs)?;
+    let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(index))?;
+    let info = PageListInfo::from_bits(call.regs.r9);
+    let place = if resume {
+        if !stream.is_initialized() {
+            return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
+        }
+        Place::resume(call, &mut stream, Some(tdvpr))?
+    } else {
+        check_page_list_size(info, MIN_VCPU_PAGES)?;
+        stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
+        let number = tdvps.get(tdvps::VCPU_INDEX) & 0xffff;
+        begin_bundle(*tdcs, &mut stream, index, BundleType::MutableVcpuState, number.into());
+        Place::start(ContextCode::Vcpu)
+    };
+    let context = Context { environment: core, tdr: Some(*vcpu.tdr), tdcs: Some(*tdcs), tdvps: Some(tdvps) };
+    export_mutable(call, &context, ContextCode::Vcpu, *tdcs, &mut stream, place, Some(tdvpr), || {
+        tdvps.set(tdvps::EXPORT_COUNT, tdcs.get(tdcs::EXPORT_COUNT));
+    })
+}
+
+/// Exports lists until nothing is left, then writes the MBMD after `done`.
+fn export_mutable(
+    call: &mut Call<'_>,
+    context: &Context<'_>,
+    scope: ContextCode,
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+    mut place: Place,
+    tdvpr: Option<u64>,
+    done: impl FnOnce(),
+) -> Outcome {
+    let core = call.core;
+    let info = PageListInfo::from_bits(call.regs.r9);
+    let list = page_list(core, info)?;
+    while place.export(context, scope, Access::ExportMutable, core, list, stream)? {
+        if u64::from(place.page) > info.last_entry() {
+            return Err(invalid(OperandId::R9));
+        }
+        if call.interrupt_pending() {
+            place.save(call, stream, tdvpr);
+            call.regs.rdx = place.page.into();
+            return Err(Status::of(StatusCode::INTERRUPTED_RESUMABLE));
+        }
+    }
+    let mbmd_at = operand::mbmd_buffer(core, call.regs.r8)?;
+    done();
+    finish(core, stream, mbmd_at);
+    tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
+    stream.context.next_mb_counter = stream.context.next_mb_counter.wrapping_add(1);
+    call.regs.rdx = place.page.into();
+    Ok(())
+}
+
+/// Begins a bundle whose MBMD is written once all of it is authenticated.
+fn begin_bundle(tdcs: Tdcs<'_>, stream: &mut Stream<'_>, index: u16, kind: BundleType, specific: u64) {
+    let context = &mut stream.context;
+    context.interrupted.valid = false;
+    context.iv_counter = context.iv_counter.wrapping_add(1);
+    context.mbmd = Mbmd::new(
+        kind,
+        tdcs.get(tdcs::MIG_WORKING_VERSION),
+        context.next_mb_counter,
+        tdcs.get(tdcs::MIG_EPOCH),
+        specific,
+    );
+    context.start(context.iv_counter, index, &context.mbmd.covered());
+    context.mbmd.stream = index;
+    context.mbmd.iv_counter = context.iv_counter;
+}
+
+/// Completes the bundle with its MAC and writes the MBMD.
+fn finish(core: &Core, stream: &mut Stream<'_>, mbmd_at: u64) {
+    let context = &mut stream.context;
+    context.mbmd.mac = context.mac();
+    core.memory().write(mbmd_at, &context.mbmd.to_bytes());
+    context.interrupted.valid = false;
+}
+
+fn check_page_list_size(info: PageListInfo, pages: u64) -> Result<(), Status> {
+    if info.last_entry() < pages - 1 || !info.reserved_is_zero() {
+        return Err(invalid(OperandId::R9));
+    }
+    Ok(())
+}
+
+fn check_page_list(core: &Core, info: PageListInfo, pages: u64) -> Result<(), Status> {
+    check_page_list_size(info, pages)?;
+    page_list(core, info).map(|_| ())
+}
+
+/// Takes R9 as a list of metadata pages.
+pub(crate) fn page_list(core: &Core, info: PageListInfo) -> Result<&Frame, Status> {
+    operand::shared_page(core, info.list_page() << 12, OperandId::R9)
+}
+
+/// The identifier that stands for the first field of `scope`.
+pub(crate) const fn first_of(scope: ContextCode) -> Id {
+    Id::NONE.with_context_code(scope as u8)
+}
+
+/// Where an export of state stands.
+struct Place {
+    page: u32,
+    field: Id,
+    system_done: bool,
+}
+
+impl Place {
+    const fn start(scope: ContextCode) -> Self {
+        Self { page: 0, field: first_of(scope), system_done: false }
+    }
+
+    /// Takes up an interrupted call, which must have had the same operands.
+    fn resume(call: &Call<'_>, stream: &mut Stream<'_>, tdvpr: Option<u64>) -> Result<Self, Status> {
+        let interrupted = &mut stream.context.interrupted;
+        let was_valid = core::mem::replace(&mut interrupted.valid, false);
+        let same = interrupted.function == call.regs.rax
+            && interrupted.page_list_info == call.regs.r9
+            && tdvpr.is_none_or(|tdvpr| interrupted.tdvpr == tdvpr);
+        if !was_valid || !same {
+            return Err(Status::of(StatusCode::INVALID_RESUMPTION));
+        }
+        Ok(Self {
+            page: interrupted.num_processed,
+            field: Id::new(interrupted.field_id),
+            system_done: interrupted.sys_migrated,
+        })
+    }
+
+    fn save(&self, call: &Call<'_>, stream: &mut Stream<'_>, tdvpr: Option<u64>) {
+        let interrupted = &mut stream.context.interrupted;
+        interrupted.valid = true;
+        interrupted.function = call.regs.rax;
+        interrupted.page_list_info = call.regs.r9;
+        interrupted.field_id = self.field.bits();
+        interrupted.num_processed = self.page;
+        interrupted.sys_migrated = self.system_done;
+        if let Some(tdvpr) = tdvpr {
+            interrupted.tdvpr = tdvpr;
+        }
+    }
+
+    /// Exports the next list page; returns whether fields of `scope` remain.
+    fn export(
+        &mut self,
+        context: &Context<'_>,
+        scope: ContextCode,
+        access: Access,
+        core: &Core,
+        list: &Frame,
+        stream: &mut Stream<'_>,
+    ) -> Result<bool, Status> {
+        let hpa = list.load(self.page as usize * 8);
+        let page = operand::shared_page(core, hpa, OperandId::MIG_BUFF_LIST_ENTRY)?;
+        let mut words = [0; PAGE_WORDS];
+        let mut more = false;
+        if let Some(mut cursor) = context.cursor(scope, self.field) {
+            more = metadata_list::dump(context, scope, &mut cursor, access, &mut words);
+            self.field = cursor.id();
+        }
+        let mut bytes = to_bytes(&words);
+        stream.context.encrypt(&mut bytes);
+        page.write(0, &bytes);
+        self.page += 1;
+        Ok(more)
+    }
+}
+
+fn to_bytes(words: &[u64; PAGE_WORDS]) -> [u8; FRAME_BYTES] {
+    let mut bytes = [0; FRAME_BYTES];
+    for (piece, word) in bytes.chunks_exact_mut(8).zip(words) {
+        piece.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}

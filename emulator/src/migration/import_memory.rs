@@ -1,0 +1,465 @@
+//! TDH.IMPORT.MEM: imports, imports again or cancels the import of the listed pages.
+
+use tdx_abi::Level;
+
+use super::block_write;
+use super::export_memory::MacLists;
+use super::gcm::Mac;
+use super::gcm::same_mac;
+use super::gpa_list;
+use super::gpa_list::Next;
+use super::gpa_list::Progress;
+use super::mbmd::BundleType;
+use super::mbmd::MBMD_BYTES;
+use super::mbmd::Mbmd;
+use super::mbmd::OUT_OF_ORDER;
+use super::operand;
+use super::operand::invalid;
+use super::operand::made_fatal;
+use super::stream::Stream;
+use super::stream::StreamId;
+use super::wire::EntryStatus;
+use super::wire::GpaListEntry;
+use super::wire::GpaListInfo;
+use super::wire::ImportEpoch;
+use super::wire::PageListEntry;
+use super::wire::operation;
+use crate::abi::OpState;
+use crate::abi::OperandId;
+use crate::abi::SeamcallLeaf;
+use crate::abi::SeptState;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::core::Core;
+use crate::frame::FRAME_BYTES;
+use crate::frame::Frame;
+use crate::lock::Mode;
+use crate::lock::SharexHp;
+use crate::lock::Side;
+use crate::module::Call;
+use crate::module::Outcome;
+use crate::module::mem::entry::is_allowed;
+use crate::pamt::PageType;
+use crate::sept;
+use crate::sept::EntryLock;
+use crate::sept::SeptEntry;
+use crate::structures::Structure;
+use crate::structures::Tdcs;
+use crate::structures::Tdr;
+use crate::structures::tdcs;
+use crate::structures::tdvps::NULL_PA;
+
+/// TDH.IMPORT.MEM.
+pub(crate) fn mem(call: &mut Call<'_>) -> Outcome {
+    let mut progress = Progress::new(GpaListInfo::from_bits(call.regs.rcx));
+    let result = import(call, &mut progress);
+    call.regs.rcx = progress.rcx();
+    Err(result.unwrap_or_else(|status| status))
+}
+
+/// What an entry that is not imported does to the session.
+enum Failure {
+    /// The entry is skipped.
+    Skip,
+    /// The session is aborted with this status.
+    Abort(EntryStatus, Status),
+    /// The session is aborted with this status in the in-order phase; later the entry is skipped.
+    AbortInOrder(EntryStatus, Status),
+}
+
+fn abort(entry: EntryStatus, code: StatusCode) -> Failure {
+    Failure::Abort(entry, Status::with_operand(code, OperandId::GPA_LIST_ENTRY))
+}
+
+fn abort_in_order(entry: EntryStatus, code: StatusCode) -> Failure {
+    Failure::AbortInOrder(entry, Status::with_operand(code, OperandId::GPA_LIST_ENTRY))
+}
+
+/// The pages that a call was given.
+struct Lists<'m> {
+    gpas: &'m Frame,
+    buffers: &'m Frame,
+    macs: MacLists<'m>,
+    new_pages: Option<&'m Frame>,
+}
+
+/// The TD that is being imported.
+#[derive(Clone, Copy)]
+struct Target<'m> {
+    core: &'m Core,
+    tdr: Tdr<'m>,
+    tdcs: Tdcs<'m>,
+}
+
+fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status> {
+    let core = call.core;
+    let info = progress.info();
+    let tdr = core.lock_tdr(call.regs.rdx, OperandId::RDX, Mode::Shared)?;
+    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), SeamcallLeaf::TDH_IMPORT_MEM)?;
+    let _session = operand::lock_session(*tdcs, Mode::Shared)?;
+    let (index, resume) = operand::any_stream(call.regs.r10, *tdcs)?;
+    let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(index))?;
+    let _tree = operand::lock_tree(*tdcs)?;
+    let lists = Lists {
+        gpas: operand::gpa_list(core, info)?,
+        buffers: operand::shared_page(core, call.regs.r9, OperandId::R9)?,
+        macs: MacLists::new(core, info, call.regs.r11, call.regs.r12)?,
+        new_pages: (call.regs.r13 != NULL_PA)
+            .then(|| operand::shared_page(core, call.regs.r13, OperandId::R13))
+            .transpose()?,
+    };
+    let mbmd_at = operand::mbmd_buffer(core, call.regs.r8)?;
+    if resume {
+        check_resumption(call, *tdcs, &mut stream)?;
+    } else {
+        let mut bytes = [0; MBMD_BYTES];
+        core.memory().read(mbmd_at, &mut bytes);
+        begin(*tdcs, &mut stream, index, info, &Mbmd::from_bytes(&bytes))?;
+    }
+    let target = Target { core, tdr: *tdr, tdcs: *tdcs };
+    loop {
+        let number = progress.index();
+        import_entry(target, &lists, &mut stream, index, number, progress)?;
+        let Next::Return(status) = progress.advance(|| call.interrupt_pending()) else {
+            continue;
+        };
+        if status.code() == StatusCode::INTERRUPTED_RESUMABLE {
+            let context = &mut stream.context;
+            let interrupted = &mut context.interrupted;
+            interrupted.valid = true;
+            interrupted.function = call.regs.rax;
+            interrupted.gpa_list_info = progress.rcx();
+            interrupted.buffer_list = call.regs.r9;
+            interrupted.mac_lists = [call.regs.r11, call.regs.r12];
+            interrupted.new_page_list = call.regs.r13;
+            context.mbmd.mig_epoch = tdcs.get(tdcs::MIG_EPOCH);
+        } else {
+            tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
+        }
+        return Ok(status);
+    }
+}
+
+/// Checks the MBMD of a new bundle and counts the bundle, so that it cannot be replayed.
+fn begin(
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+    index: u16,
+    info: GpaListInfo,
+    mbmd: &Mbmd,
+) -> Result<(), Status> {
+    if info.first_entry() != 0 {
+        return Err(invalid(OperandId::RCX));
+    }
+    stream.ensure_initialized(tdcs::MIG_DEC_WORKING_KEY);
+    let context = &mut stream.context;
+    context.interrupted.valid = false;
+    let in_turn = if tdcs.op_state().import_in_order() {
+        mbmd.mb_counter == context.expected_mb_counter
+    } else {
+        mbmd.mig_epoch == OUT_OF_ORDER
+    };
+    let expected = mbmd.is(BundleType::Memory, tdcs.get(tdcs::MIG_WORKING_VERSION))
+        && mbmd.stream == index
+        && mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH)
+        && mbmd.specific == info.last_entry() + 1;
+    if !expected || !in_turn {
+        return Err(Status::of(StatusCode::INVALID_MBMD));
+    }
+    context.iv_counter = mbmd.iv_counter;
+    context.start(context.iv_counter, index, &mbmd.covered());
+    if !same_mac(&context.mac(), &mbmd.mac) {
+        return Err(Status::of(StatusCode::INCORRECT_MBMD_MAC));
+    }
+    context.expected_mb_counter = context.expected_mb_counter.wrapping_add(1);
+    Ok(())
+}
+
+/// Checks that the interrupted call had these operands, and that the epoch is still the same.
+fn check_resumption(call: &Call<'_>, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result<(), Status> {
+    if !stream.is_initialized() {
+        return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
+    }
+    let context = &mut stream.context;
+    let interrupted = &mut context.interrupted;
+    let was_valid = core::mem::replace(&mut interrupted.valid, false);
+    let same = interrupted.function == call.regs.rax
+        && interrupted.gpa_list_info == call.regs.rcx
+        && interrupted.buffer_list == call.regs.r9
+        && interrupted.mac_lists == [call.regs.r11, call.regs.r12]
+        && interrupted.new_page_list == call.regs.r13
+        && context.mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH);
+    if was_valid && same { Ok(()) } else { Err(Status::of(StatusCode::INVALID_RESUMPTION)) }
+}
+
+/// Imports entry `number`, and writes to the lists what became of it.
+fn import_entry(
+    target: Target<'_>,
+    lists: &Lists<'_>,
+    stream: &mut Stream<'_>,
+    index: u16,
+    number: usize,
+    progress: &mut Progress,
+) -> Result<(), Status> {
+    let entry = GpaListEntry::from_bits(lists.gpas.load(number * 8));
+    let page = Page {
+        entry,
+        buffer: PageListEntry::from_bits(lists.buffers.load(number * 8)),
+        new_page: lists.new_pages.map(|list| PageListEntry::from_bits(list.load(number * 8))),
+        mac: lists.macs.read(number),
+    };
+    let context = &mut stream.context;
+    context.iv_counter = context.iv_counter.wrapping_add(1);
+    context.start(context.iv_counter, index, &entry.into_bits().to_le_bytes());
+    let Err(failure) = page.import(target, stream) else {
+        return Ok(());
+    };
+    let in_order = target.tdcs.op_state().import_in_order();
+    let (entry_status, fatal) = match failure {
+        Failure::Skip => (EntryStatus::Skipped, None),
+        Failure::Abort(entry, status) => (entry, Some(abort_session(target.tdcs, status))),
+        Failure::AbortInOrder(entry, status) => (
+            entry,
+            in_order.then(|| {
+                target.tdcs.set_op_state(OpState::FailedImport);
+                made_fatal(status)
+            }),
+        ),
+    };
+    lists.gpas.store(number * 8, entry.failed(entry_status).into_bits());
+    if let (Some(list), Some(new_page)) = (lists.new_pages, page.new_page) {
+        list.store(number * 8, new_page.with_invalid(1).into_bits());
+    }
+    progress.refused(entry_status);
+    fatal.map_or(Ok(()), Err)
+}
+
+/// Aborts the import session: a TD that runs already goes on without it, any other is lost.
+pub(crate) fn abort_session(tdcs: Tdcs<'_>, status: Status) -> Status {
+    if tdcs.op_state() == OpState::LiveImport {
+        tdcs.set_op_state(OpState::Runnable);
+        status
+    } else {
+        tdcs.set_op_state(OpState::FailedImport);
+        made_fatal(status)
+    }
+}
+
+/// An entry of the lists.
+struct Page {
+    entry: GpaListEntry,
+    buffer: PageListEntry,
+    new_page: Option<PageListEntry>,
+    mac: Mac,
+}
+
+impl Page {
+    fn import(&self, target: Target<'_>, stream: &mut Stream<'_>) -> Result<(), Failure> {
+        let Target { core, tdcs, .. } = target;
+        if gpa_list::is_nop(self.entry) {
+            self.authenticate(stream)?;
+            return Err(if self.entry.is_valid() {
+                Failure::Skip
+            } else {
+                abort(EntryStatus::GpaListEntryInvalid, StatusCode::OPERAND_INVALID)
+            });
+        }
+        let gpa = self.entry.gpa_page() << 12;
+        if !self.entry.is_valid() || !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
+            return Err(abort(EntryStatus::GpaListEntryInvalid, StatusCode::OPERAND_INVALID));
+        }
+        let lock = block_write::lock_entry(core, tdcs, gpa).map_err(|status| {
+            let code = match status {
+                EntryStatus::SeptWalkFailed => StatusCode::EPT_WALK_FAILED,
+                _ => StatusCode::OPERAND_BUSY,
+            };
+            abort_in_order(status, code)
+        })?;
+        let septe = lock.get();
+        if !is_allowed(SeamcallLeaf::TDH_IMPORT_MEM, septe) {
+            return Err(abort_in_order(
+                EntryStatus::SeptEntryStateIncorrect,
+                StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            ));
+        }
+        let operation = self.entry.operation();
+        if operation != operation::MIGRATE && !tdcs.op_state().import_in_order() {
+            let status = Status::of(StatusCode::OP_STATE_INCORRECT);
+            return Err(Failure::Abort(EntryStatus::OpStateIncorrect, status));
+        }
+        let source = self.check_buffer(core)?;
+        match operation {
+            operation::MIGRATE => self.migrate(target, stream, lock, source),
+            operation::REMIGRATE => self.remigrate(target, stream, lock, source),
+            _ => self.cancel(target, stream, lock),
+        }
+    }
+
+    /// Compares the MAC of everything so far with the one that the source sent.
+    fn authenticate(&self, stream: &Stream<'_>) -> Result<(), Failure> {
+        if same_mac(&stream.context.mac(), &self.mac) {
+            Ok(())
+        } else {
+            Err(abort(EntryStatus::InvalidPageMac, StatusCode::INVALID_PAGE_MAC))
+        }
+    }
+
+    const fn is_pending(&self) -> bool {
+        self.entry.pending() == 1
+    }
+
+    /// The page with the encrypted content, if the entry has one.
+    fn check_buffer<'m>(&self, core: &'m Core) -> Result<Option<&'m Frame>, Failure> {
+        if self.entry.operation() == operation::CANCEL || self.is_pending() {
+            return Ok(None);
+        }
+        self.usable_buffer()?;
+        operand::shared_page(core, self.buffer.page() << 12, OperandId::MIG_BUFF_LIST_ENTRY)
+            .map(Some)
+            .map_err(|status| Failure::Abort(EntryStatus::MigBufferNotAvailable, status))
+    }
+
+    fn usable_buffer(&self) -> Result<(), Failure> {
+        if self.buffer.invalid() == 1 {
+            let status = invalid(OperandId::MIG_BUFF_LIST_ENTRY);
+            return Err(Failure::Abort(EntryStatus::MigBufferNotAvailable, status));
+        }
+        Ok(())
+    }
+
+    /// The physical page that becomes the TD's: the one given for it, or the buffer itself.
+    fn destination(&self, core: &Core) -> Result<u64, Failure> {
+        match self.new_page {
+            Some(page) if page.invalid() == 0 => {
+                core.check_hpa(page.into_bits(), FRAME_BYTES as u64).map_err(|code| {
+                    let status = Status::with_operand(code, OperandId::NEW_PAGE_LIST_ENTRY);
+                    Failure::Abort(EntryStatus::NewPageNotAvailable, status)
+                })?;
+                Ok(page.into_bits())
+            }
+            _ => {
+                self.usable_buffer()?;
+                Ok(core.without_key_id(self.buffer.into_bits()))
+            }
+        }
+    }
+
+    /// Decrypts `source`, if there is one, and compares the MAC; gives the plaintext.
+    fn decrypt(&self, stream: &mut Stream<'_>, source: Option<&Frame>) -> Option<[u8; FRAME_BYTES]> {
+        source.map(|source| {
+            let mut page = [0; FRAME_BYTES];
+            source.read(0, &mut page);
+            stream.context.decrypt(&mut page);
+            page
+        })
+    }
+
+    /// The first import of a page.
+    fn migrate(
+        &self,
+        target: Target<'_>,
+        stream: &mut Stream<'_>,
+        lock: EntryLock<'_>,
+        source: Option<&Frame>,
+    ) -> Result<(), Failure> {
+        let Target { core, tdr, tdcs } = target;
+        let septe = lock.get();
+        if !septe.state().first_time_import_allowed() {
+            return Err(abort_in_order(
+                EntryStatus::SeptEntryStateIncorrect,
+                StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            ));
+        }
+        let epoch: u32 = tdcs.get(tdcs::MIG_EPOCH);
+        if septe.removed_in().is_some_and(|removed| removed >= epoch) {
+            return Err(abort(
+                EntryStatus::DisallowedImportOverRemoved,
+                StatusCode::DISALLOWED_IMPORT_OVER_REMOVED,
+            ));
+        }
+        let hpa = self.destination(core)?;
+        let pamt = core
+            .lock_page(hpa, OperandId::NEW_PAGE_LIST_ENTRY, Mode::Exclusive, PageType::Nda)
+            .map_err(|status| Failure::AbortInOrder(EntryStatus::NewPageNotAvailable, status))?;
+        if let Some(content) = self.decrypt(stream, source) {
+            core.memory().frame(hpa >> 12).write(0, &content);
+        }
+        self.authenticate(stream)?;
+        tdr.add_children(1);
+        pamt.entry.assign(PageType::Regular, tdr.hpa);
+        let imported = ImportEpoch::from_bits(pamt.entry.bepoch())
+            .with_mig_flag(1)
+            .with_export_count(tdcs.get::<u32>(tdcs::EXPORT_COUNT).into())
+            .with_mig_epoch(epoch.into());
+        pamt.entry.set_bepoch(imported.into_bits());
+        lock.set_and_release(self.mapping(hpa));
+        Ok(())
+    }
+
+    /// The import of a page that has been imported before.
+    fn remigrate(
+        &self,
+        target: Target<'_>,
+        stream: &mut Stream<'_>,
+        lock: EntryLock<'_>,
+        source: Option<&Frame>,
+    ) -> Result<(), Failure> {
+        let Target { core, tdcs, .. } = target;
+        let septe = lock.get();
+        if !septe.state().re_import_allowed() {
+            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::EPT_ENTRY_STATE_INCORRECT));
+        }
+        let hpa = septe.address();
+        let pamt = core.implicit(hpa, Level::Pt).map_err(|status| {
+            Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status)
+        })?;
+        let imported = imported_before(pamt.bepoch(), tdcs)?;
+        if self.is_pending() && septe.state() != SeptState::Pending {
+            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::IMPORT_MISMATCH));
+        }
+        if let Some(content) = self.decrypt(stream, source) {
+            core.memory().frame(hpa >> 12).write(0, &content);
+        }
+        self.authenticate(stream)?;
+        pamt.set_bepoch(imported.with_mig_epoch(tdcs.get::<u32>(tdcs::MIG_EPOCH).into()).into_bits());
+        lock.set_and_release(self.mapping(hpa));
+        Ok(())
+    }
+
+    /// The source has removed the page after it was imported.
+    fn cancel(&self, target: Target<'_>, stream: &Stream<'_>, lock: EntryLock<'_>) -> Result<(), Failure> {
+        let Target { core, tdr, tdcs } = target;
+        let septe = lock.get();
+        if !septe.state().import_cancel_allowed() {
+            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::EPT_ENTRY_STATE_INCORRECT));
+        }
+        self.authenticate(stream)?;
+        let pamt = core.implicit(septe.address(), Level::Pt).map_err(|status| {
+            Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status)
+        })?;
+        let _lock = SharexHp::acquire(pamt.lock(), Mode::Exclusive, Side::Host)
+            .map_err(|code| abort(EntryStatus::TdPageBusyHostPriority, code))?;
+        imported_before(pamt.bepoch(), tdcs)?;
+        lock.set_and_release(SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH)));
+        tdr.add_children(-1);
+        pamt.set_page_type(PageType::Nda);
+        Ok(())
+    }
+
+    const fn mapping(&self, hpa: u64) -> SeptEntry {
+        if self.is_pending() {
+            SeptEntry::leaf(SeptState::Pending, 0, hpa)
+        } else {
+            SeptEntry::leaf(SeptState::Mapped, sept::RWX, hpa)
+        }
+    }
+}
+
+/// Checks that a page was last imported in an earlier migration epoch.
+fn imported_before(bepoch: u64, tdcs: Tdcs<'_>) -> Result<ImportEpoch, Failure> {
+    let imported = ImportEpoch::from_bits(bepoch);
+    if imported.mig_epoch() >= tdcs.get::<u32>(tdcs::MIG_EPOCH).into() {
+        return Err(abort(EntryStatus::MigratedInCurrentEpoch, StatusCode::MIGRATED_IN_CURRENT_EPOCH));
+    }
+    Ok(imported)
+}

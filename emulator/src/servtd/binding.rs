@@ -1,0 +1,211 @@
+//! TDH.SERVTD.PREBIND and BIND: tie a service TD to a target TD.
+
+use tdx_abi::Registers;
+
+use super::tdinfo;
+use super::tdinfo::MEASUREMENT_BYTES;
+use super::tdinfo::Measurement;
+use crate::abi::OpState;
+use crate::abi::OperandId;
+use crate::abi::SeamcallLeaf;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::lock::Mode;
+use crate::lock::SharexHp;
+use crate::lock::Side;
+use crate::module::Call;
+use crate::module::Outcome;
+use crate::structures::Structure;
+use crate::structures::Tdcs;
+use crate::structures::Tdr;
+use crate::structures::tdcs;
+use crate::structures::tdcs::servtd;
+use crate::structures::tdr;
+
+/// Binding slots of a TD.
+pub(crate) const SLOTS: u64 = 1;
+/// The only type of service TD: a migration TD.
+const MIGRATION_TD: u64 = 0;
+/// Bits that the attributes of a binding may have: INSTANCE_BINDING and what of TDINFO is ignored.
+const ATTRIBUTES_ALLOWED: u64 = 0x0000_07ff_0000_0001;
+/// INSTANCE_BINDING: the binding is to this very TD, not to any with the same TDINFO.
+const INSTANCE_BINDING: u64 = 1;
+/// Alignment of the TDINFO hash that PREBIND takes.
+const HASH_ALIGN: u64 = 64;
+
+/// State of a binding slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum BindingState {
+    /// Nothing is bound.
+    NotBound = 0,
+    /// The hash of a service TD is fixed, the TD is not there yet.
+    PreBound = 1,
+    /// A service TD is bound.
+    Bound = 2,
+}
+
+impl BindingState {
+    /// The state of the TD's slot. A number that stands for none counts as bound.
+    pub(crate) fn of(tdcs: Tdcs<'_>) -> Self {
+        match tdcs.get(servtd::STATE) {
+            0 => Self::NotBound,
+            1 => Self::PreBound,
+            _ => Self::Bound,
+        }
+    }
+}
+
+/// R8, R9 and R10 of both leaves, checked.
+struct Binding {
+    kind: u16,
+    attributes: u64,
+}
+
+impl Binding {
+    fn take(regs: &Registers) -> Result<Self, Status> {
+        let invalid = |operand| Status::with_operand(StatusCode::OPERAND_INVALID, operand);
+        if regs.r8 >= SLOTS {
+            return Err(invalid(OperandId::R8));
+        }
+        if regs.r9 != MIGRATION_TD {
+            return Err(invalid(OperandId::R9));
+        }
+        if regs.r10 & !ATTRIBUTES_ALLOWED != 0 {
+            return Err(invalid(OperandId::R10));
+        }
+        Ok(Self { kind: MIGRATION_TD as u16, attributes: regs.r10 })
+    }
+
+    /// Checks that the slot was bound with the same type and attributes.
+    fn check(&self, tdcs: Tdcs<'_>) -> Result<(), Status> {
+        if tdcs.get(servtd::TYPE) != self.kind {
+            return Err(Status::of(StatusCode::SERVTD_TYPE_MISMATCH));
+        }
+        if tdcs.get(servtd::ATTRIBUTES) != self.attributes {
+            return Err(Status::of(StatusCode::SERVTD_ATTR_MISMATCH));
+        }
+        Ok(())
+    }
+
+    fn record(&self, tdcs: Tdcs<'_>, hash: &Measurement) {
+        tdcs.set(servtd::TYPE, self.kind);
+        tdcs.set(servtd::ATTRIBUTES, self.attributes);
+        tdcs.set_bytes(servtd::INFO_HASH.offset(), hash);
+    }
+}
+
+fn lock_bindings(tdcs: Tdcs<'_>) -> Result<SharexHp<'_>, Status> {
+    SharexHp::acquire(tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK), Mode::Exclusive, Side::Host)
+        .map_err(|code| Status::with_operand(code, OperandId::SERVTD_BINDINGS))
+}
+
+fn count_binding(tdcs: Tdcs<'_>) {
+    tdcs.update(tdcs::SERVTD_NUM, |count: u16| count.wrapping_add(1));
+}
+
+/// TDH.SERVTD.PREBIND: fixes the TDINFO hash of the service TD that may be bound later.
+pub(crate) fn prebind(call: &mut Call<'_>) -> Outcome {
+    let core = call.core;
+    let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
+    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), SeamcallLeaf::TDH_SERVTD_PREBIND)?;
+    let hash_at = call.regs.rdx;
+    core.check_shared_hpa_aligned(hash_at, HASH_ALIGN)
+        .map_err(|code| Status::with_operand(code, OperandId::RDX))?;
+    let binding = Binding::take(call.regs)?;
+    let _bindings = lock_bindings(*tdcs)?;
+    match BindingState::of(*tdcs) {
+        BindingState::Bound => return Err(Status::of(StatusCode::SERVTD_BOUND)),
+        BindingState::NotBound => count_binding(*tdcs),
+        BindingState::PreBound => {}
+    }
+    let mut hash = [0; MEASUREMENT_BYTES];
+    core.memory().read(core.without_key_id(hash_at), &mut hash);
+    binding.record(*tdcs, &hash);
+    tdcs.set(servtd::STATE, BindingState::PreBound as u8);
+    Ok(())
+}
+
+/// TDH.SERVTD.BIND: binds a service TD, and gives the handle and TD_UUID with which it reaches its target.
+pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
+    let core = call.core;
+    let (target, service) = (call.regs.rcx, call.regs.rdx);
+    let inputs = *call.regs;
+    call.regs.rcx = 0;
+    call.regs.r10 = 0;
+    call.regs.r11 = 0;
+    call.regs.r12 = 0;
+    call.regs.r13 = 0;
+    if service == target {
+        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+    }
+    let leaf = SeamcallLeaf::TDH_SERVTD_BIND;
+    let tdr = core.lock_tdr(target, OperandId::RCX, Mode::Shared)?;
+    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), leaf)?;
+    let service_tdr = core.lock_tdr(service, OperandId::RDX, Mode::Shared)?;
+    let service_tdcs = core.lock_service_tdcs(*service_tdr)?;
+    let binding = Binding::take(&inputs)?;
+    let _bindings = lock_bindings(*tdcs)?;
+    let ignored = (binding.attributes >> 32) as u16;
+    let hash = tdinfo::hash(*service_tdcs, ignored, Side::Host)
+        .map_err(|_| Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::RTMR))?;
+    bind_slot(*tdcs, *service_tdr, &binding, &hash)?;
+    tdcs.set(servtd::STATE, BindingState::Bound as u8);
+    call.regs.rcx = handle(*service_tdr, target);
+    call.regs.r10 = tdr.get(tdr::TD_UUID.nth(0));
+    call.regs.r11 = tdr.get(tdr::TD_UUID.nth(1));
+    call.regs.r12 = tdr.get(tdr::TD_UUID.nth(2));
+    call.regs.r13 = tdr.get(tdr::TD_UUID.nth(3));
+    Ok(())
+}
+
+fn bind_slot(tdcs: Tdcs<'_>, service: Tdr<'_>, binding: &Binding, hash: &Measurement) -> Result<(), Status> {
+    let hash_matches = tdcs.bytes(servtd::INFO_HASH.offset(), hash.len()) == hash;
+    let hash_mismatch = Err(Status::of(StatusCode::SERVTD_INFO_HASH_MISMATCH));
+    match BindingState::of(tdcs) {
+        BindingState::NotBound => {
+            if !matches!(tdcs.op_state(), OpState::Uninitialized | OpState::Initialized) {
+                return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
+            }
+            binding.record(tdcs, hash);
+            count_binding(tdcs);
+        }
+        BindingState::PreBound => {
+            binding.check(tdcs)?;
+            if !hash_matches {
+                return hash_mismatch;
+            }
+        }
+        BindingState::Bound => {
+            binding.check(tdcs)?;
+            if binding.attributes & INSTANCE_BINDING != 0 {
+                if !is_bound_to(tdcs, service) {
+                    return Err(Status::of(StatusCode::SERVTD_UUID_MISMATCH));
+                }
+                tdcs.set_bytes(servtd::INFO_HASH.offset(), hash);
+            } else if !hash_matches {
+                return hash_mismatch;
+            }
+        }
+    }
+    for word in 0..4 {
+        tdcs.set(servtd::UUID.nth(word), service.get(tdr::TD_UUID.nth(word)));
+    }
+    Ok(())
+}
+
+/// Whether the slot names the TD of `service`.
+pub(crate) fn is_bound_to(tdcs: Tdcs<'_>, service: Tdr<'_>) -> bool {
+    (0..4).all(|word| tdcs.get(servtd::UUID.nth(word)) == service.get(tdr::TD_UUID.nth(word)))
+}
+
+/// The handle of a binding of slot 0: the target's TDR address, blinded by the service TD's TD_UUID.
+fn handle(service: Tdr<'_>, target: u64) -> u64 {
+    target.wrapping_add(service.get(tdr::TD_UUID.nth(0)))
+}
+
+/// The target's TDR address and slot that a handle stands for.
+pub(crate) fn break_handle(service: Tdr<'_>, handle: u64) -> (u64, u64) {
+    let plain = handle.wrapping_sub(service.get(tdr::TD_UUID.nth(0)));
+    (plain & 0x000f_ffff_ffff_f000, plain & 0xfff)
+}
