@@ -105,7 +105,11 @@ impl SeptEntry {
     /// The same entry with write permission given or taken.
     #[must_use]
     pub(crate) const fn with_write(self, writable: bool) -> Self {
-        Self(if writable { self.0 | WRITE } else { self.0 & !WRITE })
+        Self(if writable {
+            self.0 | WRITE
+        } else {
+            self.0 & !WRITE
+        })
     }
 
     /// The same entry with read, write and execute.

@@ -153,14 +153,22 @@ impl L2Entry {
             .with_saved_w(0)
             .with_ignore_pat(1)
             .with_leaf(1);
-        if blocked { entry.with_permissions_saved().with_blocked(1) } else { entry.with_blocked(0) }
+        if blocked {
+            entry.with_permissions_saved().with_blocked(1)
+        } else {
+            entry.with_blocked(0)
+        }
     }
 
     /// The entry with other attributes; a blocked one keeps them for later.
     #[must_use]
     pub const fn with_attributes(self, attributes: VmAttributes) -> Self {
         let entry = self.with_permissions(attributes);
-        if entry.is_blocked_leaf() { entry.with_permissions_saved() } else { entry }
+        if entry.is_blocked_leaf() {
+            entry.with_permissions_saved()
+        } else {
+            entry
+        }
     }
 
     /// The attributes as the L1 VMM may see them.
@@ -180,13 +188,20 @@ impl L2Entry {
             .with_shadow_stack(self.shadow_stack())
             .with_suppress_ve(self.suppress_ve());
         if !self.is_blocked_leaf() {
-            return shown.with_r(self.r()).with_w(self.w()).with_xs(self.xs()).with_xu(self.xu());
+            return shown
+                .with_r(self.r())
+                .with_w(self.w())
+                .with_xs(self.xs())
+                .with_xu(self.xu());
         }
         let shown = shown.with_w(self.saved_w());
         if write_blocked {
             shown.with_r(self.r()).with_xs(self.xs()).with_xu(self.xu())
         } else {
-            shown.with_r(self.saved_r()).with_xs(self.saved_xs()).with_xu(self.saved_xu())
+            shown
+                .with_r(self.saved_r())
+                .with_xs(self.saved_xs())
+                .with_xu(self.saved_xu())
         }
     }
 
@@ -194,19 +209,30 @@ impl L2Entry {
     #[must_use]
     pub const fn blocked_entry(self, write_blocked: bool) -> Self {
         if self.leaf() == 0 {
-            return self.with_no_permissions().with_ignore_pat(0).with_blocked(1);
+            return self
+                .with_no_permissions()
+                .with_ignore_pat(0)
+                .with_blocked(1);
         }
-        let kept_w = if write_blocked { self.saved_w() } else { self.w() };
-        self.with_permissions_saved().with_saved_w(kept_w).with_ignore_pat(1).with_blocked(1)
+        let kept_w = if write_blocked {
+            self.saved_w()
+        } else {
+            self.w()
+        };
+        self.with_permissions_saved()
+            .with_saved_w(kept_w)
+            .with_ignore_pat(1)
+            .with_blocked(1)
     }
 
     /// The entry unblocked; the same if it was not blocked.
     #[must_use]
     pub const fn unblocked(self) -> Self {
         match self.state() {
-            Some(L2State::NonLeafBlocked) => {
-                Self::from_bits(self.into_bits() | ALL_PERMISSIONS).with_blocked(0).with_memory_type(0).with_saved_w(0)
-            }
+            Some(L2State::NonLeafBlocked) => Self::from_bits(self.into_bits() | ALL_PERMISSIONS)
+                .with_blocked(0)
+                .with_memory_type(0)
+                .with_saved_w(0),
             Some(L2State::Blocked) => self
                 .with_r(self.saved_r())
                 .with_w(self.saved_w())
@@ -255,7 +281,10 @@ mod tests {
         assert_eq!(leaf.state(), Some(L2State::Mapped));
         let blocked = leaf.blocked_entry(false);
         assert_eq!(blocked.state(), Some(L2State::Blocked));
-        assert_eq!((blocked.r(), blocked.w(), blocked.xs(), blocked.xu()), (0, 0, 0, 0));
+        assert_eq!(
+            (blocked.r(), blocked.w(), blocked.xs(), blocked.xu()),
+            (0, 0, 0, 0)
+        );
         assert_eq!(blocked.attributes(false), leaf.attributes(false));
         assert_eq!(blocked.unblocked(), leaf);
     }
@@ -264,7 +293,10 @@ mod tests {
     fn blocking_a_pending_alias_again_loses_its_permissions_as_in_the_module() {
         let pending = L2Entry::FREE.leaf_for(0x100, RW, true);
         assert_eq!(pending.unblocked().attributes(false), RW);
-        assert_eq!(pending.blocked_entry(false).unblocked().attributes(false), VmAttributes::from_bits(0x8000));
+        assert_eq!(
+            pending.blocked_entry(false).unblocked().attributes(false),
+            VmAttributes::from_bits(0x8000)
+        );
     }
 
     #[test]

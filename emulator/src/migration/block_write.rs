@@ -77,14 +77,22 @@ pub(crate) fn unblockw(call: &mut Call<'_>) -> Outcome {
     let entry = opened.entry;
     let (state, writable) = match entry.state() {
         SeptState::Blockedw => (SeptState::Mapped, true),
-        SeptState::ExportedBlockedw | SeptState::ExportedDirtyBlockedw => (SeptState::ExportedDirty, true),
+        SeptState::ExportedBlockedw | SeptState::ExportedDirtyBlockedw => {
+            (SeptState::ExportedDirty, true)
+        }
         SeptState::PendingBlockedw => (SeptState::Pending, false),
         _ => (SeptState::PendingExportedDirty, false),
     };
     let unblocked = entry.with_state(state);
-    opened.lock.set(if writable { unblocked.with_write(true) } else { unblocked });
+    opened.lock.set(if writable {
+        unblocked.with_write(true)
+    } else {
+        unblocked
+    });
     if entry.state().any_exported_and_non_dirty() {
-        opened.tdcs.update(tdcs::DIRTY_COUNT, |count: u64| count.wrapping_add(1));
+        opened
+            .tdcs
+            .update(tdcs::DIRTY_COUNT, |count: u64| count.wrapping_add(1));
     }
     Ok(())
 }
@@ -120,10 +128,17 @@ fn list_leaf(
 }
 
 /// Walks to the 4 KiB entry for `gpa` and locks it for the host. The tree lock is held.
-pub(crate) fn lock_entry<'m>(core: &'m Core, tdcs: Tdcs<'m>, gpa: u64) -> Result<EntryLock<'m>, EntryStatus> {
+pub(crate) fn lock_entry<'m>(
+    core: &'m Core,
+    tdcs: Tdcs<'m>,
+    gpa: u64,
+) -> Result<EntryLock<'m>, EntryStatus> {
     let found = sept::walk(core.memory(), tdcs.root(), gpa, Level::Pt);
     if found.level != Level::Pt {
         return Err(EntryStatus::SeptWalkFailed);
     }
-    found.cell.lock_host().map_err(|_| EntryStatus::SeptEntryBusyHostPriority)
+    found
+        .cell
+        .lock_host()
+        .map_err(|_| EntryStatus::SeptEntryBusyHostPriority)
 }

@@ -186,7 +186,10 @@ mod tests {
         context.iv_counter = 7;
         context.next_mb_counter = 8;
         context.expected_mb_counter = 9;
-        context.mbmd = Mbmd { mac: [5; 16], ..Mbmd::new(BundleType::Memory, 1, 2, 3, 4) };
+        context.mbmd = Mbmd {
+            mac: [5; 16],
+            ..Mbmd::new(BundleType::Memory, 1, 2, 3, 4)
+        };
         context.interrupted = Interrupted {
             valid: true,
             function: 1,

@@ -44,7 +44,12 @@ pub(crate) struct MacLists<'m>([Option<&'m Frame>; 2]);
 
 impl<'m> MacLists<'m> {
     /// Takes R11 and R12 as the pages for the entries that `info` names.
-    pub(crate) fn new(core: &'m Core, info: GpaListInfo, r11: u64, r12: u64) -> Result<Self, Status> {
+    pub(crate) fn new(
+        core: &'m Core,
+        info: GpaListInfo,
+        r11: u64,
+        r12: u64,
+    ) -> Result<Self, Status> {
         let first = (info.first_entry() < MACS_PER_PAGE)
             .then(|| operand::shared_page(core, r11, OperandId::R11))
             .transpose()?;
@@ -108,9 +113,17 @@ fn export(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
         }
         let context = &mut stream.context;
         context.iv_counter = context.iv_counter.wrapping_add(1);
-        context.start(context.iv_counter, index, &exported.entry.into_bits().to_le_bytes());
+        context.start(
+            context.iv_counter,
+            index,
+            &exported.entry.into_bits().to_le_bytes(),
+        );
         if exported.buffer.invalid() == 0 {
-            let to = operand::shared_page(core, exported.buffer.page() << 12, OperandId::MIG_BUFF_LIST_ENTRY)?;
+            let to = operand::shared_page(
+                core,
+                exported.buffer.page() << 12,
+                OperandId::MIG_BUFF_LIST_ENTRY,
+            )?;
             let mut page = [0; FRAME_BYTES];
             core.memory().frame(exported.page >> 12).read(0, &mut page);
             context.encrypt(&mut page);
@@ -175,7 +188,11 @@ fn begin(
 }
 
 /// Checks that the interrupted call had these operands, and that the epoch is still the same.
-fn check_resumption(call: &Call<'_>, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result<(), Status> {
+fn check_resumption(
+    call: &Call<'_>,
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+) -> Result<(), Status> {
     if !stream.is_initialized() {
         return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
     }
@@ -187,7 +204,11 @@ fn check_resumption(call: &Call<'_>, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) ->
         && interrupted.buffer_list == call.regs.r9
         && interrupted.mac_lists == [call.regs.r11, call.regs.r12]
         && context.mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH);
-    if was_valid && same { Ok(()) } else { Err(Status::of(StatusCode::INVALID_RESUMPTION)) }
+    if was_valid && same {
+        Ok(())
+    } else {
+        Err(Status::of(StatusCode::INVALID_RESUMPTION))
+    }
 }
 
 /// An entry after its SEPT entry has changed, ready to be authenticated.
@@ -219,7 +240,10 @@ fn prepare<'m>(
             lock: None,
         }),
         Err(Refusal::Invalid) => {
-            list.store(number * 8, entry.failed(EntryStatus::GpaListEntryInvalid).into_bits());
+            list.store(
+                number * 8,
+                entry.failed(EntryStatus::GpaListEntryInvalid).into_bits(),
+            );
             Err(gpa_list::invalid_entry())
         }
     }
@@ -232,7 +256,9 @@ fn change<'m>(
     buffer: PageListEntry,
 ) -> Result<Exported<'m>, Refusal> {
     let gpa = entry.gpa_page() << 12;
-    if !entry.is_valid() || (!gpa_list::is_nop(entry) && !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true)) {
+    if !entry.is_valid()
+        || (!gpa_list::is_nop(entry) && !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true))
+    {
         return Err(Refusal::Invalid);
     }
     if gpa_list::is_nop(entry) {
@@ -246,7 +272,10 @@ fn change<'m>(
     }
     let operation = operation_for(tdcs, entry, state)?;
     let pending = state.any_pending();
-    let entry = entry.with_operation(operation).with_pending(pending.into()).with_l2_map(0);
+    let entry = entry
+        .with_operation(operation)
+        .with_pending(pending.into())
+        .with_l2_map(0);
     let (septe, buffer) = if operation == operation::CANCEL {
         tdcs.update(tdcs::MIG_COUNT, |count: u64| count.wrapping_sub(1));
         if state.any_exported_and_dirty() {
@@ -265,19 +294,32 @@ fn change<'m>(
         exported(septe, buffer, pending)
     };
     lock.set(septe);
-    Ok(Exported { entry, buffer, page: septe.address(), refused: None, lock: Some(lock) })
+    Ok(Exported {
+        entry,
+        buffer,
+        page: septe.address(),
+        refused: None,
+        lock: Some(lock),
+    })
 }
 
 fn exported(septe: SeptEntry, buffer: PageListEntry, pending: bool) -> (SeptEntry, PageListEntry) {
     if pending {
-        (septe.with_state(SeptState::PendingExportedBlockedw), buffer.with_invalid(1))
+        (
+            septe.with_state(SeptState::PendingExportedBlockedw),
+            buffer.with_invalid(1),
+        )
     } else {
         (septe.with_state(SeptState::ExportedBlockedw), buffer)
     }
 }
 
 /// What the export of a page in this state is: the first, another one, or its cancellation.
-fn operation_for(tdcs: Tdcs<'_>, entry: GpaListEntry, state: SeptState) -> Result<u64, EntryStatus> {
+fn operation_for(
+    tdcs: Tdcs<'_>,
+    entry: GpaListEntry,
+    state: SeptState,
+) -> Result<u64, EntryStatus> {
     let op_state = tdcs.op_state();
     let cancel = entry.operation() == operation::CANCEL;
     let incorrect = Err(EntryStatus::SeptEntryStateIncorrect);
@@ -289,7 +331,11 @@ fn operation_for(tdcs: Tdcs<'_>, entry: GpaListEntry, state: SeptState) -> Resul
         };
     }
     if cancel {
-        return if state.export_cancel_allowed() { Ok(operation::CANCEL) } else { incorrect };
+        return if state.export_cancel_allowed() {
+            Ok(operation::CANCEL)
+        } else {
+            incorrect
+        };
     }
     let operation = if state.first_time_export_allowed() {
         operation::MIGRATE

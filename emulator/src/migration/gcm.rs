@@ -64,7 +64,11 @@ pub struct Gcm {
 impl Gcm {
     /// Starts under `key` with `iv` and takes `aad` as the whole additional authenticated data.
     pub fn start(key: &Key, iv: StreamIv, aad: &[u8]) -> Self {
-        let state = GcmState { iv: iv.bytes(), next_block: 2, ..GcmState::default() };
+        let state = GcmState {
+            iv: iv.bytes(),
+            next_block: 2,
+            ..GcmState::default()
+        };
         let mut gcm = Self::resume(key, state);
         gcm.absorb(aad);
         gcm.state.aad_bytes = aad.len() as u64;
@@ -76,7 +80,11 @@ impl Gcm {
         let cipher = Aes256::new(key.into());
         let mut hash_key = Block::default();
         cipher.encrypt_block(&mut hash_key);
-        Self { cipher, hash_key, state }
+        Self {
+            cipher,
+            hash_key,
+            state,
+        }
     }
 
     /// What to keep in order to go on later.
@@ -109,7 +117,9 @@ impl Gcm {
         let mut mask = self.counter_block(1);
         self.cipher.encrypt_block(&mut mask);
         let mut mac = self.state.hash;
-        mac.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+        mac.iter_mut()
+            .zip(mask)
+            .for_each(|(byte, mask)| *byte ^= mask);
         mac
     }
 
@@ -130,7 +140,10 @@ impl Gcm {
             }
             self.cipher.encrypt_blocks(&mut key_stream[..used]);
             let bytes = key_stream.iter().flatten();
-            piece.iter_mut().zip(bytes).for_each(|(byte, mask)| *byte ^= mask);
+            piece
+                .iter_mut()
+                .zip(bytes)
+                .for_each(|(byte, mask)| *byte ^= mask);
         }
     }
 
@@ -145,7 +158,10 @@ impl Gcm {
         let mut hash = GHash::new(&self.hash_key);
         let first_bytes = data.len().min(BLOCK_BYTES);
         let mut first = self.state.hash;
-        first.iter_mut().zip(data).for_each(|(byte, new)| *byte ^= new);
+        first
+            .iter_mut()
+            .zip(data)
+            .for_each(|(byte, new)| *byte ^= new);
         hash.update(&[first.into()]);
         hash.update_padded(&data[first_bytes..]);
         self.state.hash = hash.finalize().into();
@@ -154,7 +170,10 @@ impl Gcm {
 
 /// Whether two codes are equal, without a secret-dependent branch.
 pub fn same_mac(left: &Mac, right: &Mac) -> bool {
-    left.iter().zip(right).fold(0, |difference, (l, r)| difference | (l ^ r)) == 0
+    left.iter()
+        .zip(right)
+        .fold(0, |difference, (l, r)| difference | (l ^ r))
+        == 0
 }
 
 #[cfg(test)]
@@ -167,36 +186,56 @@ mod tests {
     fn reference(key: &Key, iv: StreamIv, aad: &[u8], text: &mut [u8]) -> Mac {
         use aes_gcm::KeyInit;
         let cipher = Aes256Gcm::new(key.into());
-        cipher.encrypt_inout_detached(&iv.bytes().into(), aad, InOutBuf::from(text)).unwrap().into()
+        cipher
+            .encrypt_inout_detached(&iv.bytes().into(), aad, InOutBuf::from(text))
+            .unwrap()
+            .into()
     }
 
     #[test]
     fn nist_vector_with_256_bit_key() {
         // Test case 15 of the GCM specification (McGrew and Viega), IV cafebabefacedbaddecaf888.
         let key = [
-            0xfe, 0xff, 0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94, 0x67, 0x30, 0x83, 0x08, 0xfe, 0xff,
-            0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94, 0x67, 0x30, 0x83, 0x08,
+            0xfe, 0xff, 0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94, 0x67, 0x30,
+            0x83, 0x08, 0xfe, 0xff, 0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94,
+            0x67, 0x30, 0x83, 0x08,
         ];
-        let iv = [0xca, 0xfe, 0xba, 0xbe, 0xfa, 0xce, 0xdb, 0xad, 0xde, 0xca, 0xf8, 0x88];
+        let iv = [
+            0xca, 0xfe, 0xba, 0xbe, 0xfa, 0xce, 0xdb, 0xad, 0xde, 0xca, 0xf8, 0x88,
+        ];
         let mut text = [
-            0xd9, 0x31, 0x32, 0x25, 0xf8, 0x84, 0x06, 0xe5, 0xa5, 0x59, 0x09, 0xc5, 0xaf, 0xf5, 0x26, 0x9a, 0x86, 0xa7,
-            0xa9, 0x53, 0x15, 0x34, 0xf7, 0xda, 0x2e, 0x4c, 0x30, 0x3d, 0x8a, 0x31, 0x8a, 0x72, 0x1c, 0x3c, 0x0c, 0x95,
-            0x95, 0x68, 0x09, 0x53, 0x2f, 0xcf, 0x0e, 0x24, 0x49, 0xa6, 0xb5, 0x25, 0xb1, 0x6a, 0xed, 0xf5, 0xaa, 0x0d,
-            0xe6, 0x57, 0xba, 0x63, 0x7b, 0x39, 0x1a, 0xaf, 0xd2, 0x55,
+            0xd9, 0x31, 0x32, 0x25, 0xf8, 0x84, 0x06, 0xe5, 0xa5, 0x59, 0x09, 0xc5, 0xaf, 0xf5,
+            0x26, 0x9a, 0x86, 0xa7, 0xa9, 0x53, 0x15, 0x34, 0xf7, 0xda, 0x2e, 0x4c, 0x30, 0x3d,
+            0x8a, 0x31, 0x8a, 0x72, 0x1c, 0x3c, 0x0c, 0x95, 0x95, 0x68, 0x09, 0x53, 0x2f, 0xcf,
+            0x0e, 0x24, 0x49, 0xa6, 0xb5, 0x25, 0xb1, 0x6a, 0xed, 0xf5, 0xaa, 0x0d, 0xe6, 0x57,
+            0xba, 0x63, 0x7b, 0x39, 0x1a, 0xaf, 0xd2, 0x55,
         ];
-        let mut gcm = Gcm::resume(&key, GcmState { iv, next_block: 2, ..GcmState::default() });
+        let mut gcm = Gcm::resume(
+            &key,
+            GcmState {
+                iv,
+                next_block: 2,
+                ..GcmState::default()
+            },
+        );
         gcm.encrypt(&mut text);
         assert_eq!(text[..4], [0x52, 0x2d, 0xc1, 0xf0]);
         assert_eq!(
             gcm.mac(),
-            [0xb0, 0x94, 0xda, 0xc5, 0xd9, 0x34, 0x71, 0xbd, 0xec, 0x1a, 0x50, 0x22, 0x70, 0xe3, 0xcc, 0x6c]
+            [
+                0xb0, 0x94, 0xda, 0xc5, 0xd9, 0x34, 0x71, 0xbd, 0xec, 0x1a, 0x50, 0x22, 0x70, 0xe3,
+                0xcc, 0x6c
+            ]
         );
     }
 
     #[test]
     fn pieces_put_aside_equal_one_message() {
         let key: Key = core::array::from_fn(|i| (i * 7) as u8);
-        let iv = StreamIv { counter: 0x0102_0304_0506_0708, stream: 3 };
+        let iv = StreamIv {
+            counter: 0x0102_0304_0506_0708,
+            stream: 3,
+        };
         for aad_bytes in [8, 16, 32, 33] {
             let aad: [u8; 33] = core::array::from_fn(|i| i as u8);
             let aad = &aad[..aad_bytes];
@@ -224,7 +263,13 @@ mod tests {
     #[test]
     fn additional_data_alone() {
         let key = [9; 32];
-        let iv = StreamIv { counter: 1, stream: 0 };
-        assert_eq!(Gcm::start(&key, iv, &[1; 32]).mac(), reference(&key, iv, &[1; 32], &mut []));
+        let iv = StreamIv {
+            counter: 1,
+            stream: 0,
+        };
+        assert_eq!(
+            Gcm::start(&key, iv, &[1; 32]).mac(),
+            reference(&key, iv, &[1; 32], &mut [])
+        );
     }
 }

@@ -41,7 +41,11 @@ pub(crate) enum Next {
 impl Progress {
     /// Begins with the first entry that `info` names.
     pub(crate) const fn new(info: GpaListInfo) -> Self {
-        Self { info, next: info.first_entry(), problems: 0 }
+        Self {
+            info,
+            next: info.first_entry(),
+            problems: 0,
+        }
     }
 
     /// The entry that is being processed.
@@ -100,7 +104,11 @@ pub(crate) fn each(
     loop {
         let entry = GpaListEntry::from_bits(list.load(index * 8));
         let outcome = if entry.is_nop_or_cancel() {
-            if entry.is_valid() { Err(Refusal::Entry(EntryStatus::Skipped)) } else { Err(Refusal::Invalid) }
+            if entry.is_valid() {
+                Err(Refusal::Entry(EntryStatus::Skipped))
+            } else {
+                Err(Refusal::Invalid)
+            }
         } else if !entry.is_valid() || !gpa_is_private(entry.gpa_page() << 12) {
             Err(Refusal::Invalid)
         } else {
@@ -113,7 +121,10 @@ pub(crate) fn each(
                 entry.failed(status)
             }
             Err(Refusal::Invalid) => {
-                list.store(index * 8, entry.failed(EntryStatus::GpaListEntryInvalid).into_bits());
+                list.store(
+                    index * 8,
+                    entry.failed(EntryStatus::GpaListEntryInvalid).into_bits(),
+                );
                 return Err(invalid_entry());
             }
         };

@@ -116,7 +116,11 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
         core.memory().read(mbmd_at, &mut bytes);
         begin(*tdcs, &mut stream, index, info, &Mbmd::from_bytes(&bytes))?;
     }
-    let target = Target { core, tdr: *tdr, tdcs: *tdcs };
+    let target = Target {
+        core,
+        tdr: *tdr,
+        tdcs: *tdcs,
+    };
     loop {
         let number = progress.index();
         import_entry(target, &lists, &mut stream, index, number, progress)?;
@@ -176,7 +180,11 @@ fn begin(
 }
 
 /// Checks that the interrupted call had these operands, and that the epoch is still the same.
-fn check_resumption(call: &Call<'_>, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result<(), Status> {
+fn check_resumption(
+    call: &Call<'_>,
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+) -> Result<(), Status> {
     if !stream.is_initialized() {
         return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
     }
@@ -189,7 +197,11 @@ fn check_resumption(call: &Call<'_>, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) ->
         && interrupted.mac_lists == [call.regs.r11, call.regs.r12]
         && interrupted.new_page_list == call.regs.r13
         && context.mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH);
-    if was_valid && same { Ok(()) } else { Err(Status::of(StatusCode::INVALID_RESUMPTION)) }
+    if was_valid && same {
+        Ok(())
+    } else {
+        Err(Status::of(StatusCode::INVALID_RESUMPTION))
+    }
 }
 
 /// Imports entry `number`, and writes to the lists what became of it.
@@ -205,7 +217,9 @@ fn import_entry(
     let page = Page {
         entry,
         buffer: PageListEntry::from_bits(lists.buffers.load(number * 8)),
-        new_page: lists.new_pages.map(|list| PageListEntry::from_bits(list.load(number * 8))),
+        new_page: lists
+            .new_pages
+            .map(|list| PageListEntry::from_bits(list.load(number * 8))),
         mac: lists.macs.read(number),
     };
     let context = &mut stream.context;
@@ -226,7 +240,9 @@ fn import_entry(
             }),
         ),
     };
-    lists.gpas.store(number * 8, entry.failed(entry_status).into_bits());
+    lists
+        .gpas
+        .store(number * 8, entry.failed(entry_status).into_bits());
     if let (Some(list), Some(new_page)) = (lists.new_pages, page.new_page) {
         list.store(number * 8, new_page.with_invalid(1).into_bits());
     }
@@ -261,12 +277,18 @@ impl Page {
             return Err(if self.entry.is_valid() {
                 Failure::Skip
             } else {
-                abort(EntryStatus::GpaListEntryInvalid, StatusCode::OPERAND_INVALID)
+                abort(
+                    EntryStatus::GpaListEntryInvalid,
+                    StatusCode::OPERAND_INVALID,
+                )
             });
         }
         let gpa = self.entry.gpa_page() << 12;
         if !self.entry.is_valid() || !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
-            return Err(abort(EntryStatus::GpaListEntryInvalid, StatusCode::OPERAND_INVALID));
+            return Err(abort(
+                EntryStatus::GpaListEntryInvalid,
+                StatusCode::OPERAND_INVALID,
+            ));
         }
         let lock = block_write::lock_entry(core, tdcs, gpa).map_err(|status| {
             let code = match status {
@@ -300,7 +322,10 @@ impl Page {
         if same_mac(&stream.context.mac(), &self.mac) {
             Ok(())
         } else {
-            Err(abort(EntryStatus::InvalidPageMac, StatusCode::INVALID_PAGE_MAC))
+            Err(abort(
+                EntryStatus::InvalidPageMac,
+                StatusCode::INVALID_PAGE_MAC,
+            ))
         }
     }
 
@@ -314,9 +339,13 @@ impl Page {
             return Ok(None);
         }
         self.usable_buffer()?;
-        operand::shared_page(core, self.buffer.page() << 12, OperandId::MIG_BUFF_LIST_ENTRY)
-            .map(Some)
-            .map_err(|status| Failure::Abort(EntryStatus::MigBufferNotAvailable, status))
+        operand::shared_page(
+            core,
+            self.buffer.page() << 12,
+            OperandId::MIG_BUFF_LIST_ENTRY,
+        )
+        .map(Some)
+        .map_err(|status| Failure::Abort(EntryStatus::MigBufferNotAvailable, status))
     }
 
     fn usable_buffer(&self) -> Result<(), Failure> {
@@ -331,10 +360,11 @@ impl Page {
     fn destination(&self, core: &Core) -> Result<u64, Failure> {
         match self.new_page {
             Some(page) if page.invalid() == 0 => {
-                core.check_hpa(page.into_bits(), FRAME_BYTES as u64).map_err(|code| {
-                    let status = Status::with_operand(code, OperandId::NEW_PAGE_LIST_ENTRY);
-                    Failure::Abort(EntryStatus::NewPageNotAvailable, status)
-                })?;
+                core.check_hpa(page.into_bits(), FRAME_BYTES as u64)
+                    .map_err(|code| {
+                        let status = Status::with_operand(code, OperandId::NEW_PAGE_LIST_ENTRY);
+                        Failure::Abort(EntryStatus::NewPageNotAvailable, status)
+                    })?;
                 Ok(page.into_bits())
             }
             _ => {
@@ -345,7 +375,11 @@ impl Page {
     }
 
     /// Decrypts `source`, if there is one, and compares the MAC; gives the plaintext.
-    fn decrypt(&self, stream: &mut Stream<'_>, source: Option<&Frame>) -> Option<[u8; FRAME_BYTES]> {
+    fn decrypt(
+        &self,
+        stream: &mut Stream<'_>,
+        source: Option<&Frame>,
+    ) -> Option<[u8; FRAME_BYTES]> {
         source.map(|source| {
             let mut page = [0; FRAME_BYTES];
             source.read(0, &mut page);
@@ -379,7 +413,12 @@ impl Page {
         }
         let hpa = self.destination(core)?;
         let pamt = core
-            .lock_page(hpa, OperandId::NEW_PAGE_LIST_ENTRY, Mode::Exclusive, PageType::Nda)
+            .lock_page(
+                hpa,
+                OperandId::NEW_PAGE_LIST_ENTRY,
+                Mode::Exclusive,
+                PageType::Nda,
+            )
             .map_err(|status| Failure::AbortInOrder(EntryStatus::NewPageNotAvailable, status))?;
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
@@ -407,36 +446,54 @@ impl Page {
         let Target { core, tdcs, .. } = target;
         let septe = lock.get();
         if !septe.state().re_import_allowed() {
-            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::EPT_ENTRY_STATE_INCORRECT));
+            return Err(abort(
+                EntryStatus::SeptEntryStateIncorrect,
+                StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            ));
         }
         let hpa = septe.address();
-        let pamt = core.implicit(hpa, Level::Pt).map_err(|status| {
-            Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status)
-        })?;
+        let pamt = core
+            .implicit(hpa, Level::Pt)
+            .map_err(|status| Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status))?;
         let imported = imported_before(pamt.bepoch(), tdcs)?;
         if self.is_pending() && septe.state() != SeptState::Pending {
-            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::IMPORT_MISMATCH));
+            return Err(abort(
+                EntryStatus::SeptEntryStateIncorrect,
+                StatusCode::IMPORT_MISMATCH,
+            ));
         }
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
         }
         self.authenticate(stream)?;
-        pamt.set_bepoch(imported.with_mig_epoch(tdcs.get::<u32>(tdcs::MIG_EPOCH).into()).into_bits());
+        pamt.set_bepoch(
+            imported
+                .with_mig_epoch(tdcs.get::<u32>(tdcs::MIG_EPOCH).into())
+                .into_bits(),
+        );
         lock.set_and_release(self.mapping(hpa));
         Ok(())
     }
 
     /// The source has removed the page after it was imported.
-    fn cancel(&self, target: Target<'_>, stream: &Stream<'_>, lock: EntryLock<'_>) -> Result<(), Failure> {
+    fn cancel(
+        &self,
+        target: Target<'_>,
+        stream: &Stream<'_>,
+        lock: EntryLock<'_>,
+    ) -> Result<(), Failure> {
         let Target { core, tdr, tdcs } = target;
         let septe = lock.get();
         if !septe.state().import_cancel_allowed() {
-            return Err(abort(EntryStatus::SeptEntryStateIncorrect, StatusCode::EPT_ENTRY_STATE_INCORRECT));
+            return Err(abort(
+                EntryStatus::SeptEntryStateIncorrect,
+                StatusCode::EPT_ENTRY_STATE_INCORRECT,
+            ));
         }
         self.authenticate(stream)?;
-        let pamt = core.implicit(septe.address(), Level::Pt).map_err(|status| {
-            Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status)
-        })?;
+        let pamt = core
+            .implicit(septe.address(), Level::Pt)
+            .map_err(|status| Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status))?;
         let _lock = SharexHp::acquire(pamt.lock(), Mode::Exclusive, Side::Host)
             .map_err(|code| abort(EntryStatus::TdPageBusyHostPriority, code))?;
         imported_before(pamt.bepoch(), tdcs)?;
@@ -459,7 +516,10 @@ impl Page {
 fn imported_before(bepoch: u64, tdcs: Tdcs<'_>) -> Result<ImportEpoch, Failure> {
     let imported = ImportEpoch::from_bits(bepoch);
     if imported.mig_epoch() >= tdcs.get::<u32>(tdcs::MIG_EPOCH).into() {
-        return Err(abort(EntryStatus::MigratedInCurrentEpoch, StatusCode::MIGRATED_IN_CURRENT_EPOCH));
+        return Err(abort(
+            EntryStatus::MigratedInCurrentEpoch,
+            StatusCode::MIGRATED_IN_CURRENT_EPOCH,
+        ));
     }
     Ok(imported)
 }

@@ -58,7 +58,13 @@ pub struct Mbmd {
 
 impl Mbmd {
     /// An MBMD of this kind as it enters the tag: stream and IV counter 0.
-    pub fn new(kind: BundleType, mig_version: u16, mb_counter: u32, mig_epoch: u32, specific: u64) -> Self {
+    pub fn new(
+        kind: BundleType,
+        mig_version: u16,
+        mb_counter: u32,
+        mig_epoch: u32,
+        specific: u64,
+    ) -> Self {
         Self {
             size: MBMD_BYTES as u16,
             mig_version,
@@ -112,7 +118,14 @@ impl Mbmd {
     /// The bytes that the tag covers: stream and IV counter count as 0.
     pub fn covered(&self) -> [u8; COVERED_BYTES] {
         let mut covered = [0; COVERED_BYTES];
-        covered.copy_from_slice(&Self { stream: 0, iv_counter: 0, ..*self }.to_bytes()[..COVERED_BYTES]);
+        covered.copy_from_slice(
+            &Self {
+                stream: 0,
+                iv_counter: 0,
+                ..*self
+            }
+            .to_bytes()[..COVERED_BYTES],
+        );
         covered
     }
 
@@ -134,13 +147,28 @@ mod tests {
         // First 32 bytes that the module wrote for EXPORT.MEM of seven pages on stream 0 (tag not recorded).
         let mut bytes = [0; MBMD_BYTES];
         bytes[..32].copy_from_slice(&[
-            0x30, 0, 0, 0, 0, 0, 0x10, 0, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0, 0x07, 0, 0, 0, 0, 0, 0, 0,
+            0x30, 0, 0, 0, 0, 0, 0x10, 0, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0,
+            0x07, 0, 0, 0, 0, 0, 0, 0,
         ]);
         let mbmd = Mbmd::from_bytes(&bytes);
         assert!(mbmd.is(BundleType::Memory, 0));
-        assert_eq!((mbmd.mb_counter, mbmd.mig_epoch, mbmd.iv_counter, mbmd.specific), (1, 0, 2, 7));
+        assert_eq!(
+            (
+                mbmd.mb_counter,
+                mbmd.mig_epoch,
+                mbmd.iv_counter,
+                mbmd.specific
+            ),
+            (1, 0, 2, 7)
+        );
         assert_eq!(mbmd.to_bytes(), bytes);
-        assert_eq!(Mbmd { iv_counter: 2, ..Mbmd::new(BundleType::Memory, 0, 1, 0, 7) }, mbmd);
+        assert_eq!(
+            Mbmd {
+                iv_counter: 2,
+                ..Mbmd::new(BundleType::Memory, 0, 1, 0, 7)
+            },
+            mbmd
+        );
         assert_eq!(mbmd.covered()[16..24], [0; 8]);
     }
 }

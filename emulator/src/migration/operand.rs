@@ -33,14 +33,18 @@ pub(crate) const fn made_fatal(status: Status) -> Status {
 
 /// Locks the migration session of the TD as a whole.
 pub(crate) fn lock_session(tdcs: Tdcs<'_>, mode: Mode) -> Result<Sharex<'_>, Status> {
-    Sharex::acquire(tdcs.lock_word(tdcs::MIG_LOCK), mode)
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::MIG))
+    Sharex::acquire(tdcs.lock_word(tdcs::MIG_LOCK), mode).ok_or(Status::with_operand(
+        StatusCode::OPERAND_BUSY,
+        OperandId::MIG,
+    ))
 }
 
 /// Locks the TD's Secure-EPT tree shared.
 pub(crate) fn lock_tree(tdcs: Tdcs<'_>) -> Result<Sharex<'_>, Status> {
-    Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), Mode::Shared)
-        .ok_or(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::SEPT_TREE))
+    Sharex::acquire(tdcs.lock_word(tdcs::SEPT_LOCK), Mode::Shared).ok_or(Status::with_operand(
+        StatusCode::OPERAND_BUSY,
+        OperandId::SEPT_TREE,
+    ))
 }
 
 /// Takes R10 as the index of an existing forward stream and a command.
@@ -77,7 +81,8 @@ pub(crate) fn mbmd_buffer(core: &Core, r8: u64) -> Result<u64, Status> {
 
 /// Takes `hpa` as the address of a page in shared memory.
 pub(crate) fn shared_page(core: &Core, hpa: u64, operand: OperandId) -> Result<&Frame, Status> {
-    core.check_shared_hpa_aligned(hpa, PAGE).map_err(|code| Status::with_operand(code, operand))?;
+    core.check_shared_hpa_aligned(hpa, PAGE)
+        .map_err(|code| Status::with_operand(code, operand))?;
     Ok(core.memory().frame(core.without_key_id(hpa) >> 12))
 }
 
@@ -104,7 +109,11 @@ pub(crate) fn random_256(core: &Core) -> [u64; 4] {
 }
 
 /// Copies the four quadwords of a key from field to field.
-pub(crate) fn copy_key(tdcs: Tdcs<'_>, from: crate::frame::Field<u64>, to: crate::frame::Field<u64>) {
+pub(crate) fn copy_key(
+    tdcs: Tdcs<'_>,
+    from: crate::frame::Field<u64>,
+    to: crate::frame::Field<u64>,
+) {
     for word in 0..4 {
         tdcs.set(to.nth(word), tdcs.get(from.nth(word)));
     }

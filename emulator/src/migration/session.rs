@@ -30,7 +30,11 @@ use crate::structures::tdcs;
 pub(crate) fn stream_create(call: &mut Call<'_>) -> Outcome {
     let core = call.core;
     let tdr = core.lock_tdr(call.regs.rdx, OperandId::RDX, Mode::Shared)?;
-    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Exclusive), SeamcallLeaf::TDH_MIG_STREAM_CREATE)?;
+    let tdcs = core.lock_tdcs(
+        *tdr,
+        Some(Mode::Exclusive),
+        SeamcallLeaf::TDH_MIG_STREAM_CREATE,
+    )?;
     let _session = operand::lock_session(*tdcs, Mode::Exclusive)?;
     let number: u16 = tdcs.get(tdcs::NUM_MIGS);
     if number >= MAX_STREAMS {
@@ -48,8 +52,12 @@ pub(crate) fn stream_create(call: &mut Call<'_>) -> Outcome {
 
 /// TDH.EXPORT.PAUSE: no vCPU runs from here on.
 pub(crate) fn export_pause(call: &mut Call<'_>) -> Outcome {
-    let tdr = call.core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
-    let tdcs = call.core.lock_tdcs(*tdr, None, SeamcallLeaf::TDH_EXPORT_PAUSE)?;
+    let tdr = call
+        .core
+        .lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
+    let tdcs = call
+        .core
+        .lock_tdcs(*tdr, None, SeamcallLeaf::TDH_EXPORT_PAUSE)?;
     // If the session is aborted, the first entry of each vCPU flushes its TLB.
     tdcs.update(tdcs::TD_EPOCH, |epoch: u64| epoch.wrapping_add(1));
     tdcs.set_op_state(OpState::PausedExport);
@@ -83,7 +91,13 @@ pub(crate) fn export_track(call: &mut Call<'_>) -> Outcome {
     let bundles = tdcs.get(tdcs::TOTAL_MB_COUNT).wrapping_add(1);
     tdcs.set(tdcs::TOTAL_MB_COUNT, bundles);
     // The token carries MIG_VERSION, all other bundles the version in use.
-    let token = Mbmd::new(BundleType::EpochToken, tdcs.get(tdcs::MIG_VERSION), 0, epoch, bundles);
+    let token = Mbmd::new(
+        BundleType::EpochToken,
+        tdcs.get(tdcs::MIG_VERSION),
+        0,
+        epoch,
+        bundles,
+    );
     send_token(core, &mut stream, token, mbmd_at);
     stream.context.next_mb_counter = 1;
     Ok(())
@@ -95,7 +109,11 @@ fn send_token(core: &Core, stream: &mut Stream<'_>, token: Mbmd, mbmd_at: u64) {
     context.interrupted.valid = false;
     context.iv_counter = context.iv_counter.wrapping_add(1);
     context.start(context.iv_counter, 0, &token.covered());
-    let token = Mbmd { mac: context.mac(), iv_counter: context.iv_counter, ..token };
+    let token = Mbmd {
+        mac: context.mac(),
+        iv_counter: context.iv_counter,
+        ..token
+    };
     core.memory().write(mbmd_at, &token.to_bytes());
 }
 
@@ -108,7 +126,9 @@ fn read_mbmd(core: &Core, address: u64) -> Mbmd {
 
 /// Whether the MAC of an MBMD that is a bundle by itself is right.
 fn is_authentic(stream: &mut Stream<'_>, token: &Mbmd) -> bool {
-    stream.context.start(token.iv_counter, token.stream, &token.covered());
+    stream
+        .context
+        .start(token.iv_counter, token.stream, &token.covered());
     same_mac(&stream.context.mac(), &token.mac)
 }
 
@@ -175,7 +195,10 @@ pub(crate) fn import_track(call: &mut Call<'_>) -> Outcome {
     }
     if token.mig_epoch == OUT_OF_ORDER {
         if tdcs.get(tdcs::NUM_MIGRATED_VCPUS) != tdcs.get(tdcs::NUM_VCPUS) {
-            return Err(failed(*tdcs, Status::of(StatusCode::SOME_VCPUS_NOT_MIGRATED)));
+            return Err(failed(
+                *tdcs,
+                Status::of(StatusCode::SOME_VCPUS_NOT_MIGRATED),
+            ));
         }
         tdcs.set_op_state(OpState::PostImport);
     }
@@ -193,8 +216,12 @@ pub(crate) fn failed(tdcs: Tdcs<'_>, status: Status) -> Status {
 
 /// TDH.IMPORT.COMMIT: the TD may run while pages still arrive.
 pub(crate) fn import_commit(call: &mut Call<'_>) -> Outcome {
-    let tdr = call.core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
-    let tdcs = call.core.lock_tdcs(*tdr, None, SeamcallLeaf::TDH_IMPORT_COMMIT)?;
+    let tdr = call
+        .core
+        .lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
+    let tdcs = call
+        .core
+        .lock_tdcs(*tdr, None, SeamcallLeaf::TDH_IMPORT_COMMIT)?;
     tdcs.update(tdcs::IMPORT_COUNT, |count: u32| count.wrapping_add(1));
     tdcs.set_op_state(OpState::LiveImport);
     Ok(())
@@ -202,8 +229,12 @@ pub(crate) fn import_commit(call: &mut Call<'_>) -> Outcome {
 
 /// TDH.IMPORT.END: no more pages arrive.
 pub(crate) fn import_end(call: &mut Call<'_>) -> Outcome {
-    let tdr = call.core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
-    let tdcs = call.core.lock_tdcs(*tdr, None, SeamcallLeaf::TDH_IMPORT_END)?;
+    let tdr = call
+        .core
+        .lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Exclusive)?;
+    let tdcs = call
+        .core
+        .lock_tdcs(*tdr, None, SeamcallLeaf::TDH_IMPORT_END)?;
     if tdcs.op_state() != OpState::LiveImport {
         tdcs.update(tdcs::IMPORT_COUNT, |count: u32| count.wrapping_add(1));
     }
@@ -224,7 +255,13 @@ pub(crate) fn import_abort(call: &mut Call<'_>) -> Outcome {
     tdcs.set_op_state(OpState::FailedImport);
     stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
     let number = stream.context.next_mb_counter;
-    let token = Mbmd::new(BundleType::AbortToken, tdcs.get(tdcs::MIG_WORKING_VERSION), number, 0, 0);
+    let token = Mbmd::new(
+        BundleType::AbortToken,
+        tdcs.get(tdcs::MIG_WORKING_VERSION),
+        number,
+        0,
+        0,
+    );
     send_token(core, &mut stream, token, mbmd_at);
     stream.context.next_mb_counter = number.wrapping_add(1);
     Err(made_fatal(Status::of(StatusCode::SUCCESS)))

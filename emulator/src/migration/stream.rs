@@ -52,16 +52,30 @@ pub(crate) struct Stream<'m> {
 
 impl<'m> Stream<'m> {
     /// Locks the link of stream `id`, which exists; `OPERAND_BUSY` if another leaf has it.
-    pub(crate) fn lock(memory: &'m dyn PhysicalMemory, tdcs: Tdcs<'m>, id: StreamId) -> Result<Self, Status> {
+    pub(crate) fn lock(
+        memory: &'m dyn PhysicalMemory,
+        tdcs: Tdcs<'m>,
+        id: StreamId,
+    ) -> Result<Self, Status> {
         let link = id.link();
-        let old = tdcs.update(link, |link: u64| StreamLink::from_bits(link).with_locked(1).into_bits());
+        let old = tdcs.update(link, |link: u64| {
+            StreamLink::from_bits(link).with_locked(1).into_bits()
+        });
         let old = StreamLink::from_bits(old);
         if old.locked() == 1 {
-            return Err(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::MIGSC));
+            return Err(Status::with_operand(
+                StatusCode::OPERAND_BUSY,
+                OperandId::MIGSC,
+            ));
         }
         let page = memory.frame(old.context_page());
         let words: [u64; CONTEXT_WORDS] = core::array::from_fn(|word| page.load(word * 8));
-        Ok(Self { tdcs, link, page, context: StreamContext::load(&words) })
+        Ok(Self {
+            tdcs,
+            link,
+            page,
+            context: StreamContext::load(&words),
+        })
     }
 
     /// Whether the context has been set up in this migration session.
@@ -76,7 +90,9 @@ impl<'m> Stream<'m> {
             piece.copy_from_slice(&self.tdcs.get(key.nth(word)).to_le_bytes());
         }
         self.context.initialize(&bytes);
-        self.tdcs.update(self.link, |link: u64| StreamLink::from_bits(link).with_initialized(1).into_bits());
+        self.tdcs.update(self.link, |link: u64| {
+            StreamLink::from_bits(link).with_initialized(1).into_bits()
+        });
     }
 
     /// Sets up the context unless it is already.
@@ -92,7 +108,9 @@ impl Drop for Stream<'_> {
         for (word, value) in self.context.store().into_iter().enumerate() {
             self.page.store(word * 8, value);
         }
-        self.tdcs.update(self.link, |link: u64| StreamLink::from_bits(link).with_locked(0).into_bits());
+        self.tdcs.update(self.link, |link: u64| {
+            StreamLink::from_bits(link).with_locked(0).into_bits()
+        });
     }
 }
 

@@ -4,7 +4,6 @@
 
 use crate::words::words;
 
-
 words! {
     /// The GPA list of EXPORT.MEM, EXPORT.BLOCKW, EXPORT.RESTORE and IMPORT.MEM, in RCX.
     GpaListInfo {
@@ -110,7 +109,8 @@ impl GpaListEntry {
     /// The entry as it is returned when it was not carried out.
     #[must_use]
     pub const fn failed(self, status: EntryStatus) -> Self {
-        self.with_operation(operation::NOP).with_status(status as u64)
+        self.with_operation(operation::NOP)
+            .with_status(status as u64)
     }
 }
 
@@ -122,12 +122,20 @@ mod tests {
     fn recorded_list_info_and_entries_take_apart() {
         // RCX of the first EXPORT.BLOCKW recorded from the module: ten entries at 0x1a0130000.
         let info = GpaListInfo::from_bits(0x0480_0001_a013_0000);
-        assert_eq!((info.format(), info.first_entry(), info.last_entry()), (0, 0, 9));
+        assert_eq!(
+            (info.format(), info.first_entry(), info.last_entry()),
+            (0, 0, 9)
+        );
         assert_eq!(info.list_page() << 12, 0x1_a013_0000);
         assert_eq!(info.with_first_entry(10).into_bits(), 0x0480_0001_a013_0050);
         // An entry that came back as SEPT_ENTRY_STATE_INCORRECT.
         let entry = GpaListEntry::from_bits(0x0010_0000_0000_8000);
         assert_eq!(entry.operation(), operation::MIGRATE);
-        assert_eq!(entry.failed(EntryStatus::SeptEntryStateIncorrect).into_bits(), 0x0400_0000_0000_8000);
+        assert_eq!(
+            entry
+                .failed(EntryStatus::SeptEntryStateIncorrect)
+                .into_bits(),
+            0x0400_0000_0000_8000
+        );
     }
 }

@@ -203,12 +203,16 @@ impl Core {
         mode: Option<Mode>,
         leaf: SeamcallLeaf,
     ) -> Result<LockedTdcs<'m>, Status> {
-        self.lock_tdcs_where(tdr, mode, Side::Host, |tdcs| is_op_state_allowed(leaf, tdcs))
+        self.lock_tdcs_where(tdr, mode, Side::Host, |tdcs| {
+            is_op_state_allowed(leaf, tdcs)
+        })
     }
 
     /// Maps the TDCS of a TD whose state allows it to be bound as a service TD, OP_STATE locked shared.
     pub(crate) fn lock_service_tdcs<'m>(&'m self, tdr: Tdr<'m>) -> Result<LockedTdcs<'m>, Status> {
-        self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Host, |tdcs| tdcs.op_state().servtd_bind_allowed())
+        self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Host, |tdcs| {
+            tdcs.op_state().servtd_bind_allowed()
+        })
     }
 
     /// Maps the TDCS of another TD on which a guest's `leaf` is allowed, OP_STATE locked shared.
@@ -218,7 +222,8 @@ impl Core {
         leaf: TdcallLeaf,
     ) -> Result<LockedTdcs<'m>, Status> {
         self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Guest, |tdcs| {
-            leaf.op_states(Module::V1_5_01).is_some_and(|states| states.contains(tdcs.op_state()))
+            leaf.op_states(Module::V1_5_01)
+                .is_some_and(|states| states.contains(tdcs.op_state()))
         })
     }
 

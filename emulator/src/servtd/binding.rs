@@ -74,7 +74,10 @@ impl Binding {
         if regs.r10 & !ATTRIBUTES_ALLOWED != 0 {
             return Err(invalid(OperandId::R10));
         }
-        Ok(Self { kind: MIGRATION_TD as u16, attributes: regs.r10 })
+        Ok(Self {
+            kind: MIGRATION_TD as u16,
+            attributes: regs.r10,
+        })
     }
 
     /// Checks that the slot was bound with the same type and attributes.
@@ -96,8 +99,12 @@ impl Binding {
 }
 
 fn lock_bindings(tdcs: Tdcs<'_>) -> Result<SharexHp<'_>, Status> {
-    SharexHp::acquire(tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK), Mode::Exclusive, Side::Host)
-        .map_err(|code| Status::with_operand(code, OperandId::SERVTD_BINDINGS))
+    SharexHp::acquire(
+        tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK),
+        Mode::Exclusive,
+        Side::Host,
+    )
+    .map_err(|code| Status::with_operand(code, OperandId::SERVTD_BINDINGS))
 }
 
 fn count_binding(tdcs: Tdcs<'_>) {
@@ -137,7 +144,10 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
     call.regs.r12 = 0;
     call.regs.r13 = 0;
     if service == target {
-        return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RDX));
+        return Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RDX,
+        ));
     }
     let leaf = SeamcallLeaf::TDH_SERVTD_BIND;
     let tdr = core.lock_tdr(target, OperandId::RCX, Mode::Shared)?;
@@ -159,12 +169,20 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
-fn bind_slot(tdcs: Tdcs<'_>, service: Tdr<'_>, binding: &Binding, hash: &Measurement) -> Result<(), Status> {
+fn bind_slot(
+    tdcs: Tdcs<'_>,
+    service: Tdr<'_>,
+    binding: &Binding,
+    hash: &Measurement,
+) -> Result<(), Status> {
     let hash_matches = tdcs.bytes(servtd::INFO_HASH.offset(), hash.len()) == hash;
     let hash_mismatch = Err(Status::of(StatusCode::SERVTD_INFO_HASH_MISMATCH));
     match BindingState::of(tdcs) {
         BindingState::NotBound => {
-            if !matches!(tdcs.op_state(), OpState::Uninitialized | OpState::Initialized) {
+            if !matches!(
+                tdcs.op_state(),
+                OpState::Uninitialized | OpState::Initialized
+            ) {
                 return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
             }
             binding.record(tdcs, hash);
