@@ -7,6 +7,9 @@ use crate::embed::Frames;
 /// Most tables that one descent can need: a 5-level tree down to 4 KiB entries, without its root.
 pub const DEPTH: usize = 4;
 
+/// Most tables that a deposit holds: two descents.
+pub const CAPACITY: usize = 2 * DEPTH;
+
 /// What a [`Deposit`] holds.
 pub trait Deposited: Sized {
     /// Takes one from the allocator.
@@ -68,7 +71,7 @@ pub struct OutOfPages;
 #[derive(Debug)]
 pub struct Deposit<'f, F: Frames, D: Deposited> {
     frames: &'f F,
-    held: [Option<D>; DEPTH],
+    held: [Option<D>; CAPACITY],
 }
 
 impl<'f, F: Frames, D: Deposited> Deposit<'f, F, D> {
@@ -76,15 +79,15 @@ impl<'f, F: Frames, D: Deposited> Deposit<'f, F, D> {
     pub const fn new(frames: &'f F) -> Self {
         Self {
             frames,
-            held: [const { None }; DEPTH],
+            held: [const { None }; CAPACITY],
         }
     }
 
-    /// Fills the deposit up to what one descent can need.
+    /// Fills the deposit up to `count`, at most [`CAPACITY`].
     ///
     /// What could be had stays in the deposit if the allocator runs dry.
-    pub fn top_up(&mut self) -> Result<(), OutOfPages> {
-        for place in &mut self.held {
+    pub fn top_up(&mut self, count: usize) -> Result<(), OutOfPages> {
+        for place in self.held.iter_mut().take(count) {
             if place.is_none() {
                 *place = Some(D::allocate(self.frames).ok_or(OutOfPages)?);
             }

@@ -24,7 +24,7 @@ impl<W: Word> Gate<W> {
         while self.0.add(1) & EXCLUSIVE != 0 {
             self.0.sub(1);
             while self.0.load(Ordering::Relaxed) & EXCLUSIVE != 0 {
-                relax.relax();
+                relax.pause();
             }
         }
         Shared(&self.0)
@@ -36,10 +36,10 @@ impl<W: Word> Gate<W> {
             if seen & EXCLUSIVE == 0 && self.0.replace(seen, seen | EXCLUSIVE).is_ok() {
                 break;
             }
-            relax.relax();
+            relax.pause();
         }
         while self.0.load(Ordering::Acquire) != EXCLUSIVE {
-            relax.relax();
+            relax.pause();
         }
         Exclusive(&self.0)
     }

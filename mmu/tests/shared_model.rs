@@ -84,7 +84,7 @@ impl Run {
         let attributes = Attributes::new(Permissions::ALL);
         let mut gather = Gather::new();
         let mut deposit = Deposit::new(&self.arena);
-        deposit.top_up().unwrap();
+        deposit.top_up(8).unwrap();
         let mut section = self.ept.section(&self.arena);
         match *op {
             Op::Map { page, frame } => {
@@ -293,7 +293,7 @@ fn ageing_reports_use_once_and_restores_access() {
 fn mmio_entries_ask_for_a_virtualization_exception() {
     let run = Run::new(Level::Pml4);
     let mut deposit = Deposit::new(&run.arena);
-    deposit.top_up().unwrap();
+    deposit.top_up(8).unwrap();
     let mut section = run.ept.section(&run.arena);
     section
         .map_virtualization_exception(Gpa::new(gpa(1)), Level::Pt, &mut deposit)

@@ -1,10 +1,18 @@
 use tdx_abi::Page;
 
-/// How to wait a moment for another CPU.
+/// How to wait a moment for another CPU, and for how long.
 pub trait Relax {
     /// Lets others run: `pause`, a yield, or a service of pending work.
-    fn relax(&self) {
+    fn pause(&self) {
         core::hint::spin_loop();
+    }
+
+    /// How often a SEAMCALL that is busy is repeated before the operation gives up.
+    ///
+    /// A busy entry has host priority from then on: the guest's TDG.MEM.PAGE.ACCEPT of it fails until
+    /// a host call has had it. So an operation that gave up has to be repeated, not forgotten.
+    fn patience(&self) -> u32 {
+        u32::MAX
     }
 }
 

@@ -130,7 +130,7 @@ impl Frames for Arena {
 }
 
 impl Relax for Arena {
-    fn relax(&self) {
+    fn pause(&self) {
         std::thread::yield_now();
     }
 }
