@@ -39,7 +39,11 @@ impl Visibility {
     }
 
     const fn from_bits(bits: u64) -> Self {
-        if bits & PRIVATE != 0 { Self::Private } else { Self::Shared }
+        if bits & PRIVATE != 0 {
+            Self::Private
+        } else {
+            Self::Shared
+        }
     }
 }
 
@@ -78,7 +82,9 @@ impl VisibilityMap {
     /// The map under the table `root`, which is cleared: everything is shared.
     pub fn new<T: Tables>(tables: &T, root: Hpa, top: Level) -> Self {
         Tree::<VisibilityFormat>::clear(tables, root);
-        Self { tree: Tree::new(root, top) }
+        Self {
+            tree: Tree::new(root, top),
+        }
     }
 
     pub(crate) const fn root(&self) -> Hpa {
@@ -114,7 +120,8 @@ impl VisibilityMap {
                     return (replaced, Err(NeedTables));
                 };
                 Tree::<VisibilityFormat>::fill(tables, table.0.hpa(), slot.value);
-                slot.entry.store(VisibilityFormat::link(table.0.hpa()), Ordering::Release);
+                slot.entry
+                    .store(VisibilityFormat::link(table.0.hpa()), Ordering::Release);
                 continue;
             }
             if slot.level == level {
@@ -124,6 +131,17 @@ impl VisibilityMap {
             address += level.size();
         }
         (replaced, Ok(()))
+    }
+
+    /// Takes all tables but the root away, when nobody uses the map any more.
+    pub(crate) fn clear<T: Tables>(&self, tables: &T) -> Replaced {
+        let mut replaced = Replaced(END);
+        for entry in tables.entries(self.tree.root()) {
+            let seen = entry.load(Ordering::Relaxed);
+            entry.store(VisibilityFormat::EMPTY, Ordering::Relaxed);
+            replaced.detach(tables, seen);
+        }
+        replaced
     }
 
     /// Most tables that setting a range can need: a path for each of its ends.

@@ -11,9 +11,16 @@ impl GpaRange {
     /// [`start`, `start + bytes`); `None` if that is empty, overflows or is not page-aligned.
     pub const fn new(start: u64, bytes: u64) -> Option<Self> {
         match start.checked_add(bytes) {
-            Some(end) if bytes > 0 && (start | bytes) & (Level::Pt.size() - 1) == 0 => Some(Self { start, end }),
+            Some(end) if bytes > 0 && (start | bytes) & (Level::Pt.size() - 1) == 0 => {
+                Some(Self { start, end })
+            }
             _ => None,
         }
+    }
+
+    /// Everything below `end`, a power of two above the page size.
+    pub(crate) const fn up_to(end: u64) -> Self {
+        Self { start: 0, end }
     }
 
     /// First address.
@@ -42,7 +49,9 @@ impl GpaRange {
             .into_iter()
             .rev()
             .find(|level| {
-                *level <= largest && address & (level.size() - 1) == 0 && self.end - address >= level.size()
+                *level <= largest
+                    && address & (level.size() - 1) == 0
+                    && self.end - address >= level.size()
             })
             .unwrap_or(Level::Pt)
     }

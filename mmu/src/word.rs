@@ -1,10 +1,11 @@
+use core::fmt;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 /// One 64-bit word that several threads read and write.
 ///
 /// [`AtomicU64`] in production; a model checker's atomic where the protocols are checked.
-pub trait Word: Sync {
+pub trait Word: fmt::Debug + Sync {
     /// A word with this value.
     fn new(value: u64) -> Self;
     /// The value.

@@ -18,6 +18,12 @@ pub use self::vcpus::Vcpus;
 use crate::platform::Executor;
 
 /// All that a [`crate::Td`] asks of its embedder; implemented for whatever implements the parts.
-pub trait Embedder: Tables + Frames + Grace + Relax + Flush + Vcpus + Clean + Backing + Executor {}
+pub trait Embedder:
+    Tables + Frames + Grace + Relax + Flush + Vcpus + Clean + Backing + Executor
+{
+}
 
-impl<T: Tables + Frames + Grace + Relax + Flush + Vcpus + Clean + Backing + Executor> Embedder for T {}
+impl<T: Tables + Frames + Grace + Relax + Flush + Vcpus + Clean + Backing + Executor> Embedder
+    for T
+{
+}

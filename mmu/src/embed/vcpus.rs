@@ -1,6 +1,5 @@
-use tdx_abi::Page;
-
 use super::Tables;
+use crate::AnyPage;
 use crate::platform::LpId;
 use crate::td::Laggards;
 
@@ -26,5 +25,5 @@ pub trait Clean {
     }
 
     /// Overwrites the page with MOVDIR64B through KeyID 0, so that no line keeps the TD's KeyID.
-    fn scrub(&self, page: &Page);
+    fn scrub(&self, page: &AnyPage);
 }

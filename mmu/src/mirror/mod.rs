@@ -21,6 +21,7 @@ pub use self::entry::MirrorFormat;
 pub use self::external::External;
 pub use self::external::NoExternal;
 pub use self::external::SetError;
+pub(crate) use self::link::external_page;
 pub use self::mode::Mode;
 pub use self::section::Section;
 use crate::embed::Grace;

@@ -6,9 +6,10 @@
 //! call the backend for its child before the backend has the parent. In an exclusive section nothing
 //! needs freezing and no locked instruction runs.
 
+use core::sync::atomic::Ordering;
+
 use tdx_abi::Hpa;
 use tdx_abi::Level;
-use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::External;
@@ -21,6 +22,8 @@ use super::Stop;
 use super::change::change;
 use super::change::found;
 use super::link;
+use crate::AnyPage;
+use crate::Word;
 use crate::deposit::Deposit;
 use crate::deposit::Pair;
 use crate::embed::Frames;
@@ -151,10 +154,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         external: &X,
         gpa: PrivateGpa,
         level: Level,
-    ) -> Result<Page, Stop<X::Error>> {
+    ) -> Result<AnyPage, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::EMPTY)?;
-        Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
+        AnyPage::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
     /// Replaces the leaf of `level` at `gpa` by a table of leaves one level lower over the same memory.
@@ -206,6 +209,18 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         Ok(pair)
     }
 
+    /// Whether [`Section::promote`] finds what it needs behind the entry of `level` at `gpa`.
+    pub fn is_uniform(&mut self, gpa: PrivateGpa, level: Level) -> bool {
+        let slot = self.cursor.seek(gpa.bits(), level);
+        let at = Position::new(gpa.bits(), slot.level, slot.value);
+        match (at.entry.kind(), level.below()) {
+            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
+                link::uniform(self.cursor.tables(), table, at.gpa, below).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// Moves the leaf of `level` at `gpa` to `target`, and returns the old page.
     pub fn relocate<X: External>(
         &mut self,
@@ -213,10 +228,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         gpa: PrivateGpa,
         level: Level,
         target: Hpa,
-    ) -> Result<Page, Stop<X::Error>> {
+    ) -> Result<AnyPage, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(target))?;
-        Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
+        AnyPage::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
     #[inline]
@@ -277,6 +292,16 @@ impl<'s, E: Tables + Grace> Section<'s, E, Exclusive<'s, E::Word>> {
                 at.entry.unblocked(),
             ),
             _ => Err(found(at)),
+        }
+    }
+
+    /// Lets walks pass a blocked table again without asking the module: for a TD that has lost its key.
+    pub(crate) fn open(&mut self, gpa: PrivateGpa, level: Level) {
+        let slot = self.cursor.seek(gpa.bits(), level);
+        let entry = MirrorEntry::from_bits(slot.value);
+        if slot.level == level && matches!(entry.kind(), Kind::BlockedTable(_)) {
+            slot.entry
+                .store(entry.unblocked().bits(), Ordering::Release);
         }
     }
 

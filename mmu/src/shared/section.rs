@@ -216,6 +216,14 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         }
     }
 
+    /// Empties the entry of `level` at `gpa` of a tree that no CPU walks.
+    pub(crate) fn forget(&mut self, gpa: Gpa, level: Level) {
+        let slot = self.cursor.seek(gpa.bits(), level);
+        if slot.level == level {
+            slot.entry.store(EptEntry::EMPTY.bits(), Ordering::Release);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn link_down<F: Frames>(

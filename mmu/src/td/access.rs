@@ -1,0 +1,103 @@
+use tdx_abi::Gpa;
+use tdx_abi::Level;
+
+use crate::shared::Permissions;
+
+/// What the guest was doing when it faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessKind {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+    /// An instruction fetch.
+    Fetch,
+    /// TDG.MEM.PAGE.ACCEPT of a page of this level (extended exit qualification, type ACCEPT).
+    Accept(Level),
+}
+
+impl AccessKind {
+    pub(super) const fn permissions(self) -> Permissions {
+        Permissions {
+            read: matches!(self, Self::Read),
+            write: matches!(self, Self::Write),
+            execute: matches!(self, Self::Fetch),
+        }
+    }
+}
+
+/// An access that ended in an EPT violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The guest-physical address, SHARED bit included.
+    pub gpa: Gpa,
+    /// What was done.
+    pub kind: AccessKind,
+}
+
+impl Access {
+    const READ: u64 = 1 << 0;
+    const WRITE: u64 = 1 << 1;
+    const FETCH: u64 = 1 << 2;
+    const ACCEPT: u64 = 1;
+
+    /// The access that an EPT-violation exit of TDH.VP.ENTER reports: exit qualification (RCX),
+    /// extended exit qualification (RDX) and GPA (R8).
+    pub const fn from_exit(qualification: u64, extended: u64, gpa: Gpa) -> Self {
+        let kind = if extended & 0xf == Self::ACCEPT {
+            match Level::new((extended >> 32 & 7) as u8) {
+                Some(level) => AccessKind::Accept(level),
+                None => AccessKind::Write,
+            }
+        } else if qualification & Self::WRITE != 0 {
+            AccessKind::Write
+        } else if qualification & Self::FETCH != 0 && qualification & Self::READ == 0 {
+            AccessKind::Fetch
+        } else {
+            AccessKind::Read
+        };
+        Self { gpa, kind }
+    }
+}
+
+/// What came of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The page is mapped now, by an entry of this level: enter the guest again.
+    Mapped(Level),
+    /// It was mapped already: enter the guest again.
+    Spurious(Level),
+    /// A large leaf was split so that the guest can accept a smaller page: enter the guest again.
+    Split,
+    /// The guest used the page as private or shared contrary to its attributes, as KVM reports by
+    /// KVM_EXIT_MEMORY_FAULT: the VMM decides (and converts, if that is what the guest asks for).
+    MemoryFault {
+        /// The address without SHARED bit.
+        gpa: u64,
+        /// Whether the guest's access was private.
+        private: bool,
+    },
+    /// There is no memory behind the address.
+    NoMemory {
+        /// The address without SHARED bit.
+        gpa: u64,
+        /// Whether the guest's access was private.
+        private: bool,
+    },
+    /// The page is there, but not for this kind of access.
+    Denied {
+        /// The address without SHARED bit.
+        gpa: u64,
+    },
+    /// The guest wants to accept a page of a larger level than it is mapped at: it will be told
+    /// TDX_PAGE_SIZE_MISMATCH and has to accept smaller pages.
+    SizeMismatch {
+        /// The level that is mapped.
+        mapped: Level,
+    },
+    /// Emulated MMIO: the guest will get a #VE.
+    Mmio,
+    /// The entry stays blocked or frozen: an invalidation is under way or has failed. Serve what waits
+    /// for this thread, then resolve the same access again.
+    Retry,
+}

@@ -1,0 +1,52 @@
+//! Pages on their way back from the module to the host.
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Page;
+use tdx_abi::PrivateGpa;
+
+use super::Error;
+use super::Td;
+use super::leaves;
+use crate::AnyPage;
+use crate::embed::Embedder;
+
+impl<E: Embedder> Td<E> {
+    /// Writes back and scrubs a page that the module has given back, and hands it to its owner.
+    ///
+    /// If writing back fails the page is leaked, because it cannot be reused safely; the error says so.
+    pub(super) fn give_back(&self, gpa: PrivateGpa, page: AnyPage) -> Result<(), Error> {
+        self.write_back(page.hpa(), page.level(), self.hkid())?;
+        self.embedder.scrub(&page);
+        self.embedder.take_back(gpa, page);
+        Ok(())
+    }
+
+    /// The same for a page that was part of the Secure-EPT.
+    pub(super) fn give_back_external(&self, page: Page) -> Result<(), Error> {
+        self.write_back(page.hpa(), Level::Pt, self.hkid())?;
+        self.scrub_and_free(page);
+        Ok(())
+    }
+
+    /// Scrubs a page of the module that needs no write-back any more, and frees it.
+    pub(super) fn scrub_and_free(&self, page: Page) {
+        if let Some(scrubbed) = AnyPage::assume_owned(page.hpa(), Level::Pt) {
+            self.embedder.scrub(&scrubbed);
+            let _ = scrubbed.into_hpa();
+        }
+        self.embedder.free_module_page(page);
+    }
+
+    /// TDH.PHYMEM.PAGE.WBINVD of each 4 KiB, where the platform needs it.
+    pub(super) fn write_back(&self, hpa: Hpa, level: Level, hkid: u16) -> Result<(), Error> {
+        if !self.embedder.needs_write_back() {
+            return Ok(());
+        }
+        let hkid = u64::from(hkid) << self.config.keyid_shift;
+        for offset in (0..level.size()).step_by(4096) {
+            leaves::phymem_page_wbinvd(&self.embedder, (hpa.bits() + offset) | hkid)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Which memory is private and which is shared, and changes of that.
+
+use tdx_abi::SharedGpa;
+
+use super::Error;
+use super::Td;
+use crate::GpaRange;
+use crate::Word;
+use crate::attributes::Visibility;
+use crate::attributes::VisibilityMap;
+use crate::deposit::DEPTH;
+use crate::deposit::Deposit;
+use crate::embed::Embedder;
+use crate::shared::EptStop;
+use crate::shared::Gather;
+
+impl<E: Embedder> Td<E> {
+    /// Whether `gpa` (without SHARED bit) is private or shared memory.
+    pub fn visibility(&self, gpa: u64) -> Visibility {
+        self.visibility.look(&self.embedder, gpa).0
+    }
+
+    /// Declares `range` private or shared without touching what is mapped: for memory slots before use.
+    ///
+    /// What nobody declares is shared.
+    pub fn declare(&self, range: GpaRange, visibility: Visibility) -> Result<(), Error> {
+        let mut deposit = Deposit::new(&self.embedder);
+        deposit.top_up(VisibilityMap::TABLES)?;
+        let (replaced, done) = {
+            let _section = self.mirror.exclusive(&self.embedder);
+            self.sequence.add(1);
+            self.visibility
+                .set(&self.embedder, range, visibility, &mut deposit)
+        };
+        replaced.retire(&self.embedder);
+        done.map_err(|_| Error::OutOfPages)
+    }
+
+    /// Converts `range` to `visibility`: what is mapped in the other way is unmapped, exactly in the
+    /// range, and later accesses fault in anew.
+    ///
+    /// May be repeated after a failure; a range that is converted already costs no SEAMCALL.
+    pub fn convert(&self, range: GpaRange, visibility: Visibility) -> Result<(), Error> {
+        self.declare(range, visibility)?;
+        match visibility {
+            Visibility::Shared => self.unmap_private(&[range]),
+            Visibility::Private => self.unmap_shared(range),
+        }
+    }
+
+    /// Takes the memory of `range` back from the guest, private and shared, as a balloon or a deleted
+    /// memory slot does. What is private or shared stays so; later accesses fault in anew.
+    pub fn discard(&self, range: GpaRange) -> Result<(), Error> {
+        let private = self.unmap_private(&[range]);
+        private.and(self.unmap_shared(range))
+    }
+
+    /// Unmaps the shared memory of `range`, and flushes it before this returns.
+    pub fn unmap_shared(&self, range: GpaRange) -> Result<(), Error> {
+        {
+            let _section = self.mirror.exclusive(&self.embedder);
+            self.sequence.add(1);
+        }
+        let gpa = |address| self.config.shared_bit.join(SharedGpa::new(address)).bits();
+        let (from, end) = (gpa(range.start()), gpa(range.start()) + range.bytes());
+        let mut gather = Gather::new();
+        let mut deposit = Deposit::new(&self.embedder);
+        let result = loop {
+            let mut section = self.ept.section(&self.embedder);
+            let stop = match section.zap(from, end, &mut gather) {
+                Ok(()) => break Ok(()),
+                // A large leaf sticks out.
+                Err(EptStop::Found(at)) => {
+                    match section.split(at.gpa, at.level, &mut gather, &mut deposit) {
+                        Ok(()) => continue,
+                        Err(stop) => stop,
+                    }
+                }
+                Err(stop) => stop,
+            };
+            drop(section);
+            match stop {
+                EptStop::NeedTables => {
+                    if let Err(error) = deposit.top_up(DEPTH) {
+                        break Err(Error::from(error));
+                    }
+                }
+                EptStop::Retry | EptStop::Found(_) => self.embedder.pause(),
+            }
+        };
+        let _ = gather.flush(&self.embedder);
+        result
+    }
+}

@@ -1,0 +1,210 @@
+//! From nothing to a TD that has its control structures.
+
+use core::sync::atomic::Ordering;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::OpState;
+use tdx_abi::Page;
+use tdx_abi::SharedBit;
+
+use super::Error;
+use super::Td;
+use super::epoch::Epoch;
+use super::leaves;
+use super::ledger::Ledger;
+use super::ledger::PAGES_PER_VCPU;
+use crate::Word;
+use crate::attributes::VisibilityMap;
+use crate::embed::Embedder;
+use crate::embed::Frames;
+use crate::gate::Gate;
+use crate::mirror::Mirror;
+use crate::platform::Hkid;
+use crate::shared::Ept;
+
+/// Fixed properties of a TD and its platform.
+#[derive(Clone, Copy, Debug)]
+pub struct TdConfig {
+    /// Where the SHARED bit is: 47 or 51 by GPAW, or what an emulated platform has.
+    pub shared_bit: SharedBit,
+    /// Level of the Secure-EPT's root entries, as TD_PARAMS.EPTP_CONTROLS says.
+    pub private_top: Level,
+    /// Level of the shared EPT's root entries; the CPU walks both with the same number of levels.
+    pub shared_top: Level,
+    /// Lowest address bit that a KeyID takes.
+    pub keyid_shift: u8,
+    /// The module's own KeyID, with which TDRs are encrypted.
+    pub global_hkid: u16,
+    /// TDCX pages that a TD needs (metadata field TDCS_BASE_SIZE, in pages).
+    pub tdcx_pages: u8,
+    /// TDVPX pages that a vCPU needs beside the TDVPR (metadata field TDVPS_BASE_SIZE).
+    pub tdvpx_pages: u8,
+}
+
+/// How far a TD's control structures have come.
+pub(super) mod stage {
+    pub(crate) const BLANK: u64 = 0;
+    pub(crate) const CREATED: u64 = 1;
+}
+
+impl<E: Embedder> Td<E> {
+    /// Creates a TD: TDH.MNG.CREATE, KEY.CONFIG on each package, ADDCX, INIT with the TD_PARAMS at `parameters`.
+    ///
+    /// If that fails half-way, [`Td::teardown`] of what is returned gives everything back. `Err` only
+    /// if not even the host's tables could be allocated.
+    #[expect(clippy::result_large_err, reason = "the error gives the embedder back")]
+    pub fn create(
+        embedder: E,
+        config: TdConfig,
+        hkid: Hkid,
+        parameters: Hpa,
+    ) -> Result<(Self, Result<(), Error>), (E, Hkid, Error)> {
+        let td = Self::blank(embedder, config, hkid)?;
+        let done = td.build_control_structures(parameters);
+        Ok((td, done))
+    }
+
+    #[expect(clippy::result_large_err, reason = "the error gives the embedder back")]
+    fn blank(embedder: E, config: TdConfig, hkid: Hkid) -> Result<Self, (E, Hkid, Error)> {
+        let Some(roots) = Roots::allocate(&embedder) else {
+            return Err((embedder, hkid, Error::OutOfPages));
+        };
+        let Roots {
+            mirror,
+            shared,
+            visibility,
+            ledger,
+            tdr,
+        } = roots;
+        let mirror = Mirror::new(
+            &embedder,
+            mirror.into_hpa(),
+            Hpa::new(0),
+            config.private_top,
+        );
+        let ept = Ept::new(&embedder, shared.into_hpa(), config.shared_top);
+        let visibility = VisibilityMap::new(&embedder, visibility.into_hpa(), config.private_top);
+        let ledger = Ledger::new(&embedder, ledger.into_hpa());
+        Ok(Self {
+            embedder,
+            config,
+            tdr: tdr.into_hpa(),
+            hkid,
+            ledger,
+            mirror,
+            ept,
+            visibility,
+            epoch: Epoch::new(),
+            op_state: Word::new(OpState::Uninitialized as u64),
+            sequence: Word::new(0),
+            vcpus: Word::new(0),
+            reshaping: Gate::new(),
+            stage: Word::new(stage::BLANK),
+        })
+    }
+
+    fn build_control_structures(&self, parameters: Hpa) -> Result<(), Error> {
+        let memory = self.memory();
+        memory.mng_create(self.hkid.number())?;
+        self.stage.store(stage::CREATED, Ordering::Release);
+        self.embedder
+            .on_each_package(|_, lp| memory.mng_key_config(lp))?;
+        for index in 0..u64::from(self.config.tdcx_pages) {
+            self.give_control_page(Ledger::tdcx(index), |page| memory.mng_addcx(page))?;
+        }
+        memory.mng_init(parameters)?;
+        self.set_op_state(OpState::Initialized);
+        Ok(())
+    }
+
+    /// Adds a vCPU: TDH.VP.CREATE, ADDCX, INIT with `rcx` as the guest's initial RCX. Returns its number.
+    ///
+    /// Legal before [`Td::finalize`]. A vCPU that could not be completed keeps its number.
+    pub fn add_vcpu(&self, rcx: u64) -> Result<usize, Error> {
+        let number = self.vcpus.add(1);
+        let vcpu = usize::try_from(number).map_err(|_| Error::NoSuchVcpu(usize::MAX))?;
+        let memory = self.memory();
+        let tdvpr =
+            self.give_control_page(Ledger::vcpu_page(vcpu, 0), |page| memory.vp_create(page))?;
+        for index in 1..=u64::from(self.config.tdvpx_pages).min(PAGES_PER_VCPU - 1) {
+            self.give_control_page(Ledger::vcpu_page(vcpu, index), |page| {
+                leaves::vp_addcx(&self.embedder, tdvpr, page)
+            })?;
+        }
+        leaves::vp_init(&self.embedder, tdvpr, rcx)?;
+        Ok(vcpu)
+    }
+
+    /// Number of vCPUs added.
+    pub fn vcpus(&self) -> usize {
+        usize::try_from(self.vcpus.load(Ordering::Acquire)).unwrap_or(usize::MAX)
+    }
+
+    /// Address of the TDVPR of `vcpu`, the operand of TDH.VP.ENTER.
+    pub fn tdvpr(&self, vcpu: usize) -> Option<Hpa> {
+        self.ledger.page(&self.embedder, Ledger::vcpu_page(vcpu, 0))
+    }
+
+    /// Allocates a page for the module, gives it away with `give`, and keeps it on record.
+    fn give_control_page(
+        &self,
+        number: u64,
+        give: impl FnOnce(Hpa) -> Result<(), Error>,
+    ) -> Result<Hpa, Error> {
+        let page = self
+            .embedder
+            .allocate_module_page()
+            .ok_or(Error::OutOfPages)?;
+        let hpa = page.hpa();
+        if let Err(error) = self.ledger.note(&self.embedder, number, hpa) {
+            self.embedder.free_module_page(page);
+            return Err(error);
+        }
+        match give(hpa) {
+            Ok(()) => Ok(page.into_hpa()),
+            Err(error) => {
+                self.ledger.forget(&self.embedder, number);
+                self.embedder.free_module_page(page);
+                Err(error)
+            }
+        }
+    }
+}
+
+struct Roots {
+    mirror: Page,
+    shared: Page,
+    visibility: Page,
+    ledger: Page,
+    tdr: Page,
+}
+
+impl Roots {
+    /// Allocates all of them or none.
+    fn allocate<F: Frames>(frames: &F) -> Option<Self> {
+        let mut tables = [const { None }; 4];
+        for place in &mut tables {
+            *place = frames.allocate_table();
+        }
+        match (tables, frames.allocate_module_page()) {
+            ([Some(mirror), Some(shared), Some(visibility), Some(ledger)], Some(tdr)) => {
+                Some(Self {
+                    mirror,
+                    shared,
+                    visibility,
+                    ledger,
+                    tdr,
+                })
+            }
+            (tables, tdr) => {
+                tables
+                    .into_iter()
+                    .flatten()
+                    .for_each(|table| frames.free_table(table));
+                tdr.into_iter().for_each(|tdr| frames.free_module_page(tdr));
+                None
+            }
+        }
+    }
+}

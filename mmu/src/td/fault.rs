@@ -1,0 +1,151 @@
+//! EPT violations.
+
+use tdx_abi::Level;
+use tdx_abi::PrivateGpa;
+use tdx_abi::Split;
+
+use super::Access;
+use super::AccessKind;
+use super::Error;
+use super::Resolution;
+use super::Td;
+use crate::AnyPage;
+use crate::attributes::Visibility;
+use crate::deposit::DEPTH;
+use crate::deposit::Deposit;
+use crate::deposit::Pair;
+use crate::embed::Embedder;
+use crate::mirror::Kind;
+use crate::mirror::Position;
+use crate::mirror::Stop;
+
+/// How often a fault looks again at an entry that stays frozen or blocked.
+const LOCAL_RETRIES: u32 = 1 << 12;
+
+/// What the mirror asks a fault to do.
+enum Plan {
+    /// Map a page of at most this level.
+    Map(Level),
+    /// Nothing more.
+    Done(Resolution),
+    /// Split the large leaf here.
+    Split,
+    /// Look again.
+    Retry,
+}
+
+impl<E: Embedder> Td<E> {
+    /// Resolves the EPT violation that `access` ended in.
+    ///
+    /// Retries by itself where the entry is being changed: entering the guest again only to fault again
+    /// counts towards the module's zero-step filter. Runs on any number of threads at once.
+    pub fn fault(&self, access: Access) -> Result<Resolution, Error> {
+        match self.config.shared_bit.split(access.gpa) {
+            Split::Private(gpa) => self.fault_private(gpa, access.kind),
+            Split::Shared(gpa) => self.fault_shared(gpa, access.kind),
+        }
+    }
+
+    fn fault_private(&self, gpa: PrivateGpa, kind: AccessKind) -> Result<Resolution, Error> {
+        let mut deposit = Deposit::new(&self.embedder);
+        for _ in 0..LOCAL_RETRIES {
+            let sequence = self.sequence();
+            let (visibility, uniform) = self.visibility.look(&self.embedder, gpa.bits());
+            if visibility == Visibility::Shared {
+                return Ok(Resolution::MemoryFault {
+                    gpa: gpa.bits(),
+                    private: true,
+                });
+            }
+            let largest = match self.plan(gpa, kind)? {
+                Plan::Done(resolution) => return Ok(resolution),
+                Plan::Split => return self.split(gpa).map(|()| Resolution::Split),
+                Plan::Retry => {
+                    self.embedder.pause();
+                    continue;
+                }
+                Plan::Map(level) => level.min(uniform),
+            };
+            let Some(page) = self.embedder.private_page(gpa, largest) else {
+                return Ok(Resolution::NoMemory {
+                    gpa: gpa.bits(),
+                    private: true,
+                });
+            };
+            if let Some(resolution) = self.map_fault(gpa, largest, page, sequence, &mut deposit)? {
+                return Ok(resolution);
+            }
+        }
+        Ok(Resolution::Retry)
+    }
+
+    /// What to do about an access to `gpa`, by what the mirror says.
+    fn plan(&self, gpa: PrivateGpa, kind: AccessKind) -> Result<Plan, Error> {
+        let at = self.mirror.look(&self.embedder, gpa);
+        let wanted = match kind {
+            AccessKind::Accept(level) => level,
+            _ => Self::LARGEST_PRIVATE,
+        };
+        Ok(match at.entry.kind() {
+            // The violation of a 4 KiB ACCEPT under a pending 2 MiB leaf would repeat for ever.
+            Kind::Leaf(_) if at.level > wanted => Plan::Split,
+            Kind::Leaf(_) if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+                Plan::Done(Resolution::SizeMismatch { mapped: at.level })
+            }
+            Kind::Leaf(_) => Plan::Done(Resolution::Spurious(at.level)),
+            Kind::Empty if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+                Plan::Done(Resolution::SizeMismatch { mapped: at.level })
+            }
+            Kind::Empty => Plan::Map(wanted.min(at.level).min(Self::LARGEST_PRIVATE)),
+            Kind::Poisoned(_) => return Err(Error::Poisoned(at)),
+            Kind::Frozen | Kind::BlockedLeaf(_) | Kind::BlockedTable(_) | Kind::Table(_) => {
+                Plan::Retry
+            }
+        })
+    }
+
+    /// Maps `page` for a fault at `gpa`; `None` asks to start over.
+    fn map_fault(
+        &self,
+        gpa: PrivateGpa,
+        largest: Level,
+        page: AnyPage,
+        sequence: u64,
+        deposit: &mut Deposit<'_, E, Pair>,
+    ) -> Result<Option<Resolution>, Error> {
+        let level = page.level();
+        if level > largest {
+            self.embedder.take_back(gpa, page);
+            return Err(Error::BadAddress(gpa.bits()));
+        }
+        let external = self.external();
+        let stop = loop {
+            let mut section = self.mirror.section(&self.embedder);
+            if self.sequence() != sequence {
+                break Stop::Retry;
+            }
+            let stop =
+                match section.map(&external, gpa.align_down(level), page.hpa(), level, deposit) {
+                    Ok(()) => {
+                        let _ = page.into_hpa();
+                        return Ok(Some(Resolution::Mapped(level)));
+                    }
+                    Err(stop) => stop,
+                };
+            drop(section);
+            match stop {
+                Stop::NeedTables if deposit.top_up(DEPTH).is_ok() => {}
+                stop => break stop,
+            }
+        };
+        self.embedder.take_back(gpa, page);
+        match stop {
+            // Somebody else was here first, or the range is being invalidated.
+            Stop::Retry => Ok(None),
+            Stop::Found(Position { entry, .. }) if !matches!(entry.kind(), Kind::Poisoned(_)) => {
+                Ok(None)
+            }
+            stop => Err(super::invalidate::stopped(stop)),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Removal of private memory: block many, track once, remove.
+
+use tdx_abi::Level;
+use tdx_abi::PrivateGpa;
+
+use super::Error;
+use super::Td;
+use crate::AnyPage;
+use crate::GpaRange;
+use crate::Word;
+use crate::embed::Embedder;
+use crate::mirror::ExclusiveSection;
+use crate::mirror::Kind;
+use crate::mirror::Position;
+use crate::mirror::Stop;
+
+/// Pages that are removed before they are cleaned outside of the section.
+const BATCH: usize = 64;
+
+/// Ranges whose leaves are blocked.
+///
+/// The only way on is [`Blocked::track`], and only what that returns can remove: BLOCK, TRACK and
+/// REMOVE in another order do not compile.
+#[derive(Debug)]
+#[must_use = "blocked memory faults until it is removed or unblocked"]
+pub struct Blocked<'t, E: Embedder> {
+    td: &'t Td<E>,
+    ranges: &'t [GpaRange],
+    tracking: bool,
+}
+
+/// Ranges whose blocked leaves no vCPU has a translation of.
+#[derive(Debug)]
+#[must_use = "blocked memory faults until it is removed or unblocked"]
+pub struct Tracked<'t, E: Embedder> {
+    td: &'t Td<E>,
+    ranges: &'t [GpaRange],
+    blocked_only: bool,
+}
+
+impl<E: Embedder> Td<E> {
+    /// Unmaps the private memory of `ranges` and gives the pages back; large leaves at their edges are
+    /// split first.
+    ///
+    /// However many ranges: the leaves are blocked together, one TRACK, at most one kick (and the same
+    /// again for edges that had to be split). No blocking at all while OP_STATE needs no tracking.
+    pub fn unmap_private(&self, ranges: &[GpaRange]) -> Result<(), Error> {
+        self.split_edges(ranges)?;
+        loop {
+            match self.block(ranges) {
+                Err(Error::Unexpected(at)) if matches!(at.entry.kind(), Kind::BlockedTable(_)) => {
+                    self.heal(at)?
+                }
+                blocked => return blocked?.track()?.remove(),
+            }
+        }
+    }
+
+    /// Blocks every leaf in `ranges`. A leaf that sticks out of a range is an error: split it first.
+    pub fn block<'t>(&'t self, ranges: &'t [GpaRange]) -> Result<Blocked<'t, E>, Error> {
+        let mut section = self.mirror.exclusive(&self.embedder);
+        self.sequence.add(1);
+        self.block_in(&mut section, ranges)
+    }
+
+    pub(super) fn block_in<'t>(
+        &'t self,
+        section: &mut ExclusiveSection<'_, E>,
+        ranges: &'t [GpaRange],
+    ) -> Result<Blocked<'t, E>, Error> {
+        let mut tracking = false;
+        if self.tracking_required() {
+            let external = self.external();
+            for range in ranges {
+                let mut address = range.start();
+                while let Some(at) = section.next(address, range.end()) {
+                    address = at.end();
+                    match at.entry.kind() {
+                        Kind::Poisoned(_) => {}
+                        Kind::BlockedTable(_) => return Err(Error::Unexpected(at)),
+                        _ if range.cuts(at.gpa.bits(), at.end()) => {
+                            return Err(Error::Unexpected(at));
+                        }
+                        _ => {
+                            section
+                                .block(&external, at.gpa, at.level)
+                                .map_err(stopped)?;
+                            tracking = true;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Blocked {
+            td: self,
+            ranges,
+            tracking,
+        })
+    }
+}
+
+impl<'t, E: Embedder> Blocked<'t, E> {
+    /// One TRACK for all, and a kick if a vCPU has been inside since before.
+    ///
+    /// If that fails everything stays blocked, in the mirror as in the Secure-EPT: unmap again.
+    pub fn track(self) -> Result<Tracked<'t, E>, Error> {
+        let Self {
+            td,
+            ranges,
+            tracking,
+        } = self;
+        if tracking {
+            td.track()?;
+        }
+        Ok(Tracked {
+            td,
+            ranges,
+            blocked_only: td.tracking_required(),
+        })
+    }
+}
+
+impl<E: Embedder> Tracked<'_, E> {
+    /// Removes the leaves and gives their pages back.
+    ///
+    /// Runs beside faults and other removals. Goes on after a failure and returns the first one; what
+    /// failed stays blocked.
+    pub fn remove(self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for &range in self.ranges {
+            result = result.and(self.remove_range(range));
+        }
+        result
+    }
+
+    fn remove_range(&self, range: GpaRange) -> Result<(), Error> {
+        let mut result = Ok(());
+        let mut address = range.start();
+        while address < range.end() {
+            let mut removed = [const { None }; BATCH];
+            let stop = self.remove_batch(&mut address, range.end(), &mut removed);
+            for (gpa, page) in removed.into_iter().flatten() {
+                result = result.and(self.td.give_back(gpa, page));
+            }
+            match stop {
+                Ok(()) => {}
+                Err(Stop::Retry) => self.td.embedder.pause(),
+                Err(stop) => result = result.and(Err(stopped(stop))),
+            }
+        }
+        result
+    }
+
+    fn remove_batch(
+        &self,
+        address: &mut u64,
+        end: u64,
+        removed: &mut [Option<(PrivateGpa, AnyPage)>; BATCH],
+    ) -> Result<(), Stop<Error>> {
+        let external = self.td.external();
+        let mut section = self.td.mirror.section(&self.td.embedder);
+        let mut places = removed.iter_mut();
+        let Some(mut place) = places.next() else {
+            return Ok(());
+        };
+        while let Some(at) = section.next(*address, end) {
+            // A failure is reported once, and passed over.
+            *address = at.end();
+            match at.entry.kind() {
+                Kind::BlockedLeaf(_) => {}
+                Kind::Leaf(_) if !self.blocked_only => {}
+                Kind::Frozen => {
+                    *address = at.gpa.bits();
+                    return Err(Stop::Retry);
+                }
+                Kind::Poisoned(_) => return Err(Stop::Found(at)),
+                // Mapped anew after the block.
+                _ => continue,
+            }
+            let page = section
+                .remove(&external, at.gpa, at.level)
+                .inspect_err(|stop| {
+                    if *stop == Stop::Retry {
+                        *address = at.gpa.bits();
+                    }
+                })?;
+            *place = Some((at.gpa, page));
+            match places.next() {
+                Some(next) => place = next,
+                None => return Ok(()),
+            }
+        }
+        *address = end;
+        Ok(())
+    }
+}
+
+/// What a stop means to a caller of the TD.
+pub(super) fn stopped(stop: Stop<Error>) -> Error {
+    match stop {
+        Stop::Refused(error) | Stop::Poisoned(error) => error,
+        Stop::NeedTables => Error::OutOfPages,
+        Stop::Found(at) if matches!(at.entry.kind(), Kind::Poisoned(_)) => Error::Poisoned(at),
+        Stop::Found(at) => Error::Unexpected(at),
+        // Callers that can meet a frozen entry look again themselves.
+        Stop::Retry => Error::Unexpected(Position {
+            gpa: PrivateGpa::new(0),
+            level: Level::Pt,
+            entry: crate::mirror::MirrorEntry::FROZEN,
+        }),
+    }
+}

@@ -1,0 +1,52 @@
+//! TDH.MEM.TRACK and kicks: making sure that no vCPU uses a translation from before.
+
+use tdx_abi::status::Status;
+use tdx_abi::status::StatusCode;
+
+use super::Error;
+use super::Laggards;
+use super::Td;
+use super::call::Persist;
+use crate::embed::Embedder;
+
+impl<E: Embedder> Td<E> {
+    /// Whether what was mapped has to be blocked and tracked before it is removed or reshaped.
+    pub(super) fn tracking_required(&self) -> bool {
+        self.op_state().tlb_tracking_required()
+    }
+
+    /// Ends the use of every translation that was blocked before the call.
+    ///
+    /// One TRACK, shared with whoever waits for one at the same time; then a kick for the vCPUs that
+    /// have been inside since before it, if there are any.
+    pub(super) fn track(&self) -> Result<(), Error> {
+        let seen = self.epoch.now();
+        self.epoch.advance(&self.embedder, seen, || {
+            self.memory().track(KickOldest { td: self, seen })
+        })?;
+        self.kick_up_to(seen);
+        Ok(())
+    }
+
+    /// Kicks the vCPUs that entered in epoch `last` or before.
+    fn kick_up_to(&self, last: u64) {
+        let laggards = Laggards::new(self.embedder.epochs(), last);
+        if !laggards.is_empty() {
+            self.embedder.kick(laggards);
+        }
+    }
+}
+
+/// The module refuses to track while a vCPU of the epoch before is still inside.
+struct KickOldest<'t, E: Embedder> {
+    td: &'t Td<E>,
+    seen: u64,
+}
+
+impl<E: Embedder> Persist for KickOldest<'_, E> {
+    fn busy(&mut self, status: Status) {
+        if status.code() == StatusCode::PREVIOUS_TLB_EPOCH_BUSY {
+            self.td.kick_up_to(self.seen - 1);
+        }
+    }
+}
