@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU64;
 
 use spin::Mutex;
+use tdx_abi::Registers;
 
 use crate::structures::tdvps::NULL_PA;
 
@@ -76,6 +77,6 @@ pub(crate) struct Inside {
     pub rip_at_entry: u64,
     /// Whether the current exit is also a bus-lock exit.
     pub bus_lock: bool,
-    /// TSC at TD entry.
-    pub tsc_at_entry: u64,
+    /// The VMM's registers at TD entry.
+    pub host: Registers,
 }

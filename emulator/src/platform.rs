@@ -12,6 +12,11 @@ use tdx_abi::Trap;
 use crate::config::PlatformConfig;
 use crate::core::Core;
 use crate::counters::Counters;
+use crate::exit;
+use crate::exit::ExitInfo;
+use crate::exit::GuestCall;
+use crate::exit::GuestExit;
+use crate::guest;
 use crate::lock::LockWord;
 use crate::memory::PhysicalMemory;
 use crate::memory::SparseMemory;
@@ -33,26 +38,6 @@ pub enum HostCall {
     Returned,
     /// It entered a TD; the registers are the guest's.
     EnteredTd,
-}
-
-/// Where a TDCALL ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuestCall {
-    /// It returned; the registers are the guest's.
-    ReturnedToTd,
-    /// It left the TD; the registers are the host's, at the return of its VP.ENTER.
-    ExitedToVmm,
-    /// It was interrupted, and the guest will execute it again.
-    Reexecute,
-}
-
-/// What became of a VM exit of a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuestExit {
-    /// The TD was left; the registers are the host's, at the return of its VP.ENTER.
-    ExitedToVmm,
-    /// The module dealt with it, and the guest runs on.
-    ResumedTd,
 }
 
 impl Platform {
@@ -183,6 +168,20 @@ impl Lp<'_> {
             Ran::Returned => HostCall::Returned,
             Ran::EnteredTd => HostCall::EnteredTd,
         }
+    }
+
+    /// Executes the TDCALL in `registers` of the guest that is inside its TD on this LP; `None` if there is none.
+    pub fn guest_call(&self, registers: &mut Registers) -> Option<GuestCall> {
+        let slot = &self.core.lps[self.number];
+        let mut state = slot.state.lock();
+        guest::tdcall(self.core, slot, &mut state, registers)
+    }
+
+    /// A VM exit other than TDCALL of the guest that is inside its TD on this LP; `None` if there is none.
+    pub fn guest_exit(&self, info: &ExitInfo, registers: &mut Registers) -> Option<GuestExit> {
+        let slot = &self.core.lps[self.number];
+        let mut state = slot.state.lock();
+        exit::guest_exit(self.core, slot, &mut state, info, registers)
     }
 
     /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.

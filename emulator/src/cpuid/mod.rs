@@ -232,3 +232,8 @@ const fn is_known_fms(fms: u32, migratable: bool) -> bool {
         fms == FAMILY_MODEL_STEPPING
     }
 }
+
+/// What the host may configure of configurable leaf number `number`.
+pub(crate) fn configurable(number: usize) -> Option<&'static Configurable> {
+    CONFIGURABLE.get(number)
+}

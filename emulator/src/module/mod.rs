@@ -5,6 +5,7 @@ pub(crate) mod mem;
 pub(crate) mod mng;
 pub(crate) mod mr;
 pub(crate) mod phymem;
+pub(crate) mod rd_wr;
 pub(crate) mod sys;
 pub(crate) mod vp;
 
@@ -124,6 +125,11 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_MNG_KEY_FREEID => mng::key_freeid(call),
         SeamcallLeaf::TDH_MNG_KEY_RECLAIMID => Ok(()),
         SeamcallLeaf::TDH_MNG_VPFLUSHDONE => mng::vpflushdone(call),
+        SeamcallLeaf::TDH_MNG_RD => rd_wr::mng_rd(call),
+        SeamcallLeaf::TDH_MNG_WR => rd_wr::mng_wr(call),
+        SeamcallLeaf::TDH_VP_RD => rd_wr::vp_rd(call),
+        SeamcallLeaf::TDH_VP_WR => rd_wr::vp_wr(call),
+        SeamcallLeaf::TDH_SYS_RD => rd_wr::sys_rd(call),
         SeamcallLeaf::TDH_VP_CREATE => vp::create(call),
         SeamcallLeaf::TDH_VP_ADDCX => vp::addcx(call),
         SeamcallLeaf::TDH_VP_INIT => vp::init::init(call),

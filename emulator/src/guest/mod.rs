@@ -1,0 +1,179 @@
+//! TDCALL: the leaves that the guest calls.
+//!
+//! Source: `td_call` in `tdx_td_dispatcher.c` and `src/td_dispatcher/vm_exits/tdg_*.c` of the TDX module 1.5.01.
+
+mod accept;
+mod memory;
+mod metadata;
+mod report;
+mod vcpu;
+
+use tdx_abi::Registers;
+
+use crate::abi::OperandId;
+use crate::abi::Status;
+use crate::abi::StatusCode;
+use crate::abi::TdcallLeaf;
+use crate::core::Core;
+use crate::exit::After;
+use crate::exit::ExitInfo;
+use crate::exit::Guest;
+use crate::exit::GuestCall;
+use crate::exit::GuestExit;
+use crate::exit::Leave;
+use crate::exit::Stop;
+use crate::exit::TdExit;
+use crate::exit::gpr;
+use crate::exit::reason;
+use crate::lp::LpSlot;
+use crate::lp::LpState;
+use crate::structures::Structure;
+use crate::structures::tdcs;
+use crate::structures::tdvps;
+
+/// How a guest leaf ends: success, any other status, or not at all.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Why a guest leaf does not return success.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    /// It returns this status.
+    Status(Status),
+    /// It does not return.
+    Stop(Stop),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<Leave> for Failure {
+    fn from(leave: Leave) -> Self {
+        Self::Stop(Stop::Leave(leave))
+    }
+}
+
+/// Bytes of the TDCALL instruction.
+const TDCALL_BYTES: u32 = 4;
+/// Bytes by which guest code is taken to move between one TDCALL and the next.
+const PROGRESS: u64 = 0x100;
+/// RAX bits that are neither leaf (15:0) nor version (23:16).
+const RESERVED_RAX: u64 = !0xff_ffff;
+
+/// Executes the TDCALL in `regs`, if a guest is inside a TD on this LP.
+pub(crate) fn tdcall(
+    core: &Core,
+    slot: &LpSlot,
+    lp: &mut LpState,
+    regs: &mut Registers,
+) -> Option<GuestCall> {
+    let mut guest = Guest::on(core, slot, lp)?;
+    let info = ExitInfo {
+        reason: reason::TDCALL.into(),
+        instruction_length: TDCALL_BYTES,
+        rip_advance: PROGRESS,
+        ..ExitInfo::default()
+    };
+    guest.save(regs, &info);
+    let outcome = guest.prologue().and_then(|()| guest.call());
+    let (call, outcome) = match outcome {
+        Ok(call) => {
+            let after = if call == GuestCall::Reexecute {
+                After::Reexecute
+            } else {
+                After::Done
+            };
+            (call, guest.before_resuming(after))
+        }
+        Err(leave) => (GuestCall::ReturnedToTd, Err(leave)),
+    };
+    Some(match guest.conclude(outcome, regs) {
+        GuestExit::ResumedTd => call,
+        GuestExit::ExitedToVmm => GuestCall::ExitedToVmm,
+        GuestExit::Shutdown => GuestCall::Shutdown,
+    })
+}
+
+impl Guest<'_> {
+    fn call(&mut self) -> Result<GuestCall, Leave> {
+        if !self.is_in_64_bit_mode() {
+            self.inject_gp();
+            return Ok(GuestCall::EventInjected);
+        }
+        let status = match self.dispatch() {
+            Ok(()) => Status::of(StatusCode::SUCCESS),
+            Err(Failure::Status(status)) => status,
+            Err(Failure::Stop(Stop::Leave(leave))) => return Err(leave),
+            Err(Failure::Stop(Stop::Injected)) => return Ok(GuestCall::EventInjected),
+            Err(Failure::Stop(Stop::Reexecute)) => {
+                self.tdvps.set(tdvps::HP_LOCK_BUSY, false);
+                return Ok(GuestCall::Reexecute);
+            }
+        };
+        let status = self.limit_host_priority(status)?;
+        self.set_register(gpr::RAX, status.rax());
+        Ok(GuestCall::ReturnedToTd)
+    }
+
+    fn dispatch(&mut self) -> Outcome {
+        let invalid = Failure::Status(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        ));
+        let rax = self.register(gpr::RAX);
+        let leaf = TdcallLeaf::new(rax as u16);
+        let version = (rax >> 16) as u8;
+        if rax & RESERVED_RAX != 0 || version > 0 && leaf != TdcallLeaf::TDG_VM_RD {
+            return Err(invalid);
+        }
+        match leaf {
+            TdcallLeaf::TDG_VP_VMCALL => self.vmcall(),
+            TdcallLeaf::TDG_VP_INFO => self.info(),
+            TdcallLeaf::TDG_VP_VEINFO_GET => self.veinfo_get(),
+            TdcallLeaf::TDG_VP_CPUIDVE_SET => self.cpuidve_set(),
+            TdcallLeaf::TDG_MEM_PAGE_ACCEPT => self.page_accept(),
+            TdcallLeaf::TDG_MR_RTMR_EXTEND => self.rtmr_extend(),
+            TdcallLeaf::TDG_VM_RD => self.vm_rd(version),
+            TdcallLeaf::TDG_VM_WR => self.vm_wr(),
+            TdcallLeaf::TDG_VP_RD => self.vp_rd(),
+            TdcallLeaf::TDG_VP_WR => self.vp_wr(),
+            TdcallLeaf::TDG_SYS_RD => self.sys_rd(),
+            _ => Err(invalid),
+        }
+    }
+
+    /// A guest does not learn of host priority: it sees BUSY, and after HP_LOCK_TIMEOUT the TD is left.
+    fn limit_host_priority(&mut self, status: Status) -> Result<Status, Leave> {
+        if status.code() != StatusCode::OPERAND_BUSY_HOST_PRIORITY {
+            self.tdvps.set(tdvps::HP_LOCK_BUSY, false);
+            return Ok(status);
+        }
+        let status = Status::with_detail(StatusCode::OPERAND_BUSY, status.low());
+        let now = self.core.tsc();
+        if !self.tdvps.get(tdvps::HP_LOCK_BUSY) {
+            self.tdvps.set(tdvps::HP_LOCK_BUSY, true);
+            self.tdvps.set(tdvps::HP_LOCK_BUSY_START, now);
+        } else {
+            let waited = self
+                .core
+                .tsc()
+                .wrapping_sub(self.tdvps.get(tdvps::HP_LOCK_BUSY_START));
+            if waited >= self.tdcs.get(tdcs::HP_LOCK_TIMEOUT) {
+                self.tdvps.set(tdvps::HP_LOCK_BUSY, false);
+                self.set_register(gpr::RAX, status.rax());
+                return Err(Leave::Async(TdExit::bare(
+                    StatusCode::HOST_PRIORITY_BUSY_TIMEOUT,
+                )));
+            }
+        }
+        Ok(status)
+    }
+}
