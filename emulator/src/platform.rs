@@ -170,15 +170,15 @@ impl Lp<'_> {
         }
     }
 
-    /// Executes the TDCALL in `registers` of the guest that is inside its TD on this LP; `None` if there is none.
-    pub fn guest_call(&self, registers: &mut Registers) -> Option<GuestCall> {
+    /// Executes the TDCALL in `registers` of the guest that is inside its TD on this LP.
+    pub fn guest_call(&self, registers: &mut Registers) -> GuestCall {
         let slot = &self.core.lps[self.number];
         let mut state = slot.state.lock();
         guest::tdcall(self.core, slot, &mut state, registers)
     }
 
-    /// A VM exit other than TDCALL of the guest that is inside its TD on this LP; `None` if there is none.
-    pub fn guest_exit(&self, info: &ExitInfo, registers: &mut Registers) -> Option<GuestExit> {
+    /// A VM exit other than TDCALL of the guest that is inside its TD on this LP.
+    pub fn guest_exit(&self, info: &ExitInfo, registers: &mut Registers) -> GuestExit {
         let slot = &self.core.lps[self.number];
         let mut state = slot.state.lock();
         exit::guest_exit(self.core, slot, &mut state, info, registers)

@@ -37,14 +37,16 @@ pub(crate) fn guest_exit(
     lp: &mut LpState,
     info: &ExitInfo,
     regs: &mut Registers,
-) -> Option<GuestExit> {
-    let mut guest = Guest::on(core, slot, lp)?;
+) -> GuestExit {
+    let Some(mut guest) = Guest::on(core, slot, lp) else {
+        return GuestExit::NotInGuest;
+    };
     guest.save(regs, info);
     let outcome = guest
         .prologue()
         .and_then(|()| guest.handle())
         .and_then(|after| guest.before_resuming(after));
-    Some(guest.conclude(outcome, regs))
+    guest.conclude(outcome, regs)
 }
 
 impl Guest<'_> {

@@ -33,23 +33,29 @@ use crate::structures::vmcs::encoding;
 /// A VM exit of a guest other than by TDCALL, as the CPU reports it in the VMCS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExitInfo {
-    /// Exit reason: basic reason in bits 15:0.
+    /// Exit reason, all 32 bits: basic reason in bits 15:0.
     pub reason: u32,
     /// Exit qualification.
     pub qualification: u64,
-    /// VM-exit interruption information.
-    pub interruption: u32,
     /// Guest-physical address.
     pub gpa: u64,
     /// Guest-linear address.
     pub gla: u64,
+    /// VM-exit interruption information.
+    pub interruption_info: u32,
+    /// VM-exit interruption error code.
+    pub interruption_error_code: u32,
     /// VM-exit instruction length in bytes.
     pub instruction_length: u32,
     /// VM-exit instruction information.
-    pub instruction_information: u32,
-    /// Bytes by which guest RIP has moved since the last entry; 0 makes the zero-step defence count.
-    pub rip_advance: u64,
+    pub instruction_info: u32,
+    /// Whether the guest is where it was at its last entry, so that the zero-step defence counts;
+    /// otherwise its RIP has moved on.
+    pub keeps_rip: bool,
 }
+
+/// Bytes by which guest code is taken to move between one exit and the next.
+const PROGRESS: u64 = 0x100;
 
 /// What becomes of a VM exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub enum GuestExit {
     ExitedToVmm,
     /// The module executed UD2, which shuts it down: nothing works any more.
     Shutdown,
+    /// No guest is inside its TD on this LP; nothing was done.
+    NotInGuest,
 }
 
 /// What becomes of a TDCALL.
@@ -75,6 +83,8 @@ pub enum GuestCall {
     EventInjected,
     /// The module executed UD2, which shuts it down: nothing works any more.
     Shutdown,
+    /// No guest is inside its TD on this LP; nothing was done.
+    NotInGuest,
 }
 
 /// An asynchronous TD exit.
@@ -231,8 +241,14 @@ impl<'a> Guest<'a> {
         let vmcs = self.vmcs;
         vmcs.write(encoding::EXIT_REASON, info.reason.into());
         vmcs.write(encoding::EXIT_QUALIFICATION, info.qualification);
-        vmcs.write(encoding::EXIT_INTERRUPTION_INFO, info.interruption.into());
-        vmcs.write(encoding::EXIT_INTERRUPTION_ERROR_CODE, 0);
+        vmcs.write(
+            encoding::EXIT_INTERRUPTION_INFO,
+            info.interruption_info.into(),
+        );
+        vmcs.write(
+            encoding::EXIT_INTERRUPTION_ERROR_CODE,
+            info.interruption_error_code.into(),
+        );
         vmcs.write(encoding::IDT_VECTORING_INFO, 0);
         vmcs.write(encoding::GUEST_PHYSICAL_ADDRESS, info.gpa);
         vmcs.write(encoding::GUEST_LINEAR_ADDRESS, info.gla);
@@ -242,16 +258,15 @@ impl<'a> Guest<'a> {
         );
         vmcs.write(
             encoding::EXIT_INSTRUCTION_INFO,
-            info.instruction_information.into(),
+            info.instruction_info.into(),
         );
         let event = vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
         vmcs.write(
             encoding::ENTRY_INTERRUPTION_INFO,
             event & !reason::EVENT_VALID,
         );
-        let rip = vmcs
-            .read(encoding::GUEST_RIP)
-            .wrapping_add(info.rip_advance);
+        let advance = if info.keeps_rip { 0 } else { PROGRESS };
+        let rip = vmcs.read(encoding::GUEST_RIP).wrapping_add(advance);
         vmcs.write(encoding::GUEST_RIP, rip);
         enter_long_mode(vmcs);
     }

@@ -63,8 +63,6 @@ impl From<Leave> for Failure {
 
 /// Bytes of the TDCALL instruction.
 const TDCALL_BYTES: u32 = 4;
-/// Bytes by which guest code is taken to move between one TDCALL and the next.
-const PROGRESS: u64 = 0x100;
 /// RAX bits that are neither leaf (15:0) nor version (23:16).
 const RESERVED_RAX: u64 = !0xff_ffff;
 
@@ -74,12 +72,13 @@ pub(crate) fn tdcall(
     slot: &LpSlot,
     lp: &mut LpState,
     regs: &mut Registers,
-) -> Option<GuestCall> {
-    let mut guest = Guest::on(core, slot, lp)?;
+) -> GuestCall {
+    let Some(mut guest) = Guest::on(core, slot, lp) else {
+        return GuestCall::NotInGuest;
+    };
     let info = ExitInfo {
         reason: reason::TDCALL.into(),
         instruction_length: TDCALL_BYTES,
-        rip_advance: PROGRESS,
         ..ExitInfo::default()
     };
     guest.save(regs, &info);
@@ -95,11 +94,12 @@ pub(crate) fn tdcall(
         }
         Err(leave) => (GuestCall::ReturnedToTd, Err(leave)),
     };
-    Some(match guest.conclude(outcome, regs) {
+    match guest.conclude(outcome, regs) {
         GuestExit::ResumedTd => call,
         GuestExit::ExitedToVmm => GuestCall::ExitedToVmm,
         GuestExit::Shutdown => GuestCall::Shutdown,
-    })
+        GuestExit::NotInGuest => GuestCall::NotInGuest,
+    }
 }
 
 impl Guest<'_> {
