@@ -7,7 +7,6 @@ use std::sync::PoisonError;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
-use tdx_abi::Page;
 use tdx_mmu::platform::MemoryRange;
 
 const PAGE: u64 = Level::Pt.size();
@@ -27,16 +26,19 @@ pub enum Use {
     Private,
     /// The guest's shared memory.
     Shared,
+    /// The module's page metadata; never given back.
+    Pamt,
 }
 
 impl Use {
     /// All uses, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Private,
         Self::Shared,
         Self::Sept,
         Self::Tables,
         Self::Control,
+        Self::Pamt,
     ];
 
     /// The use in words.
@@ -47,6 +49,7 @@ impl Use {
             Self::Tables => "host tables",
             Self::Private => "private guest pages",
             Self::Shared => "shared guest pages",
+            Self::Pamt => "PAMT",
         }
     }
 }
@@ -70,57 +73,61 @@ struct State {
     /// Blocks with all frames free.
     whole: BTreeSet<usize>,
     /// Bytes in use, by [`Use`].
-    used: [u64; 5],
+    used: [u64; Use::ALL.len()],
     /// Frames that came back although they were free, or that were never ours.
     misreturned: u64,
 }
 
 impl FramePool {
-    /// A pool of `memory` without `taken`.
-    pub fn new(memory: &[MemoryRange], taken: &[MemoryRange]) -> Self {
-        let base = memory
-            .first()
-            .map_or(0, |range| range.start().align_down(Level::Pd).bits());
+    /// A pool of `memory`, whose ranges are ascending.
+    pub fn new(memory: &[MemoryRange]) -> Self {
+        let base = memory.first().map_or(0, |range| range.start().align_down(Level::Pd).bits());
         let end = memory.last().map_or(0, |range| range.end().bits());
         let blocks = usize::try_from(end.saturating_sub(base).div_ceil(BLOCK)).unwrap_or(0);
         let mut free = vec![[0; WORDS]; blocks];
-        let mut mark = |range: &MemoryRange, is_free: bool| {
-            let (start, end) = (range.start().bits().max(base), range.end().bits().min(end));
-            for page in (start..end).step_by(PAGE as usize) {
+        for range in memory {
+            let first = range.start().bits().next_multiple_of(PAGE);
+            for page in (first..range.end().align_down(Level::Pt).bits()).step_by(PAGE as usize) {
                 let (block, word, bit) = place(base, page);
-                if is_free {
-                    free[block][word] |= bit;
-                } else {
-                    free[block][word] &= !bit;
-                }
+                free[block][word] |= bit;
             }
-        };
-        memory.iter().for_each(|range| mark(range, true));
-        taken.iter().for_each(|range| mark(range, false));
+        }
         let blocks = |wanted: fn(&[u64; WORDS]) -> bool| {
-            free.iter()
-                .enumerate()
-                .filter(|(_, bits)| wanted(bits))
-                .map(|(index, _)| index)
-                .collect()
+            free.iter().enumerate().filter(|(_, bits)| wanted(bits)).map(|(index, _)| index).collect()
         };
         let partial = blocks(|bits| *bits != [0; WORDS] && *bits != [u64::MAX; WORDS]);
         let whole = blocks(|bits| *bits == [u64::MAX; WORDS]);
-        let state = State {
-            free,
-            partial,
-            whole,
-            used: [0; 5],
-            misreturned: 0,
-        };
-        Self {
-            base,
-            state: Mutex::new(state),
+        let state = State { free, partial, whole, used: [0; Use::ALL.len()], misreturned: 0 };
+        Self { base, state: Mutex::new(state) }
+    }
+
+    /// First byte of the block-aligned range that holds all frames, and its number of 4 KiB frames.
+    pub fn extent(&self) -> (u64, usize) {
+        (self.base, self.state().free.len() * (BLOCK / PAGE) as usize)
+    }
+
+    /// `size` contiguous bytes from the highest place that has them, for the PAMT.
+    pub fn take_run(&self, size: u64) -> Option<Hpa> {
+        let mut state = self.state();
+        let pages = state.free.len() as u64 * (BLOCK / PAGE);
+        let wanted = size.div_ceil(PAGE);
+        let mut run = 0;
+        for page in (0..pages).rev() {
+            let (block, word, bit) = place(0, page * PAGE);
+            run = if state.free[block][word] & bit != 0 { run + 1 } else { 0 };
+            if run == wanted {
+                for taken in page..page + wanted {
+                    state.take(place(0, taken * PAGE));
+                }
+                state.used[Use::Pamt as usize] += wanted * PAGE;
+                return Some(Hpa::new(self.base + page * PAGE));
+            }
         }
+        None
     }
 
     /// A free frame of 4 KiB or 2 MiB.
-    pub fn allocate(&self, level: Level, purpose: Use) -> Option<Page> {
+    pub fn allocate(&self, level: Level, purpose: Use) -> Option<Hpa> {
         let mut state = self.state();
         let start = match level {
             Level::Pt => state.take_small()?,
@@ -132,12 +139,12 @@ impl FramePool {
             Level::Pdpt | Level::Pml4 | Level::Pml5 => return None,
         };
         state.used[purpose as usize] += level.size();
-        Page::assume_owned(Hpa::new(self.base + start), level)
+        Some(Hpa::new(self.base + start))
     }
 
     /// Takes a frame back, as a whole or in pieces.
-    pub fn free(&self, page: Page, purpose: Use) {
-        let (start, size) = (page.hpa().bits(), page.level().size());
+    pub fn free(&self, hpa: Hpa, level: Level, purpose: Use) {
+        let (start, size) = (hpa.bits(), level.size());
         let mut state = self.state();
         for frame in (start..start + size).step_by(PAGE as usize) {
             let known =
@@ -161,7 +168,9 @@ impl FramePool {
     /// Whether every frame is back, and none came back twice or for another use.
     pub fn is_balanced(&self) -> bool {
         let state = self.state();
-        state.used == [0; 5] && state.misreturned == 0
+        let returns = |purpose: &Use| *purpose != Use::Pamt;
+        let is_back = |purpose: Use| state.used[purpose as usize] == 0;
+        Use::ALL.into_iter().filter(returns).all(is_back) && state.misreturned == 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -187,6 +196,16 @@ impl State {
             self.partial.remove(&block);
         }
         Some(block as u64 * BLOCK + (word as u64 * 64 + u64::from(bit)) * PAGE)
+    }
+
+    fn take(&mut self, (block, word, bit): (usize, usize, u64)) {
+        self.whole.remove(&block);
+        self.free[block][word] &= !bit;
+        if self.free[block] == [0; WORDS] {
+            self.partial.remove(&block);
+        } else {
+            self.partial.insert(block);
+        }
     }
 
     /// Marks a frame as free; `false` if it was.
@@ -226,20 +245,17 @@ mod tests {
 
     #[test]
     fn every_frame_is_given_out_once() {
-        let pool = FramePool::new(
-            &[range(0x3f_f000, 0x80_0000)],
-            &[range(0x60_0000, 0x60_1000)],
-        );
+        let pool = FramePool::new(&[range(0x3f_f000, 0x60_0000), range(0x60_1000, 0x80_0000)]);
         let large = pool.allocate(Level::Pd, Use::Private).unwrap();
-        assert_eq!(large.hpa(), Hpa::new(0x40_0000));
+        assert_eq!(large, Hpa::new(0x40_0000));
         assert_eq!(
             pool.allocate(Level::Pd, Use::Private),
             None,
-            "PAMTs break the second block"
+            "the second block has a hole"
         );
         let mut small = BTreeSet::new();
         while let Some(page) = pool.allocate(Level::Pt, Use::Sept) {
-            assert!(small.insert(page.into_hpa()));
+            assert!(small.insert(page));
         }
         assert_eq!(small.len(), 1 + 511);
         assert!(!small.contains(&Hpa::new(0x60_0000)));
@@ -248,26 +264,37 @@ mod tests {
             (BLOCK, 512 * PAGE)
         );
         for hpa in small {
-            pool.free(Page::assume_owned(hpa, Level::Pt).unwrap(), Use::Sept);
+            pool.free(hpa, Level::Pt, Use::Sept);
         }
         assert!(!pool.is_balanced());
         for page in 0..512 {
             let hpa = Hpa::new(0x40_0000 + page * PAGE);
-            pool.free(Page::assume_owned(hpa, Level::Pt).unwrap(), Use::Private);
+            pool.free(hpa, Level::Pt, Use::Private);
         }
-        drop(large);
         assert!(pool.is_balanced(), "pieces make up for the whole");
         assert!(pool.allocate(Level::Pd, Use::Private).is_some());
     }
 
     #[test]
+    fn pamts_lie_at_the_top() {
+        let pool = FramePool::new(&[range(0x20_0000, 0x80_0000)]);
+        assert_eq!(pool.take_run(0x20_1000), Some(Hpa::new(0x5f_f000)));
+        assert_eq!(pool.take_run(0x40_0000), None);
+        assert_eq!(pool.take_run(0x1000), Some(Hpa::new(0x5f_e000)));
+        assert_eq!(pool.used(Use::Pamt), 0x20_2000);
+        assert!(pool.is_balanced(), "PAMTs stay");
+        assert_eq!(pool.allocate(Level::Pt, Use::Control), Some(Hpa::new(0x40_0000)));
+        assert!(pool.allocate(Level::Pd, Use::Private).is_some());
+        assert!(pool.allocate(Level::Pd, Use::Private).is_none());
+    }
+
+    #[test]
     fn what_comes_back_twice_is_noticed() {
-        let pool = FramePool::new(&[range(0, 0x40_0000)], &[]);
+        let pool = FramePool::new(&[range(0, 0x40_0000)]);
         let page = pool.allocate(Level::Pt, Use::Control).unwrap();
-        let twin = Page::assume_owned(page.hpa(), Level::Pt).unwrap();
-        pool.free(page, Use::Control);
+        pool.free(page, Level::Pt, Use::Control);
         assert!(pool.is_balanced());
-        pool.free(twin, Use::Control);
+        pool.free(page, Level::Pt, Use::Control);
         assert!(!pool.is_balanced());
     }
 }
