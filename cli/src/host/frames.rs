@@ -16,10 +16,8 @@ const WORDS: usize = (BLOCK / PAGE) as usize / 64;
 /// What a frame is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// TDR, TDCX, TDVPR, TDCX of vCPUs, and structures that leaves read.
-    Control,
-    /// Pages of the Secure-EPT.
-    Sept,
+    /// Pages that the module holds for itself: control structures and the Secure-EPT.
+    Module,
     /// Tables that the host reads and writes: mirror and shared EPT.
     Tables,
     /// The guest's private memory.
@@ -32,20 +30,18 @@ pub enum Use {
 
 impl Use {
     /// All uses, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Private,
         Self::Shared,
-        Self::Sept,
+        Self::Module,
         Self::Tables,
-        Self::Control,
         Self::Pamt,
     ];
 
     /// The use in words.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Control => "control structures",
-            Self::Sept => "S-EPT pages",
+            Self::Module => "S-EPT and control pages",
             Self::Tables => "host tables",
             Self::Private => "private guest pages",
             Self::Shared => "shared guest pages",
@@ -81,7 +77,9 @@ struct State {
 impl FramePool {
     /// A pool of `memory`, whose ranges are ascending.
     pub fn new(memory: &[MemoryRange]) -> Self {
-        let base = memory.first().map_or(0, |range| range.start().align_down(Level::Pd).bits());
+        let base = memory
+            .first()
+            .map_or(0, |range| range.start().align_down(Level::Pd).bits());
         let end = memory.last().map_or(0, |range| range.end().bits());
         let blocks = usize::try_from(end.saturating_sub(base).div_ceil(BLOCK)).unwrap_or(0);
         let mut free = vec![[0; WORDS]; blocks];
@@ -93,12 +91,25 @@ impl FramePool {
             }
         }
         let blocks = |wanted: fn(&[u64; WORDS]) -> bool| {
-            free.iter().enumerate().filter(|(_, bits)| wanted(bits)).map(|(index, _)| index).collect()
+            free.iter()
+                .enumerate()
+                .filter(|(_, bits)| wanted(bits))
+                .map(|(index, _)| index)
+                .collect()
         };
         let partial = blocks(|bits| *bits != [0; WORDS] && *bits != [u64::MAX; WORDS]);
         let whole = blocks(|bits| *bits == [u64::MAX; WORDS]);
-        let state = State { free, partial, whole, used: [0; Use::ALL.len()], misreturned: 0 };
-        Self { base, state: Mutex::new(state) }
+        let state = State {
+            free,
+            partial,
+            whole,
+            used: [0; Use::ALL.len()],
+            misreturned: 0,
+        };
+        Self {
+            base,
+            state: Mutex::new(state),
+        }
     }
 
     /// First byte of the block-aligned range that holds all frames, and its number of 4 KiB frames.
@@ -114,7 +125,11 @@ impl FramePool {
         let mut run = 0;
         for page in (0..pages).rev() {
             let (block, word, bit) = place(0, page * PAGE);
-            run = if state.free[block][word] & bit != 0 { run + 1 } else { 0 };
+            run = if state.free[block][word] & bit != 0 {
+                run + 1
+            } else {
+                0
+            };
             if run == wanted {
                 for taken in page..page + wanted {
                     state.take(place(0, taken * PAGE));
@@ -254,17 +269,17 @@ mod tests {
             "the second block has a hole"
         );
         let mut small = BTreeSet::new();
-        while let Some(page) = pool.allocate(Level::Pt, Use::Sept) {
+        while let Some(page) = pool.allocate(Level::Pt, Use::Module) {
             assert!(small.insert(page));
         }
         assert_eq!(small.len(), 1 + 511);
         assert!(!small.contains(&Hpa::new(0x60_0000)));
         assert_eq!(
-            (pool.used(Use::Private), pool.used(Use::Sept)),
+            (pool.used(Use::Private), pool.used(Use::Module)),
             (BLOCK, 512 * PAGE)
         );
         for hpa in small {
-            pool.free(hpa, Level::Pt, Use::Sept);
+            pool.free(hpa, Level::Pt, Use::Module);
         }
         assert!(!pool.is_balanced());
         for page in 0..512 {
@@ -283,7 +298,10 @@ mod tests {
         assert_eq!(pool.take_run(0x1000), Some(Hpa::new(0x5f_e000)));
         assert_eq!(pool.used(Use::Pamt), 0x20_2000);
         assert!(pool.is_balanced(), "PAMTs stay");
-        assert_eq!(pool.allocate(Level::Pt, Use::Control), Some(Hpa::new(0x40_0000)));
+        assert_eq!(
+            pool.allocate(Level::Pt, Use::Module),
+            Some(Hpa::new(0x40_0000))
+        );
         assert!(pool.allocate(Level::Pd, Use::Private).is_some());
         assert!(pool.allocate(Level::Pd, Use::Private).is_none());
     }
@@ -291,10 +309,10 @@ mod tests {
     #[test]
     fn what_comes_back_twice_is_noticed() {
         let pool = FramePool::new(&[range(0, 0x40_0000)]);
-        let page = pool.allocate(Level::Pt, Use::Control).unwrap();
-        pool.free(page, Level::Pt, Use::Control);
+        let page = pool.allocate(Level::Pt, Use::Module).unwrap();
+        pool.free(page, Level::Pt, Use::Module);
         assert!(pool.is_balanced());
-        pool.free(page, Level::Pt, Use::Control);
+        pool.free(page, Level::Pt, Use::Module);
         assert!(!pool.is_balanced());
     }
 }

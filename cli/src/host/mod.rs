@@ -1,4 +1,109 @@
-//! A host made of an emulated platform: its frames, and what it builds TDs from.
+//! A host made of an emulated platform: its frames, its LPs, and what it builds TDs from.
 
+mod bring_up;
+mod embed;
 pub mod frames;
 pub mod image;
+
+use std::cell::Cell;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicU64;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_emulator::Platform;
+use tdx_emulator::PlatformConfig;
+use tdx_emulator::Range;
+use tdx_mmu::platform::LpId;
+use tdx_mmu::platform::MemoryRange;
+
+pub use bring_up::Up;
+pub use embed::Reader;
+use frames::FramePool;
+
+thread_local! {
+    /// The LP for which this thread executes.
+    static THIS_LP: Cell<u32> = const { Cell::new(0) };
+}
+
+/// An emulated platform and the host's own state.
+#[derive(Debug)]
+pub struct Host {
+    platform: Platform,
+    frames: FramePool,
+    /// A word beside every frame of the pool.
+    links: Vec<AtomicU64>,
+    /// Held shared by whoever walks tables.
+    readers: RwLock<()>,
+}
+
+impl Host {
+    /// A host with a platform whose memory serves a guest of `guest_bytes`, freshly loaded module.
+    pub fn new(guest_bytes: u64, vcpus: u32) -> Self {
+        let mut config = PlatformConfig::default();
+        // Guest, tables, control structures and PAMT; rounded up to whole GiB of the second CMR.
+        let needed = guest_bytes + guest_bytes / 8 + (512 << 20);
+        if let Some(high) = config.cmrs.last_mut() {
+            high.size = high.size.max(needed.next_multiple_of(1 << 30));
+        }
+        let packages = config.packages;
+        config.lps_per_package = config.lps_per_package.max(vcpus.div_ceil(packages));
+        Self::with_config(config)
+    }
+
+    /// A host with this platform.
+    pub fn with_config(config: PlatformConfig) -> Self {
+        let memory: Vec<MemoryRange> = config.cmrs.iter().filter_map(memory_range).collect();
+        let frames = FramePool::new(&memory);
+        let (_, count) = frames.extent();
+        Self {
+            platform: Platform::new(config),
+            frames,
+            links: std::iter::repeat_with(AtomicU64::default)
+                .take(count)
+                .collect(),
+            readers: RwLock::new(()),
+        }
+    }
+
+    /// The platform.
+    pub const fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// The frame allocator.
+    pub const fn frames(&self) -> &FramePool {
+        &self.frames
+    }
+
+    /// The memory that the host may give to TDs.
+    pub fn memory(&self) -> Vec<MemoryRange> {
+        self.platform
+            .config()
+            .cmrs
+            .iter()
+            .filter_map(memory_range)
+            .collect()
+    }
+
+    /// Runs `work` as LP `lp`.
+    pub fn as_lp<T>(&self, lp: LpId, work: impl FnOnce() -> T) -> T {
+        let before = THIS_LP.replace(lp.0);
+        let result = work();
+        THIS_LP.set(before);
+        result
+    }
+
+    /// Writes `value` all over the memory at `hpa`, as any earlier owner may have left it.
+    pub fn soil(&self, hpa: Hpa, level: Level, value: u64) {
+        for offset in (0..level.size()).step_by(4096) {
+            self.platform
+                .memory()
+                .fill((hpa.bits() + offset) >> 12, value);
+        }
+    }
+}
+
+fn memory_range(range: &Range) -> Option<MemoryRange> {
+    MemoryRange::with_size(Hpa::new(range.base), range.size)
+}

@@ -8,7 +8,7 @@ pub struct LpId(pub u32);
 ///
 /// Work runs with migration to another LP disabled, because each SEAMCALL speaks for the LP it is
 /// issued on. Methods return when the work is done. Work for several LPs may run at the same time.
-pub trait Executor {
+pub trait Executor: Sync {
     /// Issues SEAMCALLs on the LP where the work runs.
     type Lp: Seamcall;
 

@@ -1,0 +1,130 @@
+//! What the MMU asks of whoever embeds it.
+
+use std::sync::PoisonError;
+use std::sync::RwLockReadGuard;
+use std::sync::atomic::AtomicU64;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Page;
+use tdx_emulator::Lp;
+use tdx_mmu::embed::Frames;
+use tdx_mmu::embed::Grace;
+use tdx_mmu::embed::Relax;
+use tdx_mmu::embed::Tables;
+use tdx_mmu::platform::Executor;
+use tdx_mmu::platform::LpId;
+
+use super::Host;
+use super::THIS_LP;
+use super::frames::Use;
+
+/// While it exists, no table that was reachable is freed.
+#[derive(Debug)]
+pub struct Reader<'h> {
+    _guard: RwLockReadGuard<'h, ()>,
+}
+
+impl<'h> Tables for &'h Host {
+    type Word = AtomicU64;
+
+    fn entries(&self, table: Hpa) -> &[AtomicU64; 512] {
+        self.platform.memory().frame(table.bits() >> 12).qwords()
+    }
+
+    fn link(&self, table: Hpa) -> &AtomicU64 {
+        let (base, count) = self.frames.extent();
+        let index = (table.bits().wrapping_sub(base) >> 12) as usize;
+        // Every table is one of our frames.
+        &self.links[index.min(count - 1)]
+    }
+}
+
+impl<'h> Frames for &'h Host {
+    fn allocate_table(&self) -> Option<Page> {
+        Page::assume_owned(self.frames.allocate(Level::Pt, Use::Tables)?, Level::Pt)
+    }
+
+    fn free_table(&self, table: Page) {
+        self.frames.free(table.into_hpa(), Level::Pt, Use::Tables);
+    }
+
+    fn allocate_module_page(&self) -> Option<Page> {
+        Page::assume_owned(self.frames.allocate(Level::Pt, Use::Module)?, Level::Pt)
+    }
+
+    fn free_module_page(&self, page: Page) {
+        self.frames.free(page.into_hpa(), Level::Pt, Use::Module);
+    }
+}
+
+impl Grace for &Host {
+    type Guard<'g>
+        = Reader<'g>
+    where
+        Self: 'g;
+
+    fn enter(&self) -> Reader<'_> {
+        Reader {
+            _guard: self.readers.read().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    fn retire(&self, table: Page) {
+        // Whoever reads now has ended once the lock is ours.
+        drop(self.readers.write().unwrap_or_else(PoisonError::into_inner));
+        self.free_table(table);
+    }
+}
+
+impl Relax for &Host {
+    fn relax(&self) {
+        std::thread::yield_now();
+    }
+}
+
+impl<'h> Executor for &'h Host {
+    type Lp = Lp<'h>;
+
+    fn on_this_lp<T>(&self, work: impl FnOnce(LpId, &Lp<'h>) -> T) -> T {
+        let number = THIS_LP.get();
+        work(LpId(number), &self.lp(number))
+    }
+
+    fn on_lp<T: Send>(&self, lp: LpId, work: impl FnOnce(&Lp<'h>) -> T + Send) -> Option<T> {
+        let handle = self.platform.lp(lp.0 as usize)?;
+        Some(work(&handle))
+    }
+
+    fn on_each_lp<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Lp<'h>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        (0..self.lp_count()).try_for_each(|number| work(LpId(number), &self.lp(number)))
+    }
+
+    fn on_each_package<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Lp<'h>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let step = self.platform.config().lps_per_package as usize;
+        (0..self.lp_count())
+            .step_by(step)
+            .try_for_each(|number| work(LpId(number), &self.lp(number)))
+    }
+}
+
+impl Host {
+    fn lp_count(&self) -> u32 {
+        let config = self.platform.config();
+        config.packages * config.lps_per_package
+    }
+
+    /// An LP that exists.
+    fn lp(&self, number: u32) -> Lp<'_> {
+        match self.platform.lp(number as usize) {
+            Some(lp) => lp,
+            None => unreachable!("LP {number} of {}", self.lp_count()),
+        }
+    }
+}
