@@ -78,7 +78,7 @@ impl Grace for &Host {
 }
 
 impl Relax for &Host {
-    fn relax(&self) {
+    fn pause(&self) {
         std::thread::yield_now();
     }
 }

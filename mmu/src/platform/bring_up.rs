@@ -8,7 +8,6 @@ use tdx_abi::Page;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
 use tdx_abi::StatusCode;
-use tdx_abi::Trap;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::global;
 use tdx_abi::format::TdmrInfo;
@@ -30,6 +29,10 @@ use crate::Word;
 use crate::embed::Frames;
 use crate::embed::Relax;
 use crate::embed::Tables;
+use crate::td::Error;
+use crate::td::call::LeafId;
+use crate::td::call::Plain;
+use crate::td::call::call_on;
 
 /// Most CMRs that a module reports.
 pub const MAX_CMRS: usize = 32;
@@ -63,22 +66,8 @@ impl SystemInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BringUpError {
-    /// A SEAMCALL failed.
-    Seamcall {
-        /// The leaf.
-        leaf: SeamcallLeaf,
-        /// What the module answered.
-        status: Status,
-    },
-    /// SEAMCALL itself trapped; the module was not reached.
-    Trap {
-        /// The leaf.
-        leaf: SeamcallLeaf,
-        /// The trap.
-        trap: Trap,
-    },
-    /// The host has no page left.
-    OutOfPages,
+    /// A SEAMCALL failed, or the host has no page left.
+    Call(Error),
     /// A field has a value that makes no sense.
     Field {
         /// Name of the field.
@@ -99,9 +88,7 @@ pub enum BringUpError {
 impl fmt::Display for BringUpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seamcall { leaf, status } => write!(f, "{leaf} failed: {status}"),
-            Self::Trap { leaf, trap } => write!(f, "{leaf} did not reach the TDX module: {trap:?}"),
-            Self::OutOfPages => f.write_str("no page left"),
+            Self::Call(error) => error.fmt(f),
             Self::Field { name, value } => write!(f, "the module says that {name} is {value:#x}"),
             Self::Layout(error) => error.fmt(f),
             Self::Hkids(error) => error.fmt(f),
@@ -112,6 +99,12 @@ impl fmt::Display for BringUpError {
 }
 
 impl core::error::Error for BringUpError {}
+
+impl From<Error> for BringUpError {
+    fn from(error: Error) -> Self {
+        Self::Call(error)
+    }
+}
 
 impl From<HkidRangeError> for BringUpError {
     fn from(error: HkidRangeError) -> Self {
@@ -283,8 +276,9 @@ pub fn initialize_tdmr<E: Executor + Relax>(embedder: &E, tdmr: &Tdmr) -> Result
         match answer {
             Ok(answer) if answer.rdx < tdmr.range().end().bits() => {}
             Ok(_) => return Ok(()),
-            Err(BringUpError::Seamcall { status, .. })
-                if status.code() == StatusCode::TDMR_ALREADY_INITIALIZED =>
+            Err(BringUpError::Call(error))
+                if error.status().map(Status::code)
+                    == Some(StatusCode::TDMR_ALREADY_INITIALIZED) =>
             {
                 return Ok(());
             }
@@ -337,30 +331,14 @@ fn write<T: Tables>(tables: &T, page: Hpa, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// Issues `leaf` on `lp` until it is neither busy nor short of entropy.
 fn call<E: Relax>(
     lp: &impl Seamcall,
     embedder: &E,
     leaf: SeamcallLeaf,
     inputs: Registers,
 ) -> Result<Registers, BringUpError> {
-    let inputs = Registers {
-        rax: leaf.number().into(),
-        ..inputs
-    };
-    loop {
-        let mut answer = inputs;
-        lp.seamcall(&mut answer)
-            .map_err(|trap| BringUpError::Trap { leaf, trap })?;
-        let status = Status::from_rax(answer.rax);
-        if !status.is_error() {
-            return Ok(answer);
-        }
-        if status.retry().is_none() {
-            return Err(BringUpError::Seamcall { leaf, status });
-        }
-        embedder.relax();
-    }
+    let id = LeafId(leaf.name().unwrap_or("SEAMCALL"), leaf.number().into());
+    Ok(call_on(lp, embedder, id, inputs, Plain)?)
 }
 
 /// Host pages that are free again when this is dropped.
@@ -384,7 +362,7 @@ impl<'e, E: Frames + Tables, const N: usize> HostPages<'e, E, N> {
         let page = self
             .embedder
             .allocate_table()
-            .ok_or(BringUpError::OutOfPages)?;
+            .ok_or(BringUpError::Call(Error::OutOfPages))?;
         let hpa = page.hpa();
         for word in self.embedder.entries(hpa) {
             word.store(0, core::sync::atomic::Ordering::Relaxed);
@@ -397,7 +375,7 @@ impl<'e, E: Frames + Tables, const N: usize> HostPages<'e, E, N> {
             }
             None => {
                 self.embedder.free_table(page);
-                Err(BringUpError::OutOfPages)
+                Err(BringUpError::Call(Error::OutOfPages))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 mod access;
 mod build;
-mod call;
+pub(crate) mod call;
 mod clean;
 mod convert;
 mod create;
