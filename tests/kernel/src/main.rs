@@ -13,7 +13,9 @@ mod guest_image;
 mod heap;
 mod layout;
 mod lock;
+mod instruction;
 mod machine;
+mod module;
 mod options;
 mod ordinary;
 mod physical;
@@ -39,7 +41,10 @@ extern "C" fn kernel_main() -> ! {
     frames::start();
     boot_checks();
     match vmx::start() {
-        Ok(()) => trial(),
+        Ok(()) => {
+            module_trial();
+            trial();
+        }
         Err(step) => report::check("VMX starts", false, format_args!("{step}")),
     }
     report::finish()
@@ -60,6 +65,19 @@ fn boot_checks() {
     let boxed = alloc::vec![7u64; 1000];
     check_eq!("the heap works", boxed.iter().sum::<u64>(), 7000);
     check!("no option asks for a failure", !options::contains("fail"));
+    log!("heap high water {} KiB", heap::high_water() >> 10);
+}
+
+fn module_trial() {
+    use tdx_abi::Seamcall;
+    let mut registers = tdx_abi::Registers { rax: 33, ..Default::default() };
+    let before = instruction::Instruction.seamcall(&mut registers);
+    check_eq!("SEAMCALL without a module fails", before, Err(tdx_abi::Trap::VmFailInvalid));
+    module::load();
+    let after = instruction::Instruction.seamcall(&mut registers);
+    check_eq!("TDH.SYS.INIT", after, Ok(()));
+    check_eq!("status", registers.rax, 0);
+    log!("{registers:x?}");
     log!("heap high water {} KiB", heap::high_water() >> 10);
 }
 

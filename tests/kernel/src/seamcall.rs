@@ -3,8 +3,10 @@
 use core::ptr;
 
 use tdx_abi::Registers;
+use tdx_abi::Seamcall;
 
 use crate::exception::Frame;
+use crate::module;
 
 /// `66 0F 01 CF`.
 const SEAMCALL: u32 = 0xcf01_0f66;
@@ -29,6 +31,8 @@ pub(crate) fn execute(frame: &mut Frame) {
 
 /// Hands `registers` to the emulated module; false if none is loaded.
 fn call_module(registers: &mut Registers) -> bool {
-    let _ = registers;
-    false
+    match module::platform().and_then(|platform| platform.lp(0)) {
+        Some(lp) => lp.seamcall(registers).is_ok(),
+        None => false,
+    }
 }
