@@ -1,4 +1,11 @@
+use core::fmt;
+
+use crate::Features;
+use crate::OperandId;
 use crate::Registers;
+use crate::Retry;
+use crate::Status;
+use crate::status::SeamldrStatus;
 
 /// Why a SEAMCALL or TDCALL never reached the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,12 +18,28 @@ pub enum Trap {
     GeneralProtection,
 }
 
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::VmFailInvalid => "VMfailInvalid: no module is loaded, or P-SEAMLDR is busy",
+            Self::InvalidOpcode => "#UD: no SEAM on this CPU, or VMX is off",
+            Self::GeneralProtection => "#GP: the instruction is not allowed in this state",
+        })
+    }
+}
+
 /// Executes SEAMCALL.
 pub trait Seamcall {
     /// Passes `registers` to the callee that RAX bit 63 selects, and returns what it left in them.
     ///
     /// On a trap `registers` are unchanged.
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap>;
+
+    /// The same for a leaf that reads and writes no register but RAX, RCX, RDX and R8 to R13.
+    #[inline(always)]
+    fn seamcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
+        self.seamcall(registers)
+    }
 }
 
 /// Executes TDCALL.
@@ -25,12 +48,35 @@ pub trait Tdcall {
     ///
     /// On a trap `registers` are unchanged.
     fn tdcall(&self, registers: &mut Registers) -> Result<(), Trap>;
+
+    /// The same for a leaf that reads and writes no register but RAX, RCX, RDX and R8 to R13.
+    #[inline(always)]
+    fn tdcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
+        self.tdcall(registers)
+    }
 }
 
 impl<T: Seamcall + ?Sized> Seamcall for &T {
     #[inline(always)]
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
         (**self).seamcall(registers)
+    }
+
+    #[inline(always)]
+    fn seamcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
+        (**self).seamcall_short(registers)
+    }
+}
+
+impl<T: Tdcall + ?Sized> Tdcall for &T {
+    #[inline(always)]
+    fn tdcall(&self, registers: &mut Registers) -> Result<(), Trap> {
+        (**self).tdcall(registers)
+    }
+
+    #[inline(always)]
+    fn tdcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
+        (**self).tdcall_short(registers)
     }
 }
 
@@ -40,6 +86,10 @@ pub trait Leaf: Sized {
     const NAME: &'static str;
     /// RAX of the call: leaf number, version in bits 23:16, bit 63 for P-SEAMLDR.
     const RAX: u64;
+    /// Features without which no module has the leaf.
+    const FEATURES: Features;
+    /// Whether the leaf reads or writes a register beside RAX, RCX, RDX and R8 to R13.
+    const ALL_REGISTERS: bool;
     /// What the leaf returns on success.
     type Output;
 
@@ -48,19 +98,92 @@ pub trait Leaf: Sized {
 
     /// What `registers` say after the call. Inputs come back with an error.
     fn decode(self, registers: &Registers) -> Result<Success<Self::Output>, Refused<Self>>;
+
+    /// What became of a call: [`decode`](Self::decode), or the inputs back with the trap.
+    #[inline(always)]
+    fn finish(
+        self,
+        registers: &Registers,
+        called: Result<(), Trap>,
+    ) -> Result<Success<Self::Output>, Refused<Self>> {
+        match called {
+            Ok(()) => self.decode(registers),
+            Err(trap) => Err(Refused {
+                leaf: self,
+                error: CallError::Trap(trap),
+            }),
+        }
+    }
+}
+
+/// A leaf that the host calls.
+pub trait HostLeaf: Leaf {
+    /// Calls the leaf.
+    ///
+    /// # Errors
+    ///
+    /// The call did not complete; the inputs come back.
+    #[inline(always)]
+    fn call(
+        self,
+        backend: &(impl Seamcall + ?Sized),
+    ) -> Result<Success<Self::Output>, Refused<Self>> {
+        let mut registers = self.encode();
+        let called = if Self::ALL_REGISTERS {
+            backend.seamcall(&mut registers)
+        } else {
+            backend.seamcall_short(&mut registers)
+        };
+        self.finish(&registers, called)
+    }
+}
+
+/// A leaf that the guest calls.
+pub trait GuestLeaf: Leaf {
+    /// Calls the leaf.
+    ///
+    /// # Errors
+    ///
+    /// The call did not complete; the inputs come back.
+    #[inline(always)]
+    fn call(
+        self,
+        backend: &(impl Tdcall + ?Sized),
+    ) -> Result<Success<Self::Output>, Refused<Self>> {
+        let mut registers = self.encode();
+        let called = if Self::ALL_REGISTERS {
+            backend.tdcall(&mut registers)
+        } else {
+            backend.tdcall_short(&mut registers)
+        };
+        self.finish(&registers, called)
+    }
 }
 
 /// A completed leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Success<T> {
-    /// RAX as returned: success, or success with information. Becomes a typed status.
-    pub rax: u64,
+    /// Success, or success with information.
+    pub status: Status,
     /// The output operands.
     pub output: T,
 }
 
+impl<T> Success<T> {
+    /// What the callee has to say beside success.
+    pub const fn information(&self) -> Option<Status> {
+        if self.status.rax() == 0 {
+            None
+        } else {
+            Some(self.status)
+        }
+    }
+}
+
 /// A leaf that did not complete, with its inputs (and the pages among them).
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Refused<L> {
     /// The inputs.
     pub leaf: L,
@@ -68,11 +191,132 @@ pub struct Refused<L> {
     pub error: CallError,
 }
 
+impl<L: Leaf> Refused<L> {
+    /// How to make the call again, if that is worth it.
+    pub const fn retry(&self) -> Option<Retry> {
+        match self.error {
+            CallError::Retry(retry, _) => Some(retry),
+            CallError::Trap(_) | CallError::Failed(_) => None,
+        }
+    }
+
+    /// What the callee returned; `None` if it was not reached.
+    pub const fn failure(&self) -> Option<&Failure> {
+        self.error.failure()
+    }
+}
+
+impl<L: Leaf> fmt::Display for Refused<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", L::NAME, self.error)
+    }
+}
+
 /// Why a leaf did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// The instruction trapped.
     Trap(Trap),
-    /// The callee returned an error; the registers carry its status in RAX and details elsewhere.
-    Status(Registers),
+    /// The same call, or its continuation, may succeed later.
+    Retry(Retry, Failure),
+    /// The callee returned an error.
+    Failed(Failure),
+}
+
+impl CallError {
+    /// What the callee returned; `None` if it was not reached.
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Trap(_) => None,
+            Self::Retry(_, failure) | Self::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// The status, if the callee was reached.
+    pub const fn status(&self) -> Option<Status> {
+        match self.failure() {
+            Some(failure) => Some(failure.status),
+            None => None,
+        }
+    }
+
+    /// The error in what the TDX module left in `registers`; `None` if it is none.
+    #[inline(always)]
+    pub(crate) const fn of_module(registers: &Registers) -> Option<Self> {
+        let status = Status::from_rax(registers.rax);
+        if !status.is_error() {
+            return None;
+        }
+        let failure = Failure::of(registers);
+        match status.retry() {
+            Some(retry) => Some(Self::Retry(retry, failure)),
+            None => Some(Self::Failed(failure)),
+        }
+    }
+
+    /// The error in what P-SEAMLDR left in `registers`; `None` if it is none.
+    #[inline(always)]
+    pub(crate) const fn of_seamldr(registers: &Registers) -> Option<Self> {
+        let status = SeamldrStatus::new(registers.rax);
+        if !status.is_error() {
+            return None;
+        }
+        let failure = Failure::of(registers);
+        match status.retry() {
+            Some(retry) => Some(Self::Retry(retry, failure)),
+            None => Some(Self::Failed(failure)),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trap(trap) => trap.fmt(f),
+            Self::Retry(_, failure) | Self::Failed(failure) => failure.status.fmt(f),
+        }
+    }
+}
+
+/// What the callee left in the registers that may say more about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the registers")]
+pub struct Failure {
+    /// RAX.
+    pub status: Status,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+}
+
+impl Failure {
+    const fn of(registers: &Registers) -> Self {
+        Self {
+            status: Status::from_rax(registers.rax),
+            rcx: registers.rcx,
+            rdx: registers.rdx,
+            r8: registers.r8,
+            r9: registers.r9,
+            r10: registers.r10,
+            r11: registers.r11,
+        }
+    }
+
+    /// The operand that the error is about, if the status says that there is one.
+    pub const fn operand(&self) -> Option<OperandId> {
+        match self.status.code().row() {
+            Some(row) if matches!(row.low, crate::status::Low::Operand) => {
+                Some(self.status.operand())
+            }
+            _ => None,
+        }
+    }
+
+    /// The status as P-SEAMLDR means it.
+    pub const fn seamldr_status(&self) -> SeamldrStatus {
+        SeamldrStatus::new(self.status.rax())
+    }
 }

@@ -63,6 +63,18 @@ impl LeafRow {
         version < 8 && self.versions[module as usize] & 1 << version != 0
     }
 
+    /// Whether `module`, or P-SEAMLDR if the leaf is its, answers this version of the leaf.
+    pub const fn answers(&self, module: Module, version: u8) -> bool {
+        self.accepts(module, version) || self.is_seamldr() && version == 0
+    }
+
+    const fn is_seamldr(&self) -> bool {
+        matches!(
+            self.name.as_bytes(),
+            [b'S', b'E', b'A', b'M', b'L', b'D', b'R', ..]
+        )
+    }
+
     /// OP_STATEs in which `module` allows the leaf; `None` if it does not gate on OP_STATE.
     pub const fn op_states(&self, module: Module) -> Option<OpStates> {
         match self.op_states[module as usize] {

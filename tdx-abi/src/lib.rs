@@ -8,9 +8,12 @@ mod address;
 #[doc(hidden)]
 pub mod bytes;
 mod call;
+mod control;
 pub mod field;
 pub mod format;
+pub mod handler;
 pub mod leaf;
+pub mod level;
 pub mod module;
 pub mod msr;
 pub mod op_state;
@@ -19,6 +22,7 @@ mod page;
 mod registers;
 pub mod sept;
 pub mod status;
+mod tracking;
 
 #[doc(hidden)]
 pub use bitfield_struct::bitfield;
@@ -31,12 +35,21 @@ pub use address::SharedBit;
 pub use address::SharedGpa;
 pub use address::Split;
 pub use call::CallError;
+pub use call::Failure;
+pub use call::GuestLeaf;
+pub use call::HostLeaf;
 pub use call::Leaf;
 pub use call::Refused;
 pub use call::Seamcall;
 pub use call::Success;
 pub use call::Tdcall;
 pub use call::Trap;
+pub use control::GpaOf;
+pub use control::Hkid;
+pub use control::HpaOf;
+pub use control::Mapping;
+pub use control::Tdr;
+pub use control::Tdvpr;
 pub use module::Features;
 pub use module::Module;
 pub use op_state::OpState;
@@ -48,3 +61,13 @@ pub use sept::SeptState;
 pub use status::Retry;
 pub use status::Status;
 pub use status::StatusCode;
+pub use tracking::Blocked;
+pub use tracking::NoTracking;
+pub use tracking::Tracked;
+pub use tracking::TrackedIter;
+pub use tracking::Untranslated;
+
+/// Bit of RAX that sends a SEAMCALL to P-SEAMLDR instead of the TDX module.
+pub const SEAMLDR_CALL: u64 = 1 << 63;
+
+tdx_codegen_macros::leaves!();

@@ -93,6 +93,63 @@ impl Features {
     }
 }
 
+impl Features {
+    /// Evidence that the feature of this bit of TDX_FEATURES0 is there.
+    ///
+    /// # Errors
+    ///
+    /// It is not; the error names it.
+    pub const fn has<const BIT: u32>(self) -> Result<Has<BIT>, MissingFeature> {
+        if self.0 >> BIT & 1 != 0 {
+            Ok(Has(()))
+        } else {
+            Err(MissingFeature { bit: BIT })
+        }
+    }
+}
+
+/// Evidence that the module has the feature of this bit of TDX_FEATURES0.
+///
+/// A leaf that not every module has takes it as an input, so that a module which lacks the leaf is never called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Has<const BIT: u32>(());
+
+/// A feature that a leaf needs and the module lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingFeature {
+    bit: u32,
+}
+
+impl MissingFeature {
+    /// Its bit in TDX_FEATURES0.
+    pub const fn bit(self) -> u32 {
+        self.bit
+    }
+
+    /// Its name; of a contested bit the first.
+    pub fn name(self) -> Option<&'static str> {
+        FEATURES
+            .iter()
+            .find(|(bit, _)| *bit == self.bit)
+            .map(|(_, name)| *name)
+    }
+}
+
+impl fmt::Display for MissingFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(
+                f,
+                "the module lacks {name} (bit {} of TDX_FEATURES0)",
+                self.bit
+            ),
+            None => write!(f, "the module lacks bit {} of TDX_FEATURES0", self.bit),
+        }
+    }
+}
+
+impl core::error::Error for MissingFeature {}
+
 impl fmt::Debug for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Features({:#x}: ", self.0)?;

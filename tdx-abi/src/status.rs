@@ -210,6 +210,14 @@ impl SeamldrStatus {
     pub const fn is_error(self) -> bool {
         self.0 != 0
     }
+
+    /// How to make the call again, if that is worth it.
+    pub const fn retry(self) -> Option<Retry> {
+        match self.row() {
+            Some(row) => row.retry,
+            None => None,
+        }
+    }
 }
 
 impl LinuxStatus {

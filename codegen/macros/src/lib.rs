@@ -36,6 +36,10 @@ sections! {
     fields
     /// Enums, bit formats and structures.
     formats
+    /// A type for each leaf, for the caller.
+    leaves
+    /// Traits and dispatchers, for the callee.
+    handlers
     /// The table of MSRs.
     msrs
 }

@@ -3,6 +3,9 @@
 //! The emitted items name what they need by the path [`Options::root`], never by the name of a crate.
 
 mod format;
+mod handler;
+mod leaf;
+mod leaf_doc;
 mod leaf_table;
 mod metadata;
 mod modules;
@@ -17,6 +20,10 @@ use crate::model::Spec;
 
 pub use format::fits_bitfield_struct;
 pub use format::formats;
+pub use handler::handlers;
+pub use leaf::is_typed;
+pub use leaf::leaves;
+pub use leaf::type_path;
 pub use leaf_table::leaf_numbers;
 pub use metadata::fields;
 pub use metadata::msrs;
@@ -99,5 +106,15 @@ pub const SECTIONS: &[Section] = &[
         name: "formats",
         files: &["enums/", "formats/", "structures/"],
         emit: formats,
+    },
+    Section {
+        name: "leaves",
+        files: &["leaves/", "modules/", "features", "sources"],
+        emit: leaves,
+    },
+    Section {
+        name: "handlers",
+        files: &["leaves/"],
+        emit: handlers,
     },
 ];
