@@ -19,6 +19,7 @@ use super::text::hex;
 use super::text::ident;
 use super::text::number;
 use crate::model::Bits;
+use crate::model::Callee;
 use crate::model::Evidence;
 use crate::model::Kind;
 use crate::model::Leaf;
@@ -702,6 +703,11 @@ impl<'l> Writer<'l> {
     /// What registers mean with an error, as methods of the refusal.
     fn details(&self, parameters: &TokenStream, arguments: &TokenStream) -> TokenStream {
         let (root, ty) = (self.root, &self.ty);
+        let (code, code_ty) = if self.leaf.side == Side::Seamldr {
+            (quote!(seamldr_status()), ident("SeamldrStatus"))
+        } else {
+            (quote!(status.code()), ident("StatusCode"))
+        };
         let mut methods = Vec::new();
         for operand in self
             .leaf
@@ -738,8 +744,8 @@ impl<'l> Writer<'l> {
                         /// `None` with other statuses than those that return it.
                         pub fn #name(&self) -> Option<#value_ty> {
                             let failure = self.failure()?;
-                            match failure.status.code() {
-                                #(#root::StatusCode::#statuses)|* => Some(#value),
+                            match failure.#code {
+                                #(#root::status::#code_ty::#statuses)|* => Some(#value),
                                 _ => None,
                             }
                         }
@@ -755,8 +761,19 @@ impl<'l> Writer<'l> {
     }
 
     fn is_error(&self, status: &str) -> bool {
-        let mut rows = self.spec.statuses.iter().flat_map(|table| &table.rows);
-        rows.any(|row| row.name == status && row.value >> 63 != 0)
+        let callee = if self.leaf.side == Side::Seamldr {
+            Callee::Seamldr
+        } else {
+            Callee::Module
+        };
+        let tables = self
+            .spec
+            .statuses
+            .iter()
+            .filter(|table| table.callee == callee);
+        tables
+            .flat_map(|table| &table.rows)
+            .any(|row| row.name == status && row.value >> 63 != 0)
     }
 
     /// The leaf that goes on where an interrupted one stopped.
