@@ -17,6 +17,9 @@ use crate::exit::ExitInfo;
 use crate::exit::GuestCall;
 use crate::exit::GuestExit;
 use crate::guest;
+use crate::inside;
+use crate::inside::InjectedEvent;
+use crate::inside::InsideTd;
 use crate::lock::LockWord;
 use crate::memory::PhysicalMemory;
 use crate::memory::SparseMemory;
@@ -182,6 +185,18 @@ impl Lp<'_> {
         let slot = &self.core.lps[self.number];
         let mut state = slot.state.lock();
         exit::guest_exit(self.core, slot, &mut state, info, registers)
+    }
+
+    /// The vCPU that is inside its TD on this LP, for a CPU that runs its guest.
+    pub fn inside(&self) -> Option<InsideTd> {
+        let slot = &self.core.lps[self.number];
+        inside::inside(self.core, slot, &mut slot.state.lock())
+    }
+
+    /// Takes the event that is to be injected into the guest inside its TD on this LP, if there is one.
+    pub fn take_event(&self) -> Option<InjectedEvent> {
+        let slot = &self.core.lps[self.number];
+        inside::take_event(self.core, slot, &mut slot.state.lock())
     }
 
     /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.
