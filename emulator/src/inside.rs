@@ -54,11 +54,7 @@ pub(crate) fn inside(core: &Core, slot: &LpSlot, lp: &mut LpState) -> Option<Ins
 }
 
 /// The event that the next VM entry of the vCPU inside its TD delivers; it is delivered once.
-pub(crate) fn take_event(
-    core: &Core,
-    slot: &LpSlot,
-    lp: &mut LpState,
-) -> Option<InjectedEvent> {
+pub(crate) fn take_event(core: &Core, slot: &LpSlot, lp: &mut LpState) -> Option<InjectedEvent> {
     let guest = Guest::on(core, slot, lp)?;
     let information = guest.vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
     if information & reason::EVENT_VALID == 0 {
