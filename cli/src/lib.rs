@@ -1,10 +1,14 @@
 //! The subcommands of `tdx`, one module each.
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod error;
+pub mod explain;
 pub mod host;
 pub mod input;
+pub mod list;
 pub mod output;
+mod reference;
 pub mod run;
 pub mod tdvf;
 pub mod trace;
@@ -27,12 +31,18 @@ pub struct Arguments {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Decode(decode::Options),
+    Explain(explain::Options),
+    List(list::Options),
+}
 
 /// Carries out one command line.
-pub fn execute(arguments: &Arguments, _output: &mut Output) -> Result<(), Error> {
+pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> {
     match &arguments.command {
-        Some(command) => match *command {},
+        Some(Command::Decode(options)) => decode::decode(options, output),
+        Some(Command::Explain(options)) => explain::explain(options, output),
+        Some(Command::List(options)) => list::list(options, output),
         None => Ok(()),
     }
 }

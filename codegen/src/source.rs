@@ -66,6 +66,16 @@ impl Sources {
         Ok(sources)
     }
 
+    /// The files that this crate was compiled with.
+    #[cfg(feature = "embed")]
+    pub fn embedded() -> Self {
+        let mut sources = Self::default();
+        for (name, text) in tdx_spec::FILES {
+            sources.add(*name, *text);
+        }
+        sources
+    }
+
     /// Adds a file that need not exist on disk.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
         let name = name.into();

@@ -19,3 +19,7 @@ pub const FOLDERS: [&str; 8] = [
     "structures",
     "leaves",
 ];
+
+/// The YAML files as path below [`DIRECTORY`] and text, for tools that run where the directory is not.
+#[cfg(feature = "embed")]
+pub const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/files.rs"));
