@@ -33,7 +33,11 @@ fn tdx_with_input(arguments: &[&str], input: &[u8]) -> Output {
 #[track_caller]
 fn json(arguments: &[&str]) -> Value {
     let output = tdx(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -46,7 +50,11 @@ fn fails(arguments: &[&str]) -> String {
 }
 
 fn data(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(path).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data")
+        .join(path)
+        .display()
+        .to_string()
 }
 
 /// Leaf, RAX and the rest of each failure that a user reported, with its name by the reporter's source.
@@ -56,10 +64,17 @@ fn reported() -> Vec<(Option<u64>, u64, String)> {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     };
-    let rows = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let columns: Vec<&str> = line.split('\t').collect();
-        (number(columns[0]), number(columns[1]).unwrap(), columns[3].to_string())
-    });
+    let rows = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let columns: Vec<&str> = line.split('\t').collect();
+            (
+                number(columns[0]),
+                number(columns[1]).unwrap(),
+                columns[3].to_string(),
+            )
+        });
     rows.collect()
 }
 
@@ -70,9 +85,16 @@ fn failures_that_users_reported_are_decoded_as_their_reports_say() {
     for (leaf, rax, expected) in failures {
         let status = json(&["decode", "status", &format!("{rax:#x}"), "--json"]);
         let name = status["name"].as_str().unwrap();
-        assert!(expected.contains(name), "{rax:#x} is {name}, reported as {expected}");
+        assert!(
+            expected.contains(name),
+            "{rax:#x} is {name}, reported as {expected}"
+        );
         if let Some((_, operand)) = expected.split_once("operand ") {
-            assert_eq!(status["operand"].as_str().unwrap(), operand.trim(), "{rax:#x}");
+            assert_eq!(
+                status["operand"].as_str().unwrap(),
+                operand.trim(),
+                "{rax:#x}"
+            );
         }
         let Some(leaf) = leaf else { continue };
         for printed in [format!("({leaf:#018x})"), format!("({leaf})")] {
@@ -94,10 +116,16 @@ fn a_log_passes_through_with_explanations_in_place() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let kept: Vec<u8> = {
         let lines = output.stdout.split(|byte| *byte == b'\n');
-        lines.filter(|line| !line.starts_with(b"    | ")).collect::<Vec<_>>().join(&b'\n')
+        lines
+            .filter(|line| !line.starts_with(b"    | "))
+            .collect::<Vec<_>>()
+            .join(&b'\n')
     };
     assert_eq!(kept, log, "{text}");
-    assert!(text.contains("TDH.SYS.RD returned TDX_SYS_NOT_READY"), "{text}");
+    assert!(
+        text.contains("TDH.SYS.RD returned TDX_SYS_NOT_READY"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -111,9 +139,20 @@ fn the_hashes_of_a_real_report_are_verified() {
     let path = data("tdreport/tdreport_azure_1024.bin");
     let report = json(&["decode", "tdreport", &path, "--json"]);
     let bytes = std::fs::read(&path).unwrap();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(report["fields"]["report_mac.tee_tcb_info_hash"], hex(&Sha384::digest(&bytes[256..495])));
-    assert_eq!(report["fields"]["report_mac.tee_info_hash"], hex(&Sha384::digest(&bytes[512..1024])));
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(
+        report["fields"]["report_mac.tee_tcb_info_hash"],
+        hex(&Sha384::digest(&bytes[256..495]))
+    );
+    assert_eq!(
+        report["fields"]["report_mac.tee_info_hash"],
+        hex(&Sha384::digest(&bytes[512..1024]))
+    );
     assert_eq!(report["fields"]["td_info.mrtd"], hex(&bytes[528..576]));
     assert_eq!(report["hashes_verified"]["tee_tcb_info_hash"], true);
     assert_eq!(report["hashes_verified"]["tee_info_hash"], true);
@@ -132,20 +171,39 @@ fn the_hashes_of_a_real_report_are_verified() {
 #[test]
 fn values_are_taken_apart() {
     let gpa = json(&["decode", "gpa", "0x800012345678", "--json"]);
-    assert_eq!((gpa["shared"].as_bool(), gpa["address"].as_str()), (Some(true), Some("0x12345678")));
+    assert_eq!(
+        (gpa["shared"].as_bool(), gpa["address"].as_str()),
+        (Some(true), Some("0x12345678"))
+    );
     let gpa = json(&["decode", "gpa", "0x800012345678", "--gpaw", "52", "--json"]);
-    assert_eq!((gpa["shared"].as_bool(), gpa["indices"]["pml4"].as_u64()), (Some(false), Some(256)));
+    assert_eq!(
+        (gpa["shared"].as_bool(), gpa["indices"]["pml4"].as_u64()),
+        (Some(false), Some(256))
+    );
     for id in ["0x9110000300000016", "0x1110000300000016"] {
-        assert_eq!(json(&["decode", "field", id, "--json"])["name"], "CONFIG_FLAGS");
+        assert_eq!(
+            json(&["decode", "field", id, "--json"])["name"],
+            "CONFIG_FLAGS"
+        );
     }
     let entry = json(&["decode", "sept", "0x8000000100400081", "--json"]);
     assert_eq!(entry["fields"]["hpa"].as_u64(), Some(0x1_0040_0000));
-    let seamldr = json(&["decode", "status", "0x8000000000030000", "--from", "seamldr", "--json"]);
+    let seamldr = json(&[
+        "decode",
+        "status",
+        "0x8000000000030000",
+        "--from",
+        "seamldr",
+        "--json",
+    ]);
     let module = json(&["decode", "status", "0x8000000300000000", "--json"]);
     assert_eq!(module["name"], "TDX_INTERRUPTED_RESUMABLE");
     assert_ne!(seamldr["name"], module["name"]);
     let leaf = json(&["decode", "leaf", "0x10003", "--json"]);
-    assert_eq!((leaf[0]["name"].as_str(), leaf[0]["version"].as_u64()), (Some("TDH.MEM.SEPT.ADD"), Some(1)));
+    assert_eq!(
+        (leaf[0]["name"].as_str(), leaf[0]["version"].as_u64()),
+        (Some("TDH.MEM.SEPT.ADD"), Some(1))
+    );
 }
 
 #[test]
@@ -153,7 +211,10 @@ fn explain_finds_names_in_every_spelling_and_suggests_others() {
     for name in ["TDH.MEM.PAGE.AUG", "tdh_mem_page_aug", "tdh.mem.page.aug"] {
         assert_eq!(json(&["explain", name, "--json"])[0]["number"], 6, "{name}");
     }
-    assert_eq!(json(&["explain", "OPERAND_BUSY", "--json"]), json(&["explain", "TDX_OPERAND_BUSY", "--json"]));
+    assert_eq!(
+        json(&["explain", "OPERAND_BUSY", "--json"]),
+        json(&["explain", "TDX_OPERAND_BUSY", "--json"])
+    );
     assert!(fails(&["explain", "TDH.MEM.PAGE.AUGG"]).contains("TDH.MEM.PAGE.AUG"));
     assert!(fails(&["explain", "qqqqqqqq"]).contains("nothing is known"));
 }
@@ -171,7 +232,11 @@ fn bad_input_gives_one_line_and_a_failure() {
     ];
     for arguments in cases {
         let message = fails(arguments);
-        assert_eq!(message.trim_end().lines().count(), 1, "{arguments:?}: {message}");
+        assert_eq!(
+            message.trim_end().lines().count(),
+            1,
+            "{arguments:?}: {message}"
+        );
         assert!(message.starts_with("tdx: "), "{arguments:?}: {message}");
     }
 }

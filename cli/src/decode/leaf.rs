@@ -32,17 +32,32 @@ impl<'s> LeafReading<'s> {
             (false, false) => Side::Host,
         };
         let bits = tdx_abi::format::LeafAndVersion::from_bits(rax);
-        let number = if side == Side::Seamldr { rax } else { u64::from(bits.leaf()) };
-        let of_side = spec.leaves.iter().filter(|leaf| leaf.side == side && leaf.variant.is_none());
-        let matches = |leaf: &&Leaf| leaf.number.value == number || leaf.number.value | SEAMLDR == number;
+        let number = if side == Side::Seamldr {
+            rax
+        } else {
+            u64::from(bits.leaf())
+        };
+        let of_side = spec
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.side == side && leaf.variant.is_none());
+        let matches =
+            |leaf: &&Leaf| leaf.number.value == number || leaf.number.value | SEAMLDR == number;
         let mut leaves: Vec<&Leaf> = of_side.filter(matches).collect();
         leaves.sort_by_key(|leaf| leaf.contested);
         let (version, reserved) = if side == Side::Seamldr {
             (0, 0)
         } else {
-            (bits.version(), rax & !u64::from(bits.leaf()) & !(u64::from(bits.version()) << 16))
+            (
+                bits.version(),
+                rax & !u64::from(bits.leaf()) & !(u64::from(bits.version()) << 16),
+            )
         };
-        Self { version, reserved, leaves }
+        Self {
+            version,
+            reserved,
+            leaves,
+        }
     }
 }
 
@@ -53,7 +68,12 @@ pub(super) fn decode(value: &str, json: bool, output: &mut Output) -> Result<(),
     if rax & SEAMLDR == 0 {
         readings.push(("TDCALL", LeafReading::new(spec, rax, true)));
     }
-    let found = readings.iter().flat_map(|(call, reading)| reading.leaves.iter().map(move |leaf| (*call, reading, *leaf)));
+    let found = readings.iter().flat_map(|(call, reading)| {
+        reading
+            .leaves
+            .iter()
+            .map(move |leaf| (*call, reading, *leaf))
+    });
     if json {
         let leaves: Vec<_> = found
             .map(|(call, reading, leaf)| {
@@ -69,7 +89,9 @@ pub(super) fn decode(value: &str, json: bool, output: &mut Output) -> Result<(),
             .collect();
         return Ok(output.json(&leaves)?);
     }
-    let lines: Vec<_> = found.map(|(call, _, leaf)| (call, format!("{}: {}", leaf.name, leaf.doc))).collect();
+    let lines: Vec<_> = found
+        .map(|(call, _, leaf)| (call, format!("{}: {}", leaf.name, leaf.doc)))
+        .collect();
     let (version, reserved) = (readings[0].1.version, readings[0].1.reserved);
     let mut heading = format!("{rax:#x}  version {version}");
     if reserved != 0 {
@@ -105,14 +127,24 @@ pub(super) fn decode_field(value: &str, json: bool, output: &mut Output) -> Resu
         lines.push(("scope", found.table.name.to_lowercase()));
         if found.row.num_of_fields.max(1) * found.row.num_of_elem.max(1) > 1 {
             let (fields, elements) = (found.row.num_of_fields.max(1), found.row.num_of_elem.max(1));
-            let counted = found.row.count_from.as_ref().map(|from| format!(", the real number is in {}", from.value));
+            let counted = found
+                .row
+                .count_from
+                .as_ref()
+                .map(|from| format!(", the real number is in {}", from.value));
             let counted = counted.unwrap_or_default();
-            let what = format!("field {} of {fields}{counted}, element {} of {elements}", found.field, found.element);
+            let what = format!(
+                "field {} of {fields}{counted}, element {} of {elements}",
+                found.field, found.element
+            );
             lines.push(("index", what));
         }
         lines.extend(found.row.doc.clone().map(|doc| ("what it is", doc)));
     }
-    lines.push(("context, class", format!("{}, {}", bits.context_code(), bits.class_code())));
+    lines.push((
+        "context, class",
+        format!("{}, {}", bits.context_code(), bits.class_code()),
+    ));
     lines.push(("field code", format!("{:#x}", bits.field_code())));
     lines.push(("element size", format!("{} bytes", bits.element_size())));
     let name = found.map_or("no known field", |found| found.row.name.as_str());

@@ -123,10 +123,18 @@ pub fn decode(options: &Options, output: &mut Output) -> Result<(), Error> {
 }
 
 /// A heading and, aligned below it, what is known.
-pub(crate) fn print(output: &mut Output, heading: &str, lines: &[(&str, String)]) -> Result<(), Error> {
+pub(crate) fn print(
+    output: &mut Output,
+    heading: &str,
+    lines: &[(&str, String)],
+) -> Result<(), Error> {
     use std::io::Write as _;
     writeln!(output, "{0}{heading}{0:#}", crate::output::HEADING)?;
-    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let width = lines
+        .iter()
+        .map(|(label, _)| label.len())
+        .max()
+        .unwrap_or(0);
     for (label, text) in lines {
         writeln!(output, "  {label:<width$}  {text}")?;
     }

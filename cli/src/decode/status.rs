@@ -36,7 +36,9 @@ impl<'s> StatusReading<'s> {
         };
         let low = u32::try_from(rax & u64::from(u32::MAX)).unwrap_or(0);
         let kind = row.filter(|_| callee == Callee::Module).map(|row| row.low);
-        let name = || reference::operand(spec, low).map_or_else(|| format!("operand {low}"), str::to_string);
+        let name = || {
+            reference::operand(spec, low).map_or_else(|| format!("operand {low}"), str::to_string)
+        };
         let operand = (kind == Some(Low::Operand)).then(name);
         let low = match kind {
             None => None,
@@ -48,7 +50,13 @@ impl<'s> StatusReading<'s> {
             Some(Low::None) if low != 0 => Some(format!("unexpected low bits {low:#x}")),
             Some(Low::None | Low::Field | Low::Detail) => None,
         };
-        Self { rax, callee, row, low, operand }
+        Self {
+            rax,
+            callee,
+            row,
+            low,
+            operand,
+        }
     }
 
     /// The name, with `TDX_` where the module returned it.
@@ -64,7 +72,10 @@ impl<'s> StatusReading<'s> {
     /// How to call again.
     pub(crate) fn retry(&self) -> Option<&'static str> {
         let retry = self.row?.retry?;
-        Retry::NAMES.iter().find(|(_, known)| *known == retry).map(|(name, _)| *name)
+        Retry::NAMES
+            .iter()
+            .find(|(_, known)| *known == retry)
+            .map(|(name, _)| *name)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -107,12 +118,19 @@ impl<'s> StatusReading<'s> {
     }
 }
 
-pub(super) fn decode(value: &str, callee: Callee, json: bool, output: &mut Output) -> Result<(), Error> {
+pub(super) fn decode(
+    value: &str,
+    callee: Callee,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Error> {
     let rax = reference::number(value)?;
     let reading = StatusReading::new(reference::spec()?, callee, rax);
     if json {
         return Ok(output.json(&reading.json())?);
     }
-    let name = reading.name().unwrap_or_else(|| "unknown status".to_string());
+    let name = reading
+        .name()
+        .unwrap_or_else(|| "unknown status".to_string());
     super::print(output, &format!("{rax:#018x}  {name}"), &reading.lines())
 }

@@ -33,39 +33,65 @@ pub(super) fn decode(path: &Path, json: bool, output: &mut Output) -> Result<(),
     let structure = structure(spec, REPORT)?;
     let size = structure.size as usize;
     let mut bytes = Vec::new();
-    let source = |source| InputError::Read { path: path.display().to_string(), source };
-    File::open(path).and_then(|file| file.take(size as u64 + 1).read_to_end(&mut bytes)).map_err(source)?;
+    let source = |source| InputError::Read {
+        path: path.display().to_string(),
+        source,
+    };
+    File::open(path)
+        .and_then(|file| file.take(size as u64 + 1).read_to_end(&mut bytes))
+        .map_err(source)?;
     if bytes.len() != size {
         let longer = if bytes.len() > size { "more than " } else { "" };
         let found = bytes.len().min(size);
-        return Err(Error::Failed(format!("{}: a TDREPORT has {size} bytes, this file has {longer}{found}", path.display())));
+        return Err(Error::Failed(format!(
+            "{}: a TDREPORT has {size} bytes, this file has {longer}{found}",
+            path.display()
+        )));
     }
     let mut pieces = Vec::new();
     take_apart(spec, structure, &bytes, "", &mut pieces)?;
     let hashes = [
-        ("tee_tcb_info", "tee_tcb_info_hash", "report_mac.tee_tcb_info_hash"),
+        (
+            "tee_tcb_info",
+            "tee_tcb_info_hash",
+            "report_mac.tee_tcb_info_hash",
+        ),
         ("td_info", "tee_info_hash", "report_mac.tee_info_hash"),
     ];
     let mut verified = Vec::new();
     for (covered, label, holder) in hashes {
-        verified.push((label, covered, verify(spec, structure, &bytes, covered, holder, &pieces)?));
+        verified.push((
+            label,
+            covered,
+            verify(spec, structure, &bytes, covered, holder, &pieces)?,
+        ));
     }
     if json {
-        let fields: Map<String, Value> = pieces.iter().map(|it| (it.path.clone(), json!(hexadecimal(it.bytes)))).collect();
-        let hashes: Map<String, Value> = verified.iter().map(|(label, _, holds)| (label.to_string(), json!(holds))).collect();
+        let fields: Map<String, Value> = pieces
+            .iter()
+            .map(|it| (it.path.clone(), json!(hexadecimal(it.bytes))))
+            .collect();
+        let hashes: Map<String, Value> = verified
+            .iter()
+            .map(|(label, _, holds)| (label.to_string(), json!(holds)))
+            .collect();
         output.json(&json!({ "fields": fields, "hashes_verified": hashes }))?;
     } else {
         super::print(output, &format!("{}  TDREPORT", path.display()), &[])?;
-        let rows = pieces.iter().map(|piece| vec![piece.path.clone(), hexadecimal(piece.bytes)]).collect();
+        let rows = pieces
+            .iter()
+            .map(|piece| vec![piece.path.clone(), hexadecimal(piece.bytes)])
+            .collect();
         output.table(&[], rows, &[])?;
         for (label, covered, holds) in &verified {
             output.verdict(&format!("{label} is the SHA-384 of {covered}"), *holds)?;
         }
     }
     match verified.iter().find(|(_, _, holds)| !holds) {
-        Some((label, covered, _)) => {
-            Err(Error::Failed(format!("{}: {label} is not the SHA-384 of {covered}", path.display())))
-        }
+        Some((label, covered, _)) => Err(Error::Failed(format!(
+            "{}: {label} is not the SHA-384 of {covered}",
+            path.display()
+        ))),
         None => Ok(()),
     }
 }
@@ -84,7 +110,9 @@ fn fields(structure: &Structure) -> impl Iterator<Item = &StructureField> {
 
 fn slice<'b>(bytes: &'b [u8], offset: u32, size: u32) -> Result<&'b [u8], Error> {
     let (offset, size) = (offset as usize, size as usize);
-    bytes.get(offset..offset + size).ok_or_else(|| Error::Failed(format!("no bytes {offset} to {}", offset + size)))
+    bytes
+        .get(offset..offset + size)
+        .ok_or_else(|| Error::Failed(format!("no bytes {offset} to {}", offset + size)))
 }
 
 fn take_apart<'b>(
@@ -96,9 +124,14 @@ fn take_apart<'b>(
 ) -> Result<(), Error> {
     for field in fields(structure) {
         for index in 0..field.count.unwrap_or(1) {
-            let suffix = if field.count.is_some() { format!("[{index}]") } else { String::new() };
+            let suffix = if field.count.is_some() {
+                format!("[{index}]")
+            } else {
+                String::new()
+            };
             let path = format!("{prefix}{}{suffix}", field.name);
-            let size = tdx_codegen::emit::rust::type_size(spec, &field.ty.value).unwrap_or(field.size);
+            let size =
+                tdx_codegen::emit::rust::type_size(spec, &field.ty.value).unwrap_or(field.size);
             let bytes = slice(bytes, field.offset + index * size, size)?;
             match spec.structures.iter().find(|it| it.name == field.ty.value) {
                 Some(inner) if inner.name != "Sha384Digest" => {
@@ -121,16 +154,24 @@ fn verify(
     pieces: &[Piece<'_>],
 ) -> Result<bool, Error> {
     let absent = |what: &str| Error::Failed(format!("the specification's TDREPORT has no {what}"));
-    let field = fields(report).find(|field| field.name == covered).ok_or_else(|| absent(covered))?;
+    let field = fields(report)
+        .find(|field| field.name == covered)
+        .ok_or_else(|| absent(covered))?;
     let inner = structure(spec, &field.ty.value)?;
-    let hash = pieces.iter().find(|piece| piece.path == holder).ok_or_else(|| absent(holder))?;
+    let hash = pieces
+        .iter()
+        .find(|piece| piece.path == holder)
+        .ok_or_else(|| absent(holder))?;
     Ok(Sha384::digest(slice(bytes, field.offset, inner.size)?).as_slice() == hash.bytes)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
     match bytes.len() {
         1 | 2 | 4 | 8 => {
-            let value = bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+            let value = bytes
+                .iter()
+                .rev()
+                .fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
             format!("{value:#x}")
         }
         _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -83,7 +83,11 @@ struct Listing {
 /// Carries out `tdx list`.
 pub fn list(options: &Options, output: &mut Output) -> Result<(), Error> {
     let spec = reference::spec()?;
-    let module = options.module.as_deref().map(|version| reference::module(spec, version)).transpose()?;
+    let module = options
+        .module
+        .as_deref()
+        .map(|version| reference::module(spec, version))
+        .transpose()?;
     let listing = match options.what {
         What::Leaves => leaves(spec, module, options.side),
         What::Statuses => statuses(spec, module),
@@ -106,11 +110,17 @@ pub fn list(options: &Options, output: &mut Output) -> Result<(), Error> {
 fn leaves(spec: &Spec, module: Option<usize>, side: Option<SideName>) -> Listing {
     let wanted = side.map(Side::from);
     let shown = |leaf: &Leaf| wanted.map_or(leaf.side != Side::Vmcall, |side| leaf.side == side);
-    let entries = reference::leaves(spec, module).into_iter().filter(|entry| shown(entry.leaf));
+    let entries = reference::leaves(spec, module)
+        .into_iter()
+        .filter(|entry| shown(entry.leaf));
     let rows = entries.map(|entry| {
         let json = leaf_json(spec, &entry, module);
         let leaf = entry.leaf;
-        let number = if leaf.side == Side::Seamldr { format!("{:#x}", leaf.number.value) } else { leaf.number.value.to_string() };
+        let number = if leaf.side == Side::Seamldr {
+            format!("{:#x}", leaf.number.value)
+        } else {
+            leaf.number.value.to_string()
+        };
         let versions: Vec<String> = entry.versions.iter().map(u8::to_string).collect();
         let cells = vec![
             number,
@@ -118,7 +128,10 @@ fn leaves(spec: &Spec, module: Option<usize>, side: Option<SideName>) -> Listing
             versions.join(","),
             entry.status().to_string(),
             reference::module_names(spec, entry.dispatched).join(" "),
-            leaf.feature.as_ref().map(|feature| feature.value.clone()).unwrap_or_default(),
+            leaf.feature
+                .as_ref()
+                .map(|feature| feature.value.clone())
+                .unwrap_or_default(),
         ];
         (cells, json)
     });
@@ -134,14 +147,19 @@ pub(crate) fn leaf_json(spec: &Spec, entry: &LeafEntry<'_>, module: Option<usize
     let leaf = entry.leaf;
     let module = module.or_else(|| entry.dispatched.iter().last());
     let states = |allowed: &[tdx_codegen::model::Allowed]| -> Option<Vec<String>> {
-        let row = allowed.iter().find(|row| module.is_some_and(|index| row.modules.contains(index)))?;
+        let row = allowed
+            .iter()
+            .find(|row| module.is_some_and(|index| row.modules.contains(index)))?;
         Some(row.states.iter().map(|state| state.value.clone()).collect())
     };
     let shown = entry.variant(entry.versions.last().copied().unwrap_or(0), module);
     let operands = |list: &[tdx_codegen::model::Operand]| -> Map<String, Value> {
         let named = |operand: &tdx_codegen::model::Operand| {
-            let names: Vec<&str> =
-                operand.meanings.iter().flat_map(|meaning| meaning.parts.iter().map(|part| part.name.as_str())).collect();
+            let names: Vec<&str> = operand
+                .meanings
+                .iter()
+                .flat_map(|meaning| meaning.parts.iter().map(|part| part.name.as_str()))
+                .collect();
             (operand.register.to_string(), Value::from(names.join(", ")))
         };
         list.iter().map(named).collect()
@@ -175,61 +193,112 @@ fn statuses(spec: &Spec, module: Option<usize>) -> Listing {
         let json = json!({ "name": name, "value": value, "modules": modules, "from": from, "doc": row.doc });
         (cells, json)
     });
-    Listing { header: &["value", "status", "from", "modules"], right: &[], rows: rows.collect() }
+    Listing {
+        header: &["value", "status", "from", "modules"],
+        right: &[],
+        rows: rows.collect(),
+    }
 }
 
 /// How the command names who returned a status.
 pub(crate) fn callee_name(callee: Callee) -> &'static str {
-    Callee::NAMES.iter().find(|(_, known)| *known == callee).map_or("", |(name, _)| name)
+    Callee::NAMES
+        .iter()
+        .find(|(_, known)| *known == callee)
+        .map_or("", |(name, _)| name)
 }
 
 fn operands(spec: &Spec, module: Option<usize>) -> Listing {
-    let rows = spec.operands.iter().filter(|row| module.is_none_or(|index| row.modules.contains(index))).map(|row| {
-        let modules = reference::module_names(spec, row.modules);
-        let cells = vec![row.value.to_string(), row.name.clone(), modules.join(" ")];
-        (cells, json!({ "name": row.name, "value": row.value, "modules": modules }))
-    });
-    Listing { header: &["id", "operand", "modules"], right: &[0], rows: rows.collect() }
+    let rows = spec
+        .operands
+        .iter()
+        .filter(|row| module.is_none_or(|index| row.modules.contains(index)))
+        .map(|row| {
+            let modules = reference::module_names(spec, row.modules);
+            let cells = vec![row.value.to_string(), row.name.clone(), modules.join(" ")];
+            (
+                cells,
+                json!({ "name": row.name, "value": row.value, "modules": modules }),
+            )
+        });
+    Listing {
+        header: &["id", "operand", "modules"],
+        right: &[0],
+        rows: rows.collect(),
+    }
 }
 
 fn fields(spec: &Spec, module: Option<usize>) -> Listing {
-    let rows = spec.fields.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
-    let rows = rows.filter(|(_, row)| module.is_none_or(|index| row.modules.contains(index))).map(|(table, row)| {
-        let scope = table.name.to_lowercase();
-        let id = format!("{:#018x}", row.id);
-        let modules = reference::module_names(spec, row.modules);
-        let cells = vec![
-            id.clone(),
-            row.name.clone(),
-            scope.clone(),
-            row.num_of_fields.to_string(),
-            row.num_of_elem.to_string(),
-            modules.join(" "),
-        ];
-        let json = json!({
-            "name": row.name,
-            "scope": scope,
-            "id": id,
-            "fields": row.num_of_fields,
-            "elements": row.num_of_elem,
-            "count_from": row.count_from.as_ref().map(|field| &field.value),
-            "modules": modules,
+    let rows = spec
+        .fields
+        .iter()
+        .flat_map(|table| table.rows.iter().map(move |row| (table, row)));
+    let rows = rows
+        .filter(|(_, row)| module.is_none_or(|index| row.modules.contains(index)))
+        .map(|(table, row)| {
+            let scope = table.name.to_lowercase();
+            let id = format!("{:#018x}", row.id);
+            let modules = reference::module_names(spec, row.modules);
+            let cells = vec![
+                id.clone(),
+                row.name.clone(),
+                scope.clone(),
+                row.num_of_fields.to_string(),
+                row.num_of_elem.to_string(),
+                modules.join(" "),
+            ];
+            let json = json!({
+                "name": row.name,
+                "scope": scope,
+                "id": id,
+                "fields": row.num_of_fields,
+                "elements": row.num_of_elem,
+                "count_from": row.count_from.as_ref().map(|field| &field.value),
+                "modules": modules,
+            });
+            (cells, json)
         });
-        (cells, json)
-    });
-    Listing { header: &["id", "field", "scope", "fields", "elements", "modules"], right: &[3, 4], rows: rows.collect() }
+    Listing {
+        header: &["id", "field", "scope", "fields", "elements", "modules"],
+        right: &[3, 4],
+        rows: rows.collect(),
+    }
 }
 
 fn formats(spec: &Spec, module: Option<usize>) -> Listing {
-    let formats = spec.formats.iter().map(|format| (&format.name, format.modules, "bits", format.width, &format.doc));
-    let structures = spec.structures.iter().map(|it| (&it.name, it.modules, "bytes", it.size, &it.doc));
-    let all = formats.chain(structures).filter(|row| module.is_none_or(|index| row.1.contains(index)));
-    let rows = all.map(|(name, modules, unit, size, doc)| {
-        let cells = vec![name.clone(), format!("{size} {unit}"), first_sentence(doc).to_string()];
-        let modules = reference::module_names(spec, modules);
-        (cells, json!({ "name": name, "size": size, "unit": unit, "doc": doc, "modules": modules }))
+    let formats = spec.formats.iter().map(|format| {
+        (
+            &format.name,
+            format.modules,
+            "bits",
+            format.width,
+            &format.doc,
+        )
     });
-    Listing { header: &["name", "size", "what it is"], right: &[1], rows: rows.collect() }
+    let structures = spec
+        .structures
+        .iter()
+        .map(|it| (&it.name, it.modules, "bytes", it.size, &it.doc));
+    let all = formats
+        .chain(structures)
+        .filter(|row| module.is_none_or(|index| row.1.contains(index)));
+    let rows = all.map(|(name, modules, unit, size, doc)| {
+        let cells = vec![
+            name.clone(),
+            format!("{size} {unit}"),
+            first_sentence(doc).to_string(),
+        ];
+        let modules = reference::module_names(spec, modules);
+        (
+            cells,
+            json!({ "name": name, "size": size, "unit": unit, "doc": doc, "modules": modules }),
+        )
+    });
+    Listing {
+        header: &["name", "size", "what it is"],
+        right: &[1],
+        rows: rows.collect(),
+    }
 }
 
 /// A text up to its first full stop.
@@ -238,13 +307,31 @@ pub(crate) fn first_sentence(text: &str) -> &str {
 }
 
 fn states(spec: &Spec, module: Option<usize>) -> Listing {
-    let tables = [("op_state", &spec.op_states), ("sept", &spec.sept_states), ("l2_sept", &spec.l2_sept_states)];
+    let tables = [
+        ("op_state", &spec.op_states),
+        ("sept", &spec.sept_states),
+        ("l2_sept", &spec.l2_sept_states),
+    ];
     let mut rows = Vec::new();
     for (kind, table) in tables {
-        for row in table.rows.iter().filter(|row| module.is_none_or(|index| row.modules.contains(index))) {
-            let flags: Vec<&str> = row.flags.iter().filter_map(|&flag| Some(&*table.flags.get(flag)?.name)).collect();
+        for row in table
+            .rows
+            .iter()
+            .filter(|row| module.is_none_or(|index| row.modules.contains(index)))
+        {
+            let flags: Vec<&str> = row
+                .flags
+                .iter()
+                .filter_map(|&flag| Some(&*table.flags.get(flag)?.name))
+                .collect();
             let modules = reference::module_names(spec, row.modules);
-            let cells = vec![kind.to_string(), format!("{:#x}", row.value), row.name.clone(), modules.join(" "), flags.join(" ")];
+            let cells = vec![
+                kind.to_string(),
+                format!("{:#x}", row.value),
+                row.name.clone(),
+                modules.join(" "),
+                flags.join(" "),
+            ];
             let json = json!({
                 "name": row.name,
                 "kind": kind,
@@ -256,7 +343,11 @@ fn states(spec: &Spec, module: Option<usize>) -> Listing {
             rows.push((cells, json));
         }
     }
-    Listing { header: &["kind", "value", "state", "modules", "flags"], right: &[1], rows }
+    Listing {
+        header: &["kind", "value", "state", "modules", "flags"],
+        right: &[1],
+        rows,
+    }
 }
 
 fn releases(spec: &Spec) -> Listing {
@@ -284,7 +375,12 @@ fn releases(spec: &Spec) -> Listing {
         (cells, json)
     });
     Listing {
-        header: &["version", "TDX_FEATURES0", "update from", "features with a known name"],
+        header: &[
+            "version",
+            "TDX_FEATURES0",
+            "update from",
+            "features with a known name",
+        ],
         right: &[1],
         rows: rows.collect(),
     }

@@ -5,7 +5,10 @@ pub(crate) fn closest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) ->
         .map(|name| {
             let plain = plain(name);
             let contained = wanted.len() >= 3 && plain.contains(&wanted);
-            (strsim::jaro_winkler(&wanted, &plain) + if contained { 0.5 } else { 0.0 }, name)
+            (
+                strsim::jaro_winkler(&wanted, &plain) + if contained { 0.5 } else { 0.0 },
+                name,
+            )
         })
         .filter(|(score, _)| *score > 0.8)
         .collect();
@@ -17,5 +20,8 @@ pub(crate) fn closest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) ->
 
 /// `name` without punctuation, in upper case.
 pub(crate) fn plain(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+    name.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_uppercase())
+        .collect()
 }

@@ -6,12 +6,19 @@ use tdx_codegen::model::Side;
 use tdx_codegen::model::Spec;
 
 /// Sides as the command names them.
-const SIDES: [(&str, Side); 4] =
-    [("host", Side::Host), ("guest", Side::Guest), ("seamldr", Side::Seamldr), ("vmcall", Side::Vmcall)];
+const SIDES: [(&str, Side); 4] = [
+    ("host", Side::Host),
+    ("guest", Side::Guest),
+    ("seamldr", Side::Seamldr),
+    ("vmcall", Side::Vmcall),
+];
 
 /// How the command names a side.
 pub(crate) fn side_name(side: Side) -> &'static str {
-    SIDES.iter().find(|(_, known)| *known == side).map_or("", |(name, _)| name)
+    SIDES
+        .iter()
+        .find(|(_, known)| *known == side)
+        .map_or("", |(name, _)| name)
 }
 
 /// A leaf with all its operand lists.
@@ -43,15 +50,21 @@ impl LeafEntry<'_> {
     /// The operand list for a leaf version in a module.
     pub(crate) fn variant(&self, version: u8, module: Option<usize>) -> &Leaf {
         let fits = |leaf: &&&Leaf| {
-            leaf.versions.contains(&version) && module.is_none_or(|index| leaf.modules.contains(index))
+            leaf.versions.contains(&version)
+                && module.is_none_or(|index| leaf.modules.contains(index))
         };
-        self.variants.iter().rev().find(fits).map_or(self.leaf, |leaf| leaf)
+        self.variants
+            .iter()
+            .rev()
+            .find(fits)
+            .map_or(self.leaf, |leaf| leaf)
     }
 }
 
 /// Every leaf that `module` dispatches or reserves, or without it every leaf there is; by side and number.
 pub(crate) fn leaves(spec: &Spec, module: Option<usize>) -> Vec<LeafEntry<'_>> {
-    let considered: Vec<usize> = module.map_or_else(|| (0..spec.modules.len()).collect(), |index| vec![index]);
+    let considered: Vec<usize> =
+        module.map_or_else(|| (0..spec.modules.len()).collect(), |index| vec![index]);
     let mut entries: Vec<LeafEntry<'_>> = Vec::new();
     for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
         let mut dispatched = ModuleSet::default();
@@ -59,7 +72,11 @@ pub(crate) fn leaves(spec: &Spec, module: Option<usize>) -> Vec<LeafEntry<'_>> {
         let mut versions = BTreeSet::new();
         for &index in &considered {
             let manifest = &spec.modules[index];
-            if let Some((_, accepted)) = manifest.leaves.iter().find(|(name, _)| name.value == leaf.name) {
+            if let Some((_, accepted)) = manifest
+                .leaves
+                .iter()
+                .find(|(name, _)| name.value == leaf.name)
+            {
                 dispatched = dispatched.with(index);
                 versions.extend(accepted.iter().copied());
             }
@@ -74,9 +91,25 @@ pub(crate) fn leaves(spec: &Spec, module: Option<usize>) -> Vec<LeafEntry<'_>> {
             versions.extend(leaf.versions.iter().copied());
         }
         let mut variants = vec![leaf];
-        variants.extend(spec.leaves.iter().filter(|other| other.variant.is_some() && other.name == leaf.name));
-        entries.push(LeafEntry { leaf, variants, dispatched, reserved, versions: versions.into_iter().collect() });
+        variants.extend(
+            spec.leaves
+                .iter()
+                .filter(|other| other.variant.is_some() && other.name == leaf.name),
+        );
+        entries.push(LeafEntry {
+            leaf,
+            variants,
+            dispatched,
+            reserved,
+            versions: versions.into_iter().collect(),
+        });
     }
-    entries.sort_by_key(|entry| (entry.leaf.side, entry.leaf.number.value, entry.leaf.name.clone()));
+    entries.sort_by_key(|entry| {
+        (
+            entry.leaf.side,
+            entry.leaf.number.value,
+            entry.leaf.name.clone(),
+        )
+    });
     entries
 }

@@ -28,26 +28,45 @@ pub(crate) use leaves::side_name;
 use crate::error::Error;
 
 static SPECIFICATION: LazyLock<Result<Spec, String>> = LazyLock::new(|| {
-    tdx_codegen::from_sources(Sources::embedded()).map(|read| read.spec).map_err(|mistakes| mistakes.to_string())
+    tdx_codegen::from_sources(Sources::embedded())
+        .map(|read| read.spec)
+        .map_err(|mistakes| mistakes.to_string())
 });
 
 /// The specification.
 pub(crate) fn spec() -> Result<&'static Spec, Error> {
-    SPECIFICATION.as_ref().map_err(|mistakes| Error::Failed(format!("the built-in specification is broken: {mistakes}")))
+    SPECIFICATION.as_ref().map_err(|mistakes| {
+        Error::Failed(format!("the built-in specification is broken: {mistakes}"))
+    })
 }
 
 /// Index of the module with this version; a leading `v` and the case do not matter.
 pub(crate) fn module(spec: &Spec, version: &str) -> Result<usize, Error> {
     let wanted = version.trim_start_matches(['v', 'V']);
-    spec.modules.iter().position(|module| module.name == wanted).ok_or_else(|| {
-        let known: Vec<&str> = spec.modules.iter().map(|module| module.name.as_str()).collect();
-        Error::Failed(format!("no tables of module {version}; known are {}", known.join(", ")))
-    })
+    spec.modules
+        .iter()
+        .position(|module| module.name == wanted)
+        .ok_or_else(|| {
+            let known: Vec<&str> = spec
+                .modules
+                .iter()
+                .map(|module| module.name.as_str())
+                .collect();
+            Error::Failed(format!(
+                "no tables of module {version}; known are {}",
+                known.join(", ")
+            ))
+        })
 }
 
 /// Names of the modules in a set.
 pub(crate) fn module_names(spec: &Spec, modules: ModuleSet) -> Vec<&str> {
-    spec.modules.iter().enumerate().filter(|(index, _)| modules.contains(*index)).map(|(_, module)| &*module.name).collect()
+    spec.modules
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| modules.contains(*index))
+        .map(|(_, module)| &*module.name)
+        .collect()
 }
 
 /// A status as people know it: with `TDX_` where the TDX module returns it.
@@ -60,7 +79,9 @@ pub(crate) fn status_name(callee: Callee, row: &StatusRow) -> String {
 
 /// Rows of every callee.
 pub(crate) fn statuses(spec: &Spec) -> impl Iterator<Item = (Callee, &StatusRow)> {
-    spec.statuses.iter().flat_map(|table| table.rows.iter().map(|row| (table.callee, row)))
+    spec.statuses
+        .iter()
+        .flat_map(|table| table.rows.iter().map(|row| (table.callee, row)))
 }
 
 /// The status that `rax` holds when `callee` returned it. Of rows that sources disagree about, the uncontested comes first.
@@ -69,13 +90,21 @@ pub(crate) fn status(spec: &Spec, callee: Callee, rax: u64) -> Option<&StatusRow
         Callee::Module => rax & !u64::from(u32::MAX),
         Callee::Seamldr | Callee::Linux => rax,
     };
-    let rows = spec.statuses.iter().filter(|table| table.callee == callee).flat_map(|table| &table.rows);
-    rows.filter(|row| row.value == code).min_by_key(|row| row.contested)
+    let rows = spec
+        .statuses
+        .iter()
+        .filter(|table| table.callee == callee)
+        .flat_map(|table| &table.rows);
+    rows.filter(|row| row.value == code)
+        .min_by_key(|row| row.contested)
 }
 
 /// Name of an operand id.
 pub(crate) fn operand(spec: &Spec, id: u32) -> Option<&str> {
-    spec.operands.iter().find(|operand| operand.value == id).map(|operand| &*operand.name)
+    spec.operands
+        .iter()
+        .find(|operand| operand.value == id)
+        .map(|operand| &*operand.name)
 }
 
 /// A field, and which element of it an id names.
@@ -89,16 +118,25 @@ pub(crate) struct FieldElement {
 
 /// The field that `id` names; bit 63 does not count. The newest module's row comes first.
 pub(crate) fn field(spec: &'static Spec, id: u64) -> Option<FieldElement> {
-    let rows = spec.fields.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
+    let rows = spec
+        .fields
+        .iter()
+        .flat_map(|table| table.rows.iter().map(move |row| (table, row)));
     let wanted = FieldId::from_bits(id);
     let matches = rows.filter_map(|(table, row)| {
         let base = FieldId::from_bits(row.id);
-        if (base.context_code(), base.class_code()) != (wanted.context_code(), wanted.class_code()) {
+        if (base.context_code(), base.class_code()) != (wanted.context_code(), wanted.class_code())
+        {
             return None;
         }
         let index = wanted.field_code().checked_sub(base.field_code())?;
         let elements = row.num_of_elem.max(1);
-        let found = FieldElement { table, row, field: index / elements, element: index % elements };
+        let found = FieldElement {
+            table,
+            row,
+            field: index / elements,
+            element: index % elements,
+        };
         (index < row.num_of_fields.max(1).saturating_mul(elements)).then_some(found)
     });
     matches.max_by_key(|found| found.row.modules)
@@ -107,11 +145,18 @@ pub(crate) fn field(spec: &'static Spec, id: u64) -> Option<FieldElement> {
 /// A number as people write it: `0x` hexadecimal, else decimal; `_` may group digits.
 pub(crate) fn number(text: &str) -> Result<u64, Error> {
     let digits = text.replace('_', "");
-    let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+    let parsed = match digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+    {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => digits.parse(),
     };
-    parsed.map_err(|_| Error::Failed(format!("{text:?} is not a 64-bit number; write 0x for hexadecimal")))
+    parsed.map_err(|_| {
+        Error::Failed(format!(
+            "{text:?} is not a 64-bit number; write 0x for hexadecimal"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -120,7 +165,10 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_people_write_them() {
-        assert_eq!(number("0xC000_0B08_0000_0001").ok(), Some(0xc000_0b08_0000_0001));
+        assert_eq!(
+            number("0xC000_0B08_0000_0001").ok(),
+            Some(0xc000_0b08_0000_0001)
+        );
         assert_eq!(number("33").ok(), Some(33));
         for wrong in ["", "0x", "12ab", "0x10000000000000000", "-1"] {
             assert!(number(wrong).is_err(), "{wrong}");

@@ -59,19 +59,38 @@ impl Context {
     fn failure(&mut self, line: u64, failure: &Failure) -> Explanation {
         let (callee, leaf, version) = self.leaf(failure.leaf.as_ref());
         let reading = StatusReading::new(self.spec, callee, failure.value);
-        let leaf_name = leaf.map(|leaf| leaf.name.clone()).or_else(|| match &failure.leaf {
-            Some(Leaf::Named(name)) => Some(name.clone()),
-            _ => None,
-        });
+        let leaf_name = leaf
+            .map(|leaf| leaf.name.clone())
+            .or_else(|| match &failure.leaf {
+                Some(Leaf::Named(name)) => Some(name.clone()),
+                _ => None,
+            });
         let status = reading.name();
         let mut lines = vec![format!(
             "{}{} returned {}",
             leaf_name.as_deref().unwrap_or("an unknown leaf"),
-            if version > 0 { format!(" version {version}") } else { String::new() },
-            status.as_deref().unwrap_or("a status that no known module has"),
+            if version > 0 {
+                format!(" version {version}")
+            } else {
+                String::new()
+            },
+            status
+                .as_deref()
+                .unwrap_or("a status that no known module has"),
         )];
-        lines.extend(reading.lines().into_iter().filter(|(label, _)| *label != "class").map(|(label, text)| format!("{label}: {text}")));
-        lines.extend(register_lines(self.spec, leaf, &reading, &failure.registers));
+        lines.extend(
+            reading
+                .lines()
+                .into_iter()
+                .filter(|(label, _)| *label != "class")
+                .map(|(label, text)| format!("{label}: {text}")),
+        );
+        lines.extend(register_lines(
+            self.spec,
+            leaf,
+            &reading,
+            &failure.registers,
+        ));
         let json = json!({
             "line": line,
             "leaf": leaf_name,
@@ -82,7 +101,11 @@ impl Context {
             "retry": reading.retry(),
             "remedy": reading.row.and_then(|row| row.remedy.as_deref()),
         });
-        self.last = Some(Call { leaf, rax: failure.value, line });
+        self.last = Some(Call {
+            leaf,
+            rax: failure.value,
+            line,
+        });
         Explanation { json, lines }
     }
 
@@ -95,20 +118,32 @@ impl Context {
         match leaf {
             None => (Callee::Module, None, 0),
             Some(Leaf::Named(name)) => {
-                let found = self.spec.leaves.iter().find(|leaf| leaf.name == *name && leaf.variant.is_none());
+                let found = self
+                    .spec
+                    .leaves
+                    .iter()
+                    .find(|leaf| leaf.name == *name && leaf.variant.is_none());
                 (callee(found), found, 0)
             }
             Some(Leaf::Seamcall(rax) | Leaf::Tdcall(rax)) => {
-                let reading = LeafReading::new(self.spec, *rax, matches!(leaf, Some(Leaf::Tdcall(_))));
+                let reading =
+                    LeafReading::new(self.spec, *rax, matches!(leaf, Some(Leaf::Tdcall(_))));
                 let found = reading.leaves.first().copied();
-                let callee = if *rax >> 63 == 1 { Callee::Seamldr } else { callee(found) };
+                let callee = if *rax >> 63 == 1 {
+                    Callee::Seamldr
+                } else {
+                    callee(found)
+                };
                 (callee, found, reading.version)
             }
         }
     }
 
     fn registers(&mut self, line: u64, registers: &Registers) -> Option<Explanation> {
-        let call = self.last.as_ref().filter(|call| line - call.line <= REGISTERS_WITHIN_LINES)?;
+        let call = self
+            .last
+            .as_ref()
+            .filter(|call| line - call.line <= REGISTERS_WITHIN_LINES)?;
         let (callee, leaf) = match call.leaf.map(|leaf| leaf.side) {
             Some(Side::Seamldr) => (Callee::Seamldr, call.leaf),
             _ => (Callee::Module, call.leaf),
@@ -136,11 +171,20 @@ impl Context {
             Condition::NotEnabledByFirmware => "TDX_SEAMCALL_GP",
         };
         let mut rows = reference::statuses(self.spec);
-        let row = rows.find(|(callee, row)| *callee == Callee::Linux && row.name.trim_start_matches("TDX_") == name.trim_start_matches("TDX_"));
+        let row = rows.find(|(callee, row)| {
+            *callee == Callee::Linux
+                && row.name.trim_start_matches("TDX_") == name.trim_start_matches("TDX_")
+        });
         let value = row.map_or(0, |(_, row)| row.value);
         let reading = StatusReading::new(self.spec, Callee::Linux, value);
         let mut lines = vec![format!("the kernel's {name}")];
-        lines.extend(reading.lines().into_iter().filter(|(label, _)| *label != "class").map(|(label, text)| format!("{label}: {text}")));
+        lines.extend(
+            reading
+                .lines()
+                .into_iter()
+                .filter(|(label, _)| *label != "class")
+                .map(|(label, text)| format!("{label}: {text}")),
+        );
         let json = json!({ "line": line, "leaf": null, "status": name, "operand": null, "value": format!("{value:#018x}") });
         Explanation { json, lines }
     }
@@ -153,25 +197,41 @@ fn register_lines(
     reading: &StatusReading<'_>,
     registers: &Registers,
 ) -> Vec<String> {
-    let (Some(leaf), Some(row)) = (leaf, reading.row) else { return Vec::new() };
+    let (Some(leaf), Some(row)) = (leaf, reading.row) else {
+        return Vec::new();
+    };
     let mut lines = Vec::new();
     for (name, value) in registers {
-        let returned = meanings(&leaf.outputs, name).filter(|it| it.on.iter().any(|status| status.value == row.name));
+        let returned = meanings(&leaf.outputs, name)
+            .filter(|it| it.on.iter().any(|status| status.value == row.name));
         let mut parts: Vec<&Part> = returned.flat_map(|meaning| &meaning.parts).collect();
         if parts.is_empty() {
             // What the call was about stands in its input still.
-            parts.extend(meanings(&leaf.inputs, name).flat_map(|it| &it.parts).filter(|part| part.kind == Kind::FieldId));
+            parts.extend(
+                meanings(&leaf.inputs, name)
+                    .flat_map(|it| &it.parts)
+                    .filter(|part| part.kind == Kind::FieldId),
+            );
         }
         for part in parts {
-            let raw = part.bits.map_or(*value, |bits| (value & bits.mask()) >> bits.low);
-            lines.push(format!("{name}, {}: {}", part.name, describe(spec, &part.kind, raw)));
+            let raw = part
+                .bits
+                .map_or(*value, |bits| (value & bits.mask()) >> bits.low);
+            lines.push(format!(
+                "{name}, {}: {}",
+                part.name,
+                describe(spec, &part.kind, raw)
+            ));
         }
     }
     lines
 }
 
 fn meanings<'s>(operands: &'s [Operand], register: &str) -> impl Iterator<Item = &'s Meaning> {
-    operands.iter().filter(move |operand| operand.register == register).flat_map(|operand| &operand.meanings)
+    operands
+        .iter()
+        .filter(move |operand| operand.register == register)
+        .flat_map(|operand| &operand.meanings)
 }
 
 fn describe(spec: &'static Spec, kind: &Kind, value: u64) -> String {
@@ -179,11 +239,22 @@ fn describe(spec: &'static Spec, kind: &Kind, value: u64) -> String {
         Kind::Format(name) => match reference::format(spec, name) {
             Some(format) => {
                 let (parts, _) = reference::take_apart(spec, format, value);
-                let shown = parts.into_iter().filter(|part| part.value != 0 || part.meaning.is_some()).map(|part| {
-                    format!("{} {}", part.name, part.meaning.unwrap_or_else(|| format!("{:#x}", part.value)))
-                });
+                let shown = parts
+                    .into_iter()
+                    .filter(|part| part.value != 0 || part.meaning.is_some())
+                    .map(|part| {
+                        format!(
+                            "{} {}",
+                            part.name,
+                            part.meaning.unwrap_or_else(|| format!("{:#x}", part.value))
+                        )
+                    });
                 let shown: Vec<String> = shown.collect();
-                format!("{value:#x}{}{}", if shown.is_empty() { "" } else { " = " }, shown.join(", "))
+                format!(
+                    "{value:#x}{}{}",
+                    if shown.is_empty() { "" } else { " = " },
+                    shown.join(", ")
+                )
             }
             None => format!("{value:#x}"),
         },

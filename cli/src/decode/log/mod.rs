@@ -26,10 +26,14 @@ const LINE_LIMIT: u64 = 64 << 10;
 
 pub(super) fn decode(path: Option<&Path>, json: bool) -> Result<(), Error> {
     let spec = reference::spec()?;
-    let (mut reader, name): (Box<dyn BufRead>, String) = match path.filter(|path| *path != Path::new("-")) {
-        Some(path) => (input::open(path)?, path.display().to_string()),
-        None => (Box::new(BufReader::new(io::stdin())), "standard input".to_string()),
-    };
+    let (mut reader, name): (Box<dyn BufRead>, String) =
+        match path.filter(|path| *path != Path::new("-")) {
+            Some(path) => (input::open(path)?, path.display().to_string()),
+            None => (
+                Box::new(BufReader::new(io::stdin())),
+                "standard input".to_string(),
+            ),
+        };
     // Not through `Output`, which would drop from the log whatever is no text.
     let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let style = if coloured { FAINT } else { Style::new() };
@@ -40,11 +44,22 @@ pub(super) fn decode(path: Option<&Path>, json: bool) -> Result<(), Error> {
     let mut starts_line = true;
     loop {
         line.clear();
-        let read = reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line);
-        if read.map_err(|source| InputError::Read { path: name.clone(), source })? == 0 {
+        let read = reader
+            .by_ref()
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line);
+        if read.map_err(|source| InputError::Read {
+            path: name.clone(),
+            source,
+        })? == 0
+        {
             break;
         }
-        let explanation = if starts_line { scan::scan(&line).and_then(|finding| context.explain(number, finding)) } else { None };
+        let explanation = if starts_line {
+            scan::scan(&line).and_then(|finding| context.explain(number, finding))
+        } else {
+            None
+        };
         starts_line = line.last() == Some(&b'\n');
         if !json {
             output.write_all(&line)?;

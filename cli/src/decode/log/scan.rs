@@ -69,17 +69,22 @@ static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
     );
     let by_name = format!(
         r"\b(?P<name>(?:TDH|TDG|SEAMLDR)[._][A-Z0-9._]*[A-Z0-9])\)?\s+failed(?:\s+with\s+(?:status|error))?:?\s*{}\b",
-        value.replace("value", "value3").replace("(?:0x)?", "(?:status |error )?(?:0x)")
+        value
+            .replace("value", "value3")
+            .replace("(?:0x)?", "(?:status |error )?(?:0x)")
     );
     regex(&format!("(?-u){by_number}|{by_field}|{by_name}"))
 });
 
 static REGISTERS: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"(?-u)\b(?P<name>(?i:r[abcd]x|r[sd]i|rbp|r0?[89]|r1[0-5])):?[ =]+0x(?P<value>[0-9a-fA-F]{1,16})\b")
+    regex(
+        r"(?-u)\b(?P<name>(?i:r[abcd]x|r[sd]i|rbp|r0?[89]|r1[0-5])):?[ =]+0x(?P<value>[0-9a-fA-F]{1,16})\b",
+    )
 });
 
-static REGISTERS_ONLY: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"(?-u)(?:additional output: rcx 0x|\bRCX 0x[0-9a-f]+ RDX 0x|\bR09 0x[0-9a-f]+ R10 0x)"));
+static REGISTERS_ONLY: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r"(?-u)(?:additional output: rcx 0x|\bRCX 0x[0-9a-f]+ RDX 0x|\bR09 0x[0-9a-f]+ R10 0x)")
+});
 
 static CONDITION: LazyLock<Regex> = LazyLock::new(|| {
     regex(concat!(
@@ -112,7 +117,11 @@ pub(super) fn scan(line: &[u8]) -> Option<Finding> {
 }
 
 fn failure(captures: &Captures<'_>, line: &[u8]) -> Option<Finding> {
-    let text = |name: &str| captures.name(name).and_then(|found| std::str::from_utf8(found.as_bytes()).ok());
+    let text = |name: &str| {
+        captures
+            .name(name)
+            .and_then(|found| std::str::from_utf8(found.as_bytes()).ok())
+    };
     let value = text("value").or(text("value2")).or(text("value3"))?;
     let leaf = match (text("leaf").or(text("leaf2")), text("name")) {
         (Some(number), _) => {
@@ -125,7 +134,11 @@ fn failure(captures: &Captures<'_>, line: &[u8]) -> Option<Finding> {
         (None, name) => Leaf::Named(name?.replace('_', ".")),
     };
     let value = u64::from_str_radix(value, 16).ok()?;
-    Some(Finding::Failure(Failure { leaf: Some(leaf), value, registers: registers(line) }))
+    Some(Finding::Failure(Failure {
+        leaf: Some(leaf),
+        value,
+        registers: registers(line),
+    }))
 }
 
 /// A leaf is printed with 0x in hexadecimal, and without in decimal.
@@ -138,7 +151,9 @@ fn leaf_number(text: &str) -> Option<u64> {
 
 fn registers(line: &[u8]) -> Registers {
     let found = REGISTERS.captures_iter(line).filter_map(|captures| {
-        let name = std::str::from_utf8(&captures["name"]).ok()?.to_ascii_lowercase();
+        let name = std::str::from_utf8(&captures["name"])
+            .ok()?
+            .to_ascii_lowercase();
         let name = name.replacen("r0", "r", 1);
         let value = u64::from_str_radix(std::str::from_utf8(&captures["value"]).ok()?, 16).ok()?;
         Some((name, value))
@@ -164,18 +179,68 @@ mod tests {
     #[test]
     fn every_printed_form_is_found() {
         let busy = 0x8000_0200_0000_0092;
-        finds("[    1.2] virt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000090000000000", Leaf::Seamcall(0x21), 0xc000_0900_0000_0000);
-        finds("tdx: SEAMCALL (33) failed: 0x8000020000000092", Leaf::Seamcall(33), busy);
-        finds("SEAMCALL (0x7) failed: 0x8000020000000092", Leaf::Seamcall(7), busy);
-        finds("tdx: SEAMCALL failed: leaf 34, error 0x8000020000000092.", Leaf::Seamcall(34), busy);
-        finds("tdx: SEAMCALL failed: CPU 3: leaf 36, error 0x8000020000000092.", Leaf::Seamcall(36), busy);
-        finds("SEAMCALL failed: leaf: 0x22, error: 0x8000020000000092", Leaf::Seamcall(0x22), busy);
-        finds("SEAMCALL[0x22] failed: 0x8000020000000092", Leaf::Seamcall(0x22), busy);
-        finds("kvm_intel: SEAMCALL TDH_MEM_PAGE_AUG failed: 0x8000020000000092, entry 0x1", named("TDH.MEM.PAGE.AUG"), busy);
-        finds("tdx: TDH_PHYMEM_PAMT_ADD failed: 0x8000020000000092", named("TDH.PHYMEM.PAMT.ADD"), busy);
-        finds("VMX: TDH.MNG.INIT failed with status: 0x8000020000000092", named("TDH.MNG.INIT"), busy);
-        finds("tdx: SEAMCALL (0x8000000000000001) failed: 0x8000000000020001", Leaf::Seamcall(1 << 63 | 1), 0x8000_0000_0002_0001);
-        finds("Kernel panic: TDCALL 1 failed (0x8000020000000092)".replace(" (", ": ").trim_end_matches(')'), Leaf::Tdcall(1), busy);
+        finds(
+            "[    1.2] virt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000090000000000",
+            Leaf::Seamcall(0x21),
+            0xc000_0900_0000_0000,
+        );
+        finds(
+            "tdx: SEAMCALL (33) failed: 0x8000020000000092",
+            Leaf::Seamcall(33),
+            busy,
+        );
+        finds(
+            "SEAMCALL (0x7) failed: 0x8000020000000092",
+            Leaf::Seamcall(7),
+            busy,
+        );
+        finds(
+            "tdx: SEAMCALL failed: leaf 34, error 0x8000020000000092.",
+            Leaf::Seamcall(34),
+            busy,
+        );
+        finds(
+            "tdx: SEAMCALL failed: CPU 3: leaf 36, error 0x8000020000000092.",
+            Leaf::Seamcall(36),
+            busy,
+        );
+        finds(
+            "SEAMCALL failed: leaf: 0x22, error: 0x8000020000000092",
+            Leaf::Seamcall(0x22),
+            busy,
+        );
+        finds(
+            "SEAMCALL[0x22] failed: 0x8000020000000092",
+            Leaf::Seamcall(0x22),
+            busy,
+        );
+        finds(
+            "kvm_intel: SEAMCALL TDH_MEM_PAGE_AUG failed: 0x8000020000000092, entry 0x1",
+            named("TDH.MEM.PAGE.AUG"),
+            busy,
+        );
+        finds(
+            "tdx: TDH_PHYMEM_PAMT_ADD failed: 0x8000020000000092",
+            named("TDH.PHYMEM.PAMT.ADD"),
+            busy,
+        );
+        finds(
+            "VMX: TDH.MNG.INIT failed with status: 0x8000020000000092",
+            named("TDH.MNG.INIT"),
+            busy,
+        );
+        finds(
+            "tdx: SEAMCALL (0x8000000000000001) failed: 0x8000000000020001",
+            Leaf::Seamcall(1 << 63 | 1),
+            0x8000_0000_0002_0001,
+        );
+        finds(
+            "Kernel panic: TDCALL 1 failed (0x8000020000000092)"
+                .replace(" (", ": ")
+                .trim_end_matches(')'),
+            Leaf::Tdcall(1),
+            busy,
+        );
     }
 
     fn named(name: &str) -> Leaf {
@@ -185,7 +250,9 @@ mod tests {
     #[test]
     fn registers_are_read_on_the_line_and_after_it() {
         let all = "SEAMCALL (0x7) failed: 0x8000020000000092 RCX 0x1 RDX 0x2 R8 0x3 R9 0x4 R10 0x5 R11 0x6";
-        let Some(Finding::Failure(found)) = scan(all.as_bytes()) else { panic!() };
+        let Some(Finding::Failure(found)) = scan(all.as_bytes()) else {
+            panic!()
+        };
         assert_eq!(found.registers.len(), 6);
         assert_eq!(found.registers[2], ("r8".into(), 3));
 
@@ -203,8 +270,14 @@ mod tests {
 
     #[test]
     fn words_of_the_kernel_are_found() {
-        for line in ["virt/tdx: module not loaded", "tdx: TDX module is not loaded."] {
-            assert_eq!(scan(line.as_bytes()), Some(Finding::Condition(Condition::ModuleNotLoaded)));
+        for line in [
+            "virt/tdx: module not loaded",
+            "tdx: TDX module is not loaded.",
+        ] {
+            assert_eq!(
+                scan(line.as_bytes()),
+                Some(Finding::Condition(Condition::ModuleNotLoaded))
+            );
         }
         assert_eq!(
             scan(b"tdx: SEAMCALL failed: CPU 5 is not in VMX operation."),
@@ -214,7 +287,13 @@ mod tests {
 
     #[test]
     fn other_lines_are_left_alone() {
-        for line in ["usb 1-1: device descriptor read/64, error -71", "virt/tdx: BIOS enabled: private KeyID range [64, 128)", "SEAMCALL", "", "TDX failed"] {
+        for line in [
+            "usb 1-1: device descriptor read/64, error -71",
+            "virt/tdx: BIOS enabled: private KeyID range [64, 128)",
+            "SEAMCALL",
+            "",
+            "TDX failed",
+        ] {
             assert_eq!(scan(line.as_bytes()), None, "{line}");
         }
     }
