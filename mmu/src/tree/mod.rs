@@ -102,6 +102,34 @@ impl<F: Format> Tree<F> {
         }
     }
 
+    /// Shows `see` every entry that is not empty, tables before what is in them, with the first address
+    /// it covers, its level and its bits.
+    ///
+    /// The caller holds a grace-period guard, or knows that no table goes away.
+    pub fn visit<T: Tables>(&self, tables: &T, see: &mut impl FnMut(u64, Level, u64)) {
+        Self::visit_table(tables, self.root, self.top, 0, see);
+    }
+
+    fn visit_table<T: Tables>(
+        tables: &T,
+        table: Hpa,
+        level: Level,
+        start: u64,
+        see: &mut impl FnMut(u64, Level, u64),
+    ) {
+        for (index, entry) in (0..).zip(tables.entries(table)) {
+            let value = entry.load(Ordering::Acquire);
+            if value == F::EMPTY {
+                continue;
+            }
+            let address = start + index * level.size();
+            see(address, level, value);
+            if let Some(below) = level.below().filter(|_| F::is_table(value)) {
+                Self::visit_table(tables, F::table(value), below, address, see);
+            }
+        }
+    }
+
     /// Fills `table` with empty entries, before it is linked.
     pub fn clear<T: Tables>(tables: &T, table: Hpa) {
         Self::fill(tables, table, F::EMPTY);

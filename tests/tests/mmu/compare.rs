@@ -1,0 +1,151 @@
+//! Mirror and Secure-EPT, entry for entry.
+
+use std::collections::BTreeMap;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::sept::SeptState;
+use tdx_mmu::Td;
+use tdx_mmu::embed::Tables;
+use tdx_mmu::mirror::Kind;
+use tdx_mmu::mirror::MirrorEntry;
+
+use super::host::Host;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Table { page: u64, blocked: bool },
+    Leaf { page: u64, blocked: bool },
+    Poisoned,
+}
+
+/// What every entry that is not absent says, by address and level.
+pub type Picture = BTreeMap<(u64, Level), Entry>;
+
+const EPTP_IN_TDCS: u64 = 0x98;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const LEAF: u64 = 1 << 7;
+
+/// The Secure-EPT as it lies in physical memory, found by the EPTP in the TDCS.
+pub fn secure_ept(host: &Host) -> Picture {
+    let tdcs = host.allocated.lock().unwrap()[1];
+    let eptp = host.platform.memory().read_u64(tdcs + EPTP_IN_TDCS);
+    let top = Level::new(u8::try_from(eptp >> 3 & 7).unwrap()).unwrap();
+    let mut picture = Picture::new();
+    walk(host, eptp & ADDRESS, top, 0, &mut picture);
+    picture
+}
+
+fn walk(host: &Host, table: u64, level: Level, start: u64, picture: &mut Picture) {
+    for index in 0..512 {
+        let bits = host.platform.memory().read_u64(table + 8 * index);
+        let address = start + index * level.size();
+        // Bit 9, bits 56:53 and bits 7:6, as the module packs them.
+        let encoding = (bits >> 9 & 1 | (bits >> 53 & 15) << 1 | (bits >> 6 & 3) << 5) as u8;
+        let state = SeptState::from_encoding(encoding)
+            .unwrap_or_else(|| panic!("state {encoding:#x} at {address:#x}"));
+        let page = bits & ADDRESS;
+        let entry = match state {
+            SeptState::Free | SeptState::Removed => continue,
+            SeptState::NlMapped | SeptState::NlBlocked => {
+                let below = level.below().unwrap();
+                walk(host, page, below, address, picture);
+                Entry::Table {
+                    page,
+                    blocked: state == SeptState::NlBlocked,
+                }
+            }
+            state => {
+                assert!(
+                    bits & LEAF != 0 || level == Level::Pt,
+                    "{state:?} at {address:#x}"
+                );
+                Entry::Leaf {
+                    page,
+                    blocked: state.any_blocked(),
+                }
+            }
+        };
+        picture.insert((address, level), entry);
+    }
+}
+
+/// What the mirror says, with the Secure-EPT page that each table stands for.
+pub fn mirror(td: &Td<Host>) -> Picture {
+    let mut picture = Picture::new();
+    walk_mirror(
+        td.embedder(),
+        td.mirror().tree().root(),
+        td.mirror().tree().top(),
+        0,
+        &mut picture,
+    );
+    picture
+}
+
+fn walk_mirror(host: &Host, table: Hpa, level: Level, start: u64, picture: &mut Picture) {
+    for (index, entry) in (0..).zip(host.entries(table)) {
+        let bits = entry.load(std::sync::atomic::Ordering::Acquire);
+        let address = start + index * level.size();
+        let link = |table| host.link(table).load(std::sync::atomic::Ordering::Acquire);
+        let below = |table, picture: &mut Picture| {
+            walk_mirror(host, table, level.below().unwrap(), address, picture)
+        };
+        let entry = match MirrorEntry::from_bits(bits).kind() {
+            Kind::Empty => continue,
+            Kind::Frozen => panic!("entry at {address:#x} was left frozen"),
+            Kind::Poisoned(_) => Entry::Poisoned,
+            Kind::Leaf(page) => Entry::Leaf {
+                page: page.bits(),
+                blocked: false,
+            },
+            Kind::BlockedLeaf(page) => Entry::Leaf {
+                page: page.bits(),
+                blocked: true,
+            },
+            Kind::Table(table) => {
+                below(table, picture);
+                Entry::Table {
+                    page: link(table),
+                    blocked: false,
+                }
+            }
+            Kind::BlockedTable(table) => {
+                below(table, picture);
+                Entry::Table {
+                    page: link(table),
+                    blocked: true,
+                }
+            }
+        };
+        picture.insert((address, level), entry);
+    }
+}
+
+/// Fails unless both say the same of every address.
+#[track_caller]
+pub fn assert_equal(td: &Td<Host>) {
+    let (mirror, secure) = (mirror(td), secure_ept(td.embedder()));
+    for (place, entry) in &mirror {
+        assert_eq!(
+            Some(entry),
+            secure.get(place),
+            "mirror and Secure-EPT at {place:x?}"
+        );
+    }
+    for (place, entry) in &secure {
+        assert_eq!(
+            Some(entry),
+            mirror.get(place),
+            "Secure-EPT and mirror at {place:x?}"
+        );
+    }
+}
+
+/// How many leaves there are of a level.
+pub fn leaves(td: &Td<Host>, level: Level) -> usize {
+    mirror(td)
+        .iter()
+        .filter(|((_, at), entry)| *at == level && matches!(entry, Entry::Leaf { .. }))
+        .count()
+}

@@ -1,0 +1,1 @@
+//! Every operation, every call position, every kind of failure.
