@@ -1,10 +1,85 @@
 //! Contradictions in a specification whose files are well-formed.
+//!
+//! What passes here can be emitted: every name that becomes an identifier is one, and everything named exists.
 
+mod format;
+mod leaf;
+mod names;
+mod table;
+
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
+use crate::load::closest;
+use crate::model::Cite;
 use crate::model::Spec;
 
 /// Everything that contradicts something else.
 pub fn check(spec: &Spec) -> Vec<Diagnostic> {
-    let _ = spec;
-    Vec::new()
+    let mut out = Vec::new();
+    cites(spec, &mut out);
+    names::check(spec, &mut out);
+    table::check(spec, &mut out);
+    format::check(spec, &mut out);
+    leaf::check(spec, &mut out);
+    out
+}
+
+fn cites(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    let lists: [&mut dyn Iterator<Item = &Vec<Cite>>; 9] = [
+        &mut spec.features.iter().map(|entity| &entity.cite),
+        &mut spec.modules.iter().map(|entity| &entity.cite),
+        &mut spec.statuses.iter().map(|entity| &entity.cite),
+        &mut spec
+            .statuses
+            .iter()
+            .flat_map(|table| &table.rows)
+            .map(|entity| &entity.cite),
+        &mut spec.fields.iter().map(|entity| &entity.cite),
+        &mut spec.enums.iter().map(|entity| &entity.cite),
+        &mut spec.formats.iter().map(|entity| &entity.cite),
+        &mut spec.structures.iter().map(|entity| &entity.cite),
+        &mut spec.leaves.iter().map(|entity| &entity.cite),
+    ];
+    let known: Vec<&str> = spec
+        .sources
+        .iter()
+        .map(|source| source.id.as_str())
+        .collect();
+    for list in lists {
+        for cite in list.flatten() {
+            if !known.contains(&cite.id.value.as_str()) {
+                out.push(unknown(
+                    Code::UnknownName,
+                    cite.id.place,
+                    "source",
+                    &cite.id.value,
+                    &known,
+                ));
+            }
+        }
+    }
+    for cite in spec.op_states.cite.iter().chain(&spec.sept_states.cite) {
+        if !known.contains(&cite.id.value.as_str()) {
+            out.push(unknown(
+                Code::UnknownName,
+                cite.id.place,
+                "source",
+                &cite.id.value,
+                &known,
+            ));
+        }
+    }
+}
+
+/// A name that nothing defines, with the closest one that something does.
+fn unknown(code: Code, place: Place, what: &str, name: &str, known: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::new(code, place, format!("no {what} is called `{name}`"));
+    diagnostic.help(match closest(name, known.iter().copied()) {
+        Some(best) => format!("did you mean `{best}`?"),
+        None => format!(
+            "{} of them are defined; add it, or correct the name",
+            known.len()
+        ),
+    })
 }

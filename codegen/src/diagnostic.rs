@@ -51,6 +51,8 @@ pub enum Code {
     WrongLevel,
     /// A value outside its range.
     OutOfRange,
+    /// A name that cannot be an identifier.
+    BadName,
 }
 
 impl Code {
@@ -72,6 +74,7 @@ impl Code {
             Self::UnknownStatus => "unknown-status",
             Self::WrongLevel => "wrong-level",
             Self::OutOfRange => "out-of-range",
+            Self::BadName => "bad-name",
         }
     }
 }

@@ -99,7 +99,7 @@ const fn find(table: &[StatusRow], value: u64) -> Option<&StatusRow> {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident $table:ident)*) => {
+    ($($(#[$doc:meta])* $name:ident)*) => {
         $($(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(transparent)]
@@ -111,10 +111,6 @@ macro_rules! codes {
                 self.0
             }
 
-            /// What is known of the code.
-            pub const fn row(self) -> Option<&'static StatusRow> {
-                find($table, self.0)
-            }
 
             /// The name without `TDX_`, if the code has one.
             pub const fn name(self) -> Option<&'static str> {
@@ -149,14 +145,31 @@ codes! {
     /// Status code of the TDX module: RAX with bits 31:0 cleared.
     ///
     /// Open: codes that no table knows are kept.
-    StatusCode STATUS_CODES
+    StatusCode
     /// What P-SEAMLDR returns in RAX.
-    SeamldrStatus SEAMLDR_STATUSES
+    SeamldrStatus
     /// What Linux reports for a call that did not reach the callee.
-    LinuxStatus LINUX_STATUSES
+    LinuxStatus
 }
 
 impl StatusCode {
+    /// What is known of the code.
+    ///
+    /// Leaves that import a TD may set FATAL and HOST_RECOVERABILITY_HINT in any code: a code that is not known as it
+    /// is, is looked up without them.
+    pub const fn row(self) -> Option<&'static StatusRow> {
+        match find(STATUS_CODES, self.0) {
+            Some(row) => Some(row),
+            None => {
+                let plain = self
+                    .bits()
+                    .with_fatal(false)
+                    .with_host_recoverability_hint(false);
+                find(STATUS_CODES, plain.into_bits())
+            }
+        }
+    }
+
     /// The code in the upper half of `rax`.
     pub const fn new(rax: u64) -> Self {
         Self(StatusBits::from_bits(rax).with_low(0).into_bits())
@@ -201,6 +214,11 @@ impl StatusCode {
 }
 
 impl SeamldrStatus {
+    /// What is known of the status.
+    pub const fn row(self) -> Option<&'static StatusRow> {
+        find(SEAMLDR_STATUSES, self.0)
+    }
+
     /// The status in `rax`.
     pub const fn new(rax: u64) -> Self {
         Self(rax)
@@ -221,6 +239,11 @@ impl SeamldrStatus {
 }
 
 impl LinuxStatus {
+    /// What is known of the status.
+    pub const fn row(self) -> Option<&'static StatusRow> {
+        find(LINUX_STATUSES, self.0)
+    }
+
     /// The status with this value.
     pub const fn new(value: u64) -> Self {
         Self(value)

@@ -88,7 +88,11 @@ impl Loader<'_> {
                 one_of(
                     item,
                     "evidence",
-                    &[("blocked", Yields::Blocked), ("tracked", Yields::Tracked)],
+                    &[
+                        ("blocked", Yields::Blocked),
+                        ("tracked", Yields::Tracked),
+                        ("reclaimed", Yields::Reclaimed),
+                    ],
                 )
             }),
         };

@@ -200,6 +200,8 @@ pub enum Yields {
     Blocked,
     /// The TD's epoch has moved on.
     Tracked,
+    /// The page that the first input names is the host's again, of the size that an output gives.
+    Reclaimed,
 }
 
 /// A lock that a leaf takes.

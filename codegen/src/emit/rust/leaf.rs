@@ -580,6 +580,24 @@ impl<'l> Writer<'l> {
                     " What was blocked before, now tracked.".to_owned(),
                 ));
             }
+            Some(Yields::Reclaimed) => {
+                let size = fields
+                    .iter()
+                    .find(|(_, ty, ..)| ty.to_string().ends_with("PageSize"));
+                let page = inputs
+                    .iter()
+                    .find(|input| matches!(input.part.kind, Kind::Hpa { .. }));
+                if let (Some((_, _, size, _)), Some(page)) = (size, page) {
+                    let page = &page.name;
+                    let value = quote!(match #size.level() {
+                        Some(level) => #root::Page::assume_owned(self.#page, level),
+                        None => None,
+                    });
+                    let text = " The page, the host's again; `None` if its size makes no sense."
+                        .to_owned();
+                    fields.push((ident("reclaimed"), quote!(Option<#root::Page>), value, text));
+                }
+            }
             None => {}
         }
         if fields.is_empty() {
@@ -595,7 +613,7 @@ impl<'l> Writer<'l> {
         };
         let linear = fields.iter().any(|(_, ty, _, _)| {
             let text = ty.to_string();
-            ["Page <", "Blocked <", "Tracked <"]
+            ["Page <", ":: Page >", "Blocked <", "Tracked <"]
                 .iter()
                 .any(|linear| text.contains(linear))
         });

@@ -1,0 +1,374 @@
+//! Leaves: what they name exists, and their operands make sense together.
+
+use std::collections::HashMap;
+
+use super::unknown;
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
+use crate::model::Allowed;
+use crate::model::Callee;
+use crate::model::Evidence;
+use crate::model::FlagTable;
+use crate::model::Kind;
+use crate::model::Leaf;
+use crate::model::Meaning;
+use crate::model::Operand;
+use crate::model::Part;
+use crate::model::Side;
+use crate::model::Spec;
+use crate::model::Yields;
+
+/// What the module may make of a page.
+const BECOMES: [&str; 8] = [
+    "tdr", "tdcx", "tdvpr", "tdvpx", "sept", "reg", "migsc", "pamt",
+];
+
+pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    let known = Known::of(spec);
+    for leaf in &spec.leaves {
+        known.leaf(spec, leaf, out);
+    }
+}
+
+struct Known<'s> {
+    module: Vec<&'s str>,
+    seamldr: Vec<&'s str>,
+    words: Vec<&'s str>,
+    structures: Vec<&'s str>,
+    features: Vec<&'s str>,
+}
+
+impl<'s> Known<'s> {
+    fn of(spec: &'s Spec) -> Self {
+        let statuses = |callee| {
+            let tables = spec
+                .statuses
+                .iter()
+                .filter(move |table| table.callee == callee);
+            tables
+                .flat_map(|table| &table.rows)
+                .map(|row| row.name.as_str())
+                .collect()
+        };
+        let enums = spec.enums.iter().map(|entity| entity.name.as_str());
+        Self {
+            module: statuses(Callee::Module),
+            seamldr: statuses(Callee::Seamldr),
+            words: enums
+                .chain(spec.formats.iter().map(|format| format.name.as_str()))
+                .collect(),
+            structures: spec
+                .structures
+                .iter()
+                .map(|structure| structure.name.as_str())
+                .collect(),
+            features: spec
+                .features
+                .iter()
+                .map(|feature| feature.name.as_str())
+                .collect(),
+        }
+    }
+
+    fn leaf(&self, spec: &Spec, leaf: &Leaf, out: &mut Vec<Diagnostic>) {
+        if leaf.versions.is_empty() {
+            out.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    leaf.place,
+                    format!("`{}` has no versions", leaf.name),
+                )
+                .help("leave `versions` out for version 0"),
+            );
+        }
+        if let Some(feature) = &leaf.feature
+            && !self.features.contains(&feature.value.as_str())
+        {
+            out.push(unknown(
+                Code::UnknownName,
+                feature.place,
+                "feature",
+                &feature.value,
+                &self.features,
+            ));
+        }
+        let statuses = match leaf.side {
+            Side::Seamldr => &self.seamldr,
+            Side::Vmcall => return,
+            Side::Host | Side::Guest => &self.module,
+        };
+        let mut named: Vec<_> = leaf.statuses.iter().collect();
+        named.extend(
+            leaf.outputs
+                .iter()
+                .flat_map(|operand| &operand.meanings)
+                .flat_map(|meaning| &meaning.on),
+        );
+        for status in named
+            .iter()
+            .filter(|status| !statuses.contains(&status.value.as_str()))
+        {
+            out.push(unknown(
+                Code::UnknownStatus,
+                status.place,
+                "status",
+                &status.value,
+                statuses,
+            ));
+        }
+        states(spec, &leaf.op_states, &spec.op_states, "OP_STATE", out);
+        states(
+            spec,
+            &leaf.sept_states,
+            &spec.sept_states,
+            "state of an entry",
+            out,
+        );
+        let inputs: Vec<(&Operand, &Part)> = parts(&leaf.inputs).collect();
+        for (_, part) in inputs.iter().copied().chain(parts(&leaf.outputs)) {
+            self.part(part, out);
+        }
+        for operand in leaf.inputs.iter().chain(&leaf.outputs) {
+            operand
+                .meanings
+                .iter()
+                .for_each(|meaning| overlap(meaning, out));
+        }
+        repeated(inputs.iter().map(|(_, part)| *part), out);
+        relations(leaf, &inputs, out);
+        for resume in &leaf.resume {
+            if !leaf
+                .inputs
+                .iter()
+                .any(|operand| operand.register == resume.register)
+            {
+                let message = format!("`resume` names {}, which is no input", resume.register);
+                out.push(
+                    Diagnostic::new(Code::UnknownRegister, leaf.place, message)
+                        .help("a resumed call changes inputs only"),
+                );
+            }
+        }
+        if let Some(operand) = leaf.inputs.iter().find(|operand| operand.register == "rax") {
+            out.push(
+                Diagnostic::new(
+                    Code::UnknownRegister,
+                    operand.place,
+                    "RAX holds leaf and version, no input",
+                )
+                .help("use another register"),
+            );
+        }
+    }
+
+    fn part(&self, part: &Part, out: &mut Vec<Diagnostic>) {
+        let fine = part.name.starts_with(|c: char| c.is_ascii_lowercase())
+            && part
+                .name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !fine || ["self", "super", "crate"].contains(&part.name.as_str()) {
+            out.push(
+                Diagnostic::new(
+                    Code::BadName,
+                    part.place,
+                    format!("`{}` cannot be an operand's name", part.name),
+                )
+                .help("use small letters, digits and `_`"),
+            );
+        }
+        match &part.kind {
+            Kind::Format(name) if !self.words.contains(&name.as_str()) => {
+                out.push(unknown(
+                    Code::UnknownName,
+                    part.place,
+                    "format or enum",
+                    name,
+                    &self.words,
+                ));
+            }
+            Kind::Structure { of: Some(name), .. } if !self.structures.contains(&name.as_str()) => {
+                out.push(unknown(
+                    Code::UnknownName,
+                    part.place,
+                    "structure",
+                    name,
+                    &self.structures,
+                ));
+            }
+            Kind::Page {
+                becomes: Some(name),
+                ..
+            } if !BECOMES.contains(&name.as_str()) => {
+                out.push(unknown(
+                    Code::UnknownName,
+                    part.place,
+                    "kind of page",
+                    name,
+                    &BECOMES,
+                ));
+            }
+            Kind::Page {
+                level: Some(level), ..
+            } if *level > 2 => {
+                out.push(
+                    Diagnostic::new(
+                        Code::WrongLevel,
+                        part.place,
+                        format!("no page has level {level}"),
+                    )
+                    .help("pages have level 0 (4 KiB), 1 (2 MiB) or 2 (1 GiB)"),
+                );
+            }
+            Kind::Mapping { levels, .. } => mapping_levels(part.place, levels, out),
+            _ => {}
+        }
+    }
+}
+
+/// Sets of levels for which `tdx_abi::level::Within` is implemented.
+const LEVEL_SETS: [u8; 12] = [
+    1, 2, 4, 8, 16, 0b11, 0b110, 0b111, 0b1110, 0b1111, 0b1_1110, 0b1_1111,
+];
+
+fn mapping_levels(place: Place, levels: &[u8], out: &mut Vec<Diagnostic>) {
+    let mask = levels
+        .iter()
+        .fold(0u8, |mask, level| mask | 1 << level.min(&7));
+    if !LEVEL_SETS.contains(&mask) {
+        let message = format!("{levels:?} is no usual set of levels");
+        out.push(Diagnostic::new(Code::WrongLevel, place, message).help(
+            "usual are a single level, [0, 1], [1, 2], [0, 1, 2], and the tables [1, 2, 3, 4]",
+        ));
+    }
+}
+
+fn parts(operands: &[Operand]) -> impl Iterator<Item = (&Operand, &Part)> {
+    operands.iter().flat_map(|operand| {
+        operand
+            .meanings
+            .iter()
+            .flat_map(|meaning| &meaning.parts)
+            .map(move |part| (operand, part))
+    })
+}
+
+fn states(
+    spec: &Spec,
+    allowed: &[Allowed],
+    table: &FlagTable,
+    what: &str,
+    out: &mut Vec<Diagnostic>,
+) {
+    let known: Vec<&str> = table.rows.iter().map(|row| row.name.as_str()).collect();
+    for row in allowed {
+        for state in &row.states {
+            let rows = table.rows.iter().filter(|known| known.name == state.value);
+            let has = rows.fold(0, |set, known| set | known.modules.0);
+            if !known.contains(&state.value.as_str()) {
+                out.push(unknown(
+                    Code::UnknownName,
+                    state.place,
+                    what,
+                    &state.value,
+                    &known,
+                ));
+            } else if let Some(module) = row.modules.iter().find(|module| has >> module & 1 == 0)
+                && let Some(module) = spec.modules.get(module)
+            {
+                let message = format!("module {} has no {what} `{}`", module.name, state.value);
+                out.push(
+                    Diagnostic::new(Code::UnknownName, state.place, message)
+                        .help("remove the state, or the module from `modules`"),
+                );
+            }
+        }
+    }
+}
+
+fn overlap(meaning: &Meaning, out: &mut Vec<Diagnostic>) {
+    for (index, part) in meaning.parts.iter().enumerate() {
+        let mask = part.bits.map_or(u64::MAX, |bits| bits.mask());
+        let clash = meaning.parts[..index]
+            .iter()
+            .find(|other| other.bits.map_or(u64::MAX, |bits| bits.mask()) & mask != 0);
+        if let Some(other) = clash {
+            let message = format!(
+                "`{}` and `{}` share bits of one register",
+                other.name, part.name
+            );
+            out.push(
+                Diagnostic::new(Code::Overlap, part.place, message)
+                    .related(other.place, "the first one is here")
+                    .help("give each part its own `bits`"),
+            );
+        }
+    }
+}
+
+fn repeated<'p>(parts: impl Iterator<Item = &'p Part>, out: &mut Vec<Diagnostic>) {
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for part in parts {
+        if let Some(before) = seen.insert(&part.name, part.place) {
+            out.push(
+                Diagnostic::new(
+                    Code::Conflict,
+                    part.place,
+                    format!("two inputs are called `{}`", part.name),
+                )
+                .related(before, "the first one is here")
+                .help("rename one of them"),
+            );
+        }
+    }
+}
+
+/// Operands that hang on each other.
+fn relations(leaf: &Leaf, inputs: &[(&Operand, &Part)], out: &mut Vec<Diagnostic>) {
+    let tdr = inputs.iter().any(|(_, part)| part.kind == Kind::Tdr);
+    let mapping = inputs
+        .iter()
+        .any(|(_, part)| matches!(part.kind, Kind::Mapping { .. }));
+    for (_, part) in inputs {
+        if matches!(
+            part.kind,
+            Kind::Mapping {
+                evidence: Some(Evidence::Tracked),
+                ..
+            }
+        ) && !tdr
+        {
+            out.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    part.place,
+                    "`evidence` without a TDR operand",
+                )
+                .help("the evidence names the TD too: add the operand of type `tdr`"),
+            );
+        }
+    }
+    for (_, part) in inputs.iter().copied().chain(parts(&leaf.outputs)) {
+        if matches!(part.kind, Kind::Page { level: None, .. }) && !mapping {
+            out.push(
+                Diagnostic::new(
+                    Code::WrongLevel,
+                    part.place,
+                    "`level: entry` without a `mapping` operand",
+                )
+                .help("give the page's level as a number"),
+            );
+        }
+    }
+    if leaf.yields == Some(Yields::Blocked) && !(tdr && mapping) {
+        out.push(
+            Diagnostic::new(
+                Code::MissingKey,
+                leaf.place,
+                "`yields: blocked` without a `mapping` and a `tdr` operand",
+            )
+            .help("add the operands"),
+        );
+    }
+}

@@ -1,0 +1,262 @@
+//! Names: each becomes an identifier, and no two entities claim one.
+
+use std::collections::HashMap;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
+use crate::model::BitItem;
+use crate::model::Leaf;
+use crate::model::Spec;
+use crate::model::StructureItem;
+
+pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    types(spec, out);
+    for entity in &spec.enums {
+        distinct(
+            entity
+                .values
+                .iter()
+                .map(|value| (value.name.as_str(), value.place)),
+            "value",
+            out,
+        );
+        entity
+            .values
+            .iter()
+            .for_each(|value| form(&value.name, value.place, Form::Constant, out));
+    }
+    for format in &spec.formats {
+        let fields = format.items.iter().filter_map(|item| match item {
+            BitItem::Field(field) => Some(field),
+            _ => None,
+        });
+        let all: Vec<_> = fields
+            .chain(&format.views)
+            .map(|field| (field.name.as_str(), field.place))
+            .collect();
+        all.iter()
+            .for_each(|(name, place)| form(name, *place, Form::Field, out));
+        distinct(all.into_iter(), "field", out);
+    }
+    for structure in &spec.structures {
+        let fields = structure.items.iter().filter_map(|item| match item {
+            StructureItem::Field(field) => Some((field.name.as_str(), field.place)),
+            StructureItem::Reserved { .. } => None,
+        });
+        let all: Vec<_> = fields.collect();
+        all.iter()
+            .for_each(|(name, place)| form(name, *place, Form::Field, out));
+        distinct(all.into_iter(), "field", out);
+    }
+    for row in spec.statuses.iter().flat_map(|table| &table.rows) {
+        form(&row.name, row.place, Form::Constant, out);
+    }
+    spec.operands
+        .iter()
+        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
+    spec.features
+        .iter()
+        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
+    let states = [&spec.op_states, &spec.sept_states, &spec.l2_sept_states];
+    states
+        .into_iter()
+        .flat_map(|table| &table.rows)
+        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
+    for row in spec.fields.iter().flat_map(|table| &table.rows) {
+        form(&row.name, row.place, Form::Free, out);
+    }
+    leaves(spec, out);
+}
+
+/// Formats, enums and structures share one module of Rust, and types written by hand have names too.
+fn types(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    let all = spec
+        .enums
+        .iter()
+        .map(|entity| (entity.name.as_str(), entity.place));
+    let all = all.chain(
+        spec.formats
+            .iter()
+            .map(|entity| (entity.name.as_str(), entity.place)),
+    );
+    let all: Vec<_> = all
+        .chain(
+            spec.structures
+                .iter()
+                .map(|entity| (entity.name.as_str(), entity.place)),
+        )
+        .collect();
+    all.iter()
+        .for_each(|(name, place)| form(name, *place, Form::Type, out));
+    distinct(all.into_iter(), "type", out);
+}
+
+fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    let mut bases: HashMap<&str, &Leaf> = HashMap::new();
+    for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
+        leaf.name
+            .split('.')
+            .for_each(|part| form(part, leaf.place, Form::Constant, out));
+        if let Some(before) = bases.insert(&leaf.name, leaf) {
+            out.push(
+                Diagnostic::new(
+                    Code::Conflict,
+                    leaf.place,
+                    format!("the leaf `{}` stands in two files", leaf.name),
+                )
+                .related(before.place, "it is here already")
+                .help("remove one, or give it a `variant`"),
+            );
+        }
+    }
+    let mut variants: HashMap<(&str, &str), Place> = HashMap::new();
+    for leaf in &spec.leaves {
+        let Some(variant) = &leaf.variant else {
+            continue;
+        };
+        form(variant, leaf.place, Form::Type, out);
+        let Some(base) = bases.get(leaf.name.as_str()) else {
+            out.push(
+                Diagnostic::new(
+                    Code::UnknownName,
+                    leaf.place,
+                    format!("`{}` has no file without `variant`", leaf.name),
+                )
+                .help("the base file of a leaf carries its number and state tables"),
+            );
+            continue;
+        };
+        if base.number.value != leaf.number.value {
+            let message = format!(
+                "variant {variant} of `{}` has another number than its base",
+                leaf.name
+            );
+            out.push(
+                Diagnostic::new(Code::Conflict, leaf.number.place, message)
+                    .related(
+                        base.number.place,
+                        format!("the base has {}", base.number.value),
+                    )
+                    .help("a leaf has one number; another leaf needs a name of its own"),
+            );
+        }
+        if let Some(before) = variants.insert((&leaf.name, variant), leaf.place) {
+            out.push(
+                Diagnostic::new(
+                    Code::Conflict,
+                    leaf.place,
+                    format!("`{}` has variant {variant} twice", leaf.name),
+                )
+                .related(before, "it is here already")
+                .help("give one of them another `variant`"),
+            );
+        }
+    }
+    let mut numbers: HashMap<(crate::model::Side, u64), &Leaf> = HashMap::new();
+    for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
+        match numbers.get(&(leaf.side, leaf.number.value)) {
+            None => {
+                numbers.insert((leaf.side, leaf.number.value), leaf);
+            }
+            Some(before) if before.contested && leaf.contested => {}
+            Some(before) => {
+                let message = format!(
+                    "`{}` and `{}` have one number, {}",
+                    before.name, leaf.name, leaf.number.value
+                );
+                out.push(
+                    Diagnostic::new(Code::Conflict, leaf.number.place, message)
+                        .related(before.number.place, format!("`{}` has it", before.name))
+                        .help("correct one, or say `contested: true` in both if sources disagree"),
+                );
+            }
+        }
+    }
+}
+
+/// How a name must look.
+#[derive(Clone, Copy)]
+enum Form {
+    /// `SeptEntry`.
+    Type,
+    /// `mem_type`.
+    Field,
+    /// `OPERAND_BUSY`.
+    Constant,
+    /// Anything with a letter or digit in it.
+    Free,
+}
+
+fn form(name: &str, place: Place, form: Form, out: &mut Vec<Diagnostic>) {
+    let mut letters = name.chars();
+    let first = letters.next();
+    let (fine, help) = match form {
+        Form::Type => (
+            first.is_some_and(|c| c.is_ascii_uppercase())
+                && letters.all(|c| c.is_ascii_alphanumeric()),
+            "a type's name has letters and digits and begins with a capital, such as `SeptEntry`",
+        ),
+        Form::Field => (
+            first.is_some_and(|c| c.is_ascii_lowercase())
+                && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                && !RESERVED.contains(&name),
+            "a field's name has small letters, digits and `_`, such as `mem_type`, and is no word of Rust",
+        ),
+        Form::Constant => (
+            name.chars().any(|c| c.is_ascii_alphanumeric())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+            "such a name has letters, digits and `_` only",
+        ),
+        Form::Free => (
+            name.chars().any(|c| c.is_ascii_alphanumeric()),
+            "a name has at least one letter or digit",
+        ),
+    };
+    if !fine {
+        out.push(
+            Diagnostic::new(
+                Code::BadName,
+                place,
+                format!("`{name}` cannot be a name here"),
+            )
+            .help(help),
+        );
+    }
+}
+
+/// Words of Rust that cannot even be raw identifiers, and names that every format has.
+const RESERVED: [&str; 9] = [
+    "self",
+    "super",
+    "crate",
+    "new",
+    "from_bits",
+    "into_bits",
+    "fmt",
+    "default",
+    "is_reserved_valid",
+];
+
+fn distinct<'n>(
+    names: impl Iterator<Item = (&'n str, Place)>,
+    what: &str,
+    out: &mut Vec<Diagnostic>,
+) {
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for (name, place) in names {
+        if let Some(before) = seen.get(name) {
+            out.push(
+                Diagnostic::new(
+                    Code::Conflict,
+                    place,
+                    format!("two {what}s are called `{name}`"),
+                )
+                .related(*before, "the first one is here")
+                .help("rename one of them"),
+            );
+        } else {
+            seen.insert(name, place);
+        }
+    }
+}
