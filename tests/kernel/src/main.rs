@@ -7,6 +7,7 @@ extern crate alloc;
 mod console;
 mod cpu;
 mod descriptor;
+mod embedder;
 mod exception;
 mod frames;
 mod guest_image;
@@ -22,8 +23,10 @@ mod physical;
 mod protocol;
 mod report;
 mod scaffold;
+mod seam_guest;
 mod seamcall;
 mod tables;
+mod td;
 mod vmx;
 
 use core::arch::global_asm;
@@ -74,10 +77,36 @@ fn module_trial() {
     let before = instruction::Instruction.seamcall(&mut registers);
     check_eq!("SEAMCALL without a module fails", before, Err(tdx_abi::Trap::VmFailInvalid));
     module::load();
-    let after = instruction::Instruction.seamcall(&mut registers);
-    check_eq!("TDH.SYS.INIT", after, Ok(()));
-    check_eq!("status", registers.rax, 0);
-    log!("{registers:x?}");
+    let platform = match td::bring_up_module() {
+        Ok(platform) => platform,
+        Err(step) => return report::check("module comes up", false, format_args!("{step}")),
+    };
+    let used = frames::used_frames();
+    let mut guest = match td::TdGuest::build(&platform) {
+        Ok(guest) => guest,
+        Err(step) => return report::check("TD is built", false, format_args!("{step}")),
+    };
+    use protocol::operation;
+    let mut talk = machine::Conversation::new();
+    let mut n = 0;
+    let mut handle = |guest: &mut td::TdGuest, event: machine::Event| {
+        n += 1;
+        if n < 20 { log!("{event:x?}"); }
+        if let machine::Event::Violation(_) = event {
+            let resolution = guest.resolve();
+            if n < 20 { log!("{resolution:x?}"); }
+            if resolution.is_some() { return machine::Next::Resume; }
+        }
+        machine::Next::Stop
+    };
+    let out = talk.perform(&mut guest, [operation::WRITE, 0x20_0000, 7, 0], &mut handle);
+    check_eq!("write", out, machine::Outcome::Done(0, 0, 1));
+    let out = talk.perform(&mut guest, [operation::READ, 0x20_0000, 7, 0], &mut handle);
+    check_eq!("read", out, machine::Outcome::Done(7, 0, 0));
+    let out = talk.perform(&mut guest, [operation::PRIMES, 0x40_0000, 2 << 20, 0], &mut handle);
+    check_eq!("primes", out, machine::Outcome::Done(155_611, 0, 512));
+    check_eq!("teardown", guest.tear_down(&platform), Ok(()));
+    check_eq!("frames", frames::used_frames(), used);
     log!("heap high water {} KiB", heap::high_water() >> 10);
 }
 

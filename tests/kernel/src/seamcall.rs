@@ -3,10 +3,11 @@
 use core::ptr;
 
 use tdx_abi::Registers;
-use tdx_abi::Seamcall;
+use tdx_emulator::HostCall;
 
 use crate::exception::Frame;
 use crate::module;
+use crate::seam_guest;
 
 /// `66 0F 01 CF`.
 const SEAMCALL: u32 = 0xcf01_0f66;
@@ -31,8 +32,11 @@ pub(crate) fn execute(frame: &mut Frame) {
 
 /// Hands `registers` to the emulated module; false if none is loaded.
 fn call_module(registers: &mut Registers) -> bool {
-    match module::platform().and_then(|platform| platform.lp(0)) {
-        Some(lp) => lp.seamcall(registers).is_ok(),
-        None => false,
+    let Some(lp) = module::platform().and_then(|platform| platform.lp(0)) else {
+        return false;
+    };
+    if lp.host_call(registers) == HostCall::EnteredTd {
+        seam_guest::run(&lp, registers);
     }
+    true
 }

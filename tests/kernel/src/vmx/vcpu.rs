@@ -14,6 +14,7 @@ use super::instruction::vmwrite;
 use super::start;
 use crate::cpu;
 use crate::descriptor;
+use crate::frames;
 
 global_asm!(include_str!("../vmx_entry.s"), options(att_syntax));
 
@@ -123,9 +124,12 @@ impl Vcpu {
         &mut self.context.registers
     }
 
-    /// The VMCS region's physical address: what this virtual CPU is known by.
-    pub(crate) fn vmcs(&self) -> u64 {
-        self.vmcs
+    /// Gives the VMCS region back.
+    pub(crate) fn free(self) {
+        // SAFETY: VMCLEAR makes the CPU write back what it holds of the region, and forget it.
+        if unsafe { instruction::vmclear(self.vmcs) }.is_ok() {
+            frames::free(self.vmcs, frames::FRAME);
+        }
     }
 
     /// Moves RIP past `bytes` of the instruction that exited.
