@@ -161,6 +161,21 @@ pub(crate) fn initialize(
     }
 }
 
+/// Prepares a vCPU whose state is about to be imported, and associates it with LP `lp`.
+pub(crate) fn initialize_imported(
+    core: &Core,
+    tdr: Tdr<'_>,
+    tdcs: Tdcs<'_>,
+    tdvps: Tdvps<'_>,
+    lp: u32,
+) {
+    associate(tdcs, tdvps, lp);
+    tdvps.set(tdvps::LAST_EXIT_TSC, core.tsc());
+    tdvps.set(tdvps::XFAM, tdcs.get(tdcs::XFAM));
+    management_fields(tdcs, tdvps);
+    vmcs(core, tdr, tdcs, tdvps, 0, true);
+}
+
 fn registers(tdcs: Tdcs<'_>, tdvps: Tdvps<'_>, gpa_width: u32, rcx: u64) {
     const RCX: usize = 1;
     const RDX: usize = 2;

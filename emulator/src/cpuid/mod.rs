@@ -1,5 +1,6 @@
 //! CPUID: what the emulated CPU reports, and what a TD sees of it.
 
+mod import;
 mod table;
 
 use crate::config::PlatformConfig;
@@ -10,6 +11,7 @@ use table::XFAM_7_1;
 use table::XFAM_D_0;
 use table::XFAM_D_1;
 
+pub(crate) use import::is_importable;
 pub(crate) use table::LOOKUP;
 
 /// EAX, EBX, ECX and EDX.

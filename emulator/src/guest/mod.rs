@@ -25,8 +25,10 @@ use crate::exit::Stop;
 use crate::exit::TdExit;
 use crate::exit::gpr;
 use crate::exit::reason;
+use crate::l2;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
+use crate::servtd;
 use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
@@ -146,6 +148,10 @@ impl Guest<'_> {
             TdcallLeaf::TDG_VP_RD => self.vp_rd(),
             TdcallLeaf::TDG_VP_WR => self.vp_wr(),
             TdcallLeaf::TDG_SYS_RD => self.sys_rd(),
+            TdcallLeaf::TDG_SERVTD_RD => servtd::access::rd(self),
+            TdcallLeaf::TDG_SERVTD_WR => servtd::access::wr(self),
+            TdcallLeaf::TDG_MEM_PAGE_ATTR_RD => l2::attributes::rd(self),
+            TdcallLeaf::TDG_MEM_PAGE_ATTR_WR => l2::attributes::wr(self),
             _ => Err(invalid),
         }
     }

@@ -16,6 +16,7 @@ use crate::exit::Guest;
 use crate::exit::Leave;
 use crate::exit::TdExit;
 use crate::exit::gpr;
+use crate::guest::Outcome;
 use crate::module::check::with_l2_details;
 use crate::module::mem::entry::Mapping;
 use crate::sept;
@@ -58,27 +59,31 @@ impl From<Status> for Failure {
 }
 
 /// TDG.MEM.PAGE.ATTR.RD.
-pub(crate) fn rd(guest: &mut Guest<'_>) -> Result<Status, Leave> {
+pub(crate) fn rd(guest: &Guest<'_>) -> Outcome {
     let outcome = read(guest);
     finish(guest, outcome)
 }
 
 /// TDG.MEM.PAGE.ATTR.WR.
-pub(crate) fn wr(guest: &mut Guest<'_>) -> Result<Status, Leave> {
+pub(crate) fn wr(guest: &Guest<'_>) -> Outcome {
     let outcome = write(guest);
     finish(guest, outcome)
 }
 
-fn finish(guest: &mut Guest<'_>, outcome: Result<(u64, u64), Failure>) -> Result<Status, Leave> {
+fn finish(guest: &Guest<'_>, outcome: Result<(u64, u64), Failure>) -> Outcome {
     let (status, rcx, rdx) = match outcome {
         Ok((rcx, rdx)) => (Status::of(StatusCode::SUCCESS), rcx, rdx),
         Err(Failure::Status(status)) => (status, 0, 0),
         Err(Failure::Attributes(status, attributes)) => (status, 0, attributes),
-        Err(Failure::Exit(exit)) => return Err(Leave::Async(exit)),
+        Err(Failure::Exit(exit)) => return Err(Leave::Async(exit).into()),
     };
     guest.set_register(gpr::RCX, rcx);
     guest.set_register(gpr::RDX, rdx);
-    Ok(status)
+    if status == Status::of(StatusCode::SUCCESS) {
+        Ok(())
+    } else {
+        Err(status.into())
+    }
 }
 
 fn invalid(operand: OperandId) -> Failure {
@@ -95,11 +100,15 @@ fn violation(gpa: u64, qualification: u64, extended: u64) -> Failure {
 }
 
 fn lock(found: Found<'_>) -> Result<EntryLock<'_>, Failure> {
-    found.cell.lock_guest().map_err(|code| Status::with_operand(code, OperandId::RCX).into())
+    found
+        .cell
+        .lock_guest()
+        .map_err(|code| Status::with_operand(code, OperandId::RCX).into())
 }
 
 fn is_allowed(leaf: TdcallLeaf, entry: SeptEntry) -> bool {
-    leaf.sept_states(Module::V1_5_01).is_some_and(|states| states.contains(entry.state()))
+    leaf.sept_states(Module::V1_5_01)
+        .is_some_and(|states| states.contains(entry.state()))
 }
 
 fn read(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
@@ -126,13 +135,21 @@ fn read(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
 }
 
 const fn pending(entry: SeptEntry) -> u64 {
-    if entry.state().any_pending() { PENDING } else { 0 }
+    if entry.state().any_pending() {
+        PENDING
+    } else {
+        0
+    }
 }
 
 fn write(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
     let core = guest.core;
     let tdcs = guest.tdcs;
-    let (rcx, attributes, flags) = (guest.register(gpr::RCX), guest.register(gpr::RDX), guest.register(gpr::R8));
+    let (rcx, attributes, flags) = (
+        guest.register(gpr::RCX),
+        guest.register(gpr::RDX),
+        guest.register(gpr::R8),
+    );
     check_vms(attributes, flags, tdcs.l2_vms())?;
     let Some(Mapping { gpa, level }) = Mapping::decode(rcx, Level::Pt, Level::Pdpt) else {
         return Err(invalid(OperandId::RCX));
@@ -181,7 +198,11 @@ fn l1_violation(gpa: u64, asked: Level, entry: SeptEntry, level: Level) -> Failu
         | (level as u64) << 3
         | (entry.state().public_state() as u64) << 6
         | u64::from(entry.is_leaf()) << 14;
-    violation(gpa, DATA_WRITE | entry.permissions() << 3, ATTRIBUTE_WRITE | info << 32)
+    violation(
+        gpa,
+        DATA_WRITE | entry.permissions() << 3,
+        ATTRIBUTE_WRITE | info << 32,
+    )
 }
 
 /// The entries of L2 VMs 1 to 3 that are to change.
@@ -206,14 +227,16 @@ fn combine<'m>(
     for vm in 1..=tdcs.l2_vms() {
         let number = vm as u16;
         let mask = VmAttributes::of(flags, number).with_valid(1).into_bits();
-        let asked = VmAttributes::from_bits(VmAttributes::of(attributes, number).into_bits() & mask);
+        let asked =
+            VmAttributes::from_bits(VmAttributes::of(attributes, number).into_bits() & mask);
         if asked.valid() == 0 {
             continue;
         }
         let walk = || sept::walk_l2_guest(core.memory(), tdcs.l2_root(vm), gpa, level);
         if entry.is_aliased(vm) {
             let found = walk();
-            let current = L2Entry::from_bits(found.entry.0).attributes(entry.state().any_blockedw());
+            let current =
+                L2Entry::from_bits(found.entry.0).attributes(entry.state().any_blockedw());
             let new = VmAttributes::from_bits(current.into_bits() & !mask | asked.into_bits());
             let legal = !new.is_present() || new.is_legal();
             illegal |= !legal;
@@ -232,7 +255,10 @@ fn combine<'m>(
         }
     }
     if illegal {
-        return Err(Failure::Attributes(Status::of(StatusCode::PAGE_ATTR_INVALID), combined));
+        return Err(Failure::Attributes(
+            Status::of(StatusCode::PAGE_ATTR_INVALID),
+            combined,
+        ));
     }
     Ok((combined, aliases))
 }
@@ -264,7 +290,9 @@ fn commit(lock: &EntryLock<'_>, entry: SeptEntry, attributes: u64, aliases: Alia
             old.with_attributes(new)
         } else {
             l1 = l1.without_alias(vm);
-            result = VmAttributes::from_bits(0).with_valid(1).put_into(result, number);
+            result = VmAttributes::from_bits(0)
+                .with_valid(1)
+                .put_into(result, number);
             L2Entry::FREE
         };
         cell.set(SeptEntry(l2.into_bits()));

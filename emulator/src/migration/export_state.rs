@@ -27,6 +27,7 @@ use crate::metadata::Cursor;
 use crate::metadata::id::Id;
 use crate::module::Call;
 use crate::module::Outcome;
+use crate::module::vp;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
@@ -48,7 +49,11 @@ pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
     call.regs.rdx = 0;
     let core = call.core;
     let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
-    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Exclusive), SeamcallLeaf::TDH_EXPORT_STATE_IMMUTABLE)?;
+    let tdcs = core.lock_tdcs(
+        *tdr,
+        Some(Mode::Exclusive),
+        SeamcallLeaf::TDH_EXPORT_STATE_IMMUTABLE,
+    )?;
     let _session = operand::lock_session(*tdcs, Mode::Exclusive)?;
     if !tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) {
         return Err(Status::of(StatusCode::TD_NOT_MIGRATABLE));
@@ -74,10 +79,26 @@ pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
         Place::start(ContextCode::System)
     };
     let list = page_list(core, info)?;
-    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
+    let context = Context {
+        core,
+        tdr: Some(*tdr),
+        tdcs: Some(*tdcs),
+        tdvps: None,
+    };
     loop {
-        let scope = if place.system_done { ContextCode::Td } else { ContextCode::System };
-        let more = place.export(&context, scope, Access::ExportImmutable, core, list, &mut stream)?;
+        let scope = if place.system_done {
+            ContextCode::Td
+        } else {
+            ContextCode::System
+        };
+        let more = place.export(
+            &context,
+            scope,
+            Access::ExportImmutable,
+            core,
+            list,
+            &mut stream,
+        )?;
         if !more && place.system_done {
             break;
         }
@@ -110,7 +131,8 @@ fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result
     tdcs.set(tdcs::DIRTY_COUNT, 0);
     stream::forget_all(tdcs);
     stream.initialize(tdcs::MIG_ENC_WORKING_KEY);
-    let specific = u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) & 0xffff | SYSTEM_PAGES << 32;
+    let specific =
+        u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) & 0xffff | SYSTEM_PAGES << 32;
     begin_bundle(tdcs, stream, 0, BundleType::ImmutableTdState, specific);
     let exports: u32 = tdcs.get(tdcs::EXPORT_COUNT);
     if exports >= MAX_EXPORTS {
@@ -140,7 +162,11 @@ pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
     call.regs.rdx = 0;
     let core = call.core;
     let tdr = core.lock_tdr(call.regs.rcx, OperandId::RCX, Mode::Shared)?;
-    let tdcs = core.lock_tdcs(*tdr, Some(Mode::Exclusive), SeamcallLeaf::TDH_EXPORT_STATE_TD)?;
+    let tdcs = core.lock_tdcs(
+        *tdr,
+        Some(Mode::Exclusive),
+        SeamcallLeaf::TDH_EXPORT_STATE_TD,
+    )?;
     let resume = operand::first_stream(call.regs.r10)?;
     let mut stream = operand::lock_first_stream(core, *tdcs)?;
     let info = PageListInfo::from_bits(call.regs.r9);
@@ -151,8 +177,22 @@ pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
         begin_bundle(*tdcs, &mut stream, 0, BundleType::MutableTdState, 0);
         Place::start(ContextCode::Td)
     };
-    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
-    export_mutable(call, &context, ContextCode::Td, *tdcs, &mut stream, place, None, || {})
+    let context = Context {
+        core,
+        tdr: Some(*tdr),
+        tdcs: Some(*tdcs),
+        tdvps: None,
+    };
+    export_mutable(
+        call,
+        &context,
+        ContextCode::Td,
+        *tdcs,
+        &mut stream,
+        place,
+        None,
+        || {},
+    )
 }
 
 /// TDH.EXPORT.STATE.VP: exports the state of a vCPU.
@@ -160,10 +200,14 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
     call.regs.rdx = 0;
     let core = call.core;
     let tdvpr = call.regs.rcx;
-    let vcpu = core.lock_vcpu(tdvpr, OperandId::RCX, Mode::Exclusive)?;
-    let tdcs = core.lock_tdcs(*vcpu.tdr, Some(Mode::Shared), SeamcallLeaf::TDH_EXPORT_STATE_VP)?;
-    let tdvps = core.complete_tdvps(tdvpr, *tdcs)?;
-    call.associate(tdvps, *tdcs, false)?;
+    let vcpu = vp::lock(core, tdvpr)?;
+    let tdcs = core.lock_tdcs(
+        vcpu.tdr,
+        Some(Mode::Shared),
+        SeamcallLeaf::TDH_EXPORT_STATE_VP,
+    )?;
+    let tdvps = vcpu.tdvps(core, *tdcs)?;
+    vp::associate(tdvps, *tdcs, call.lp.id, false)?;
     if tdvps.get(tdvps::EXPORT_COUNT) == tdcs.get(tdcs::EXPORT_COUNT) {
         return Err(Status::of(StatusCode::VCPU_ALREADY_EXPORTED));
     }
@@ -179,13 +223,33 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
         check_page_list_size(info, MIN_VCPU_PAGES)?;
         stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
         let number = tdvps.get(tdvps::VCPU_INDEX) & 0xffff;
-        begin_bundle(*tdcs, &mut stream, index, BundleType::MutableVcpuState, number.into());
+        begin_bundle(
+            *tdcs,
+            &mut stream,
+            index,
+            BundleType::MutableVcpuState,
+            number.into(),
+        );
         Place::start(ContextCode::Vcpu)
     };
-    let context = Context { environment: core, tdr: Some(*vcpu.tdr), tdcs: Some(*tdcs), tdvps: Some(tdvps) };
-    export_mutable(call, &context, ContextCode::Vcpu, *tdcs, &mut stream, place, Some(tdvpr), || {
-        tdvps.set(tdvps::EXPORT_COUNT, tdcs.get(tdcs::EXPORT_COUNT));
-    })
+    let context = Context {
+        core,
+        tdr: Some(vcpu.tdr),
+        tdcs: Some(*tdcs),
+        tdvps: Some(tdvps),
+    };
+    export_mutable(
+        call,
+        &context,
+        ContextCode::Vcpu,
+        *tdcs,
+        &mut stream,
+        place,
+        Some(tdvpr),
+        || {
+            tdvps.set(tdvps::EXPORT_COUNT, tdcs.get(tdcs::EXPORT_COUNT));
+        },
+    )
 }
 
 /// Exports lists until nothing is left, then writes the MBMD after `done`.
@@ -222,7 +286,13 @@ fn export_mutable(
 }
 
 /// Begins a bundle whose MBMD is written once all of it is authenticated.
-fn begin_bundle(tdcs: Tdcs<'_>, stream: &mut Stream<'_>, index: u16, kind: BundleType, specific: u64) {
+fn begin_bundle(
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+    index: u16,
+    kind: BundleType,
+    specific: u64,
+) {
     let context = &mut stream.context;
     context.interrupted.valid = false;
     context.iv_counter = context.iv_counter.wrapping_add(1);
@@ -277,11 +347,19 @@ struct Place {
 
 impl Place {
     const fn start(scope: ContextCode) -> Self {
-        Self { page: 0, field: first_of(scope), system_done: false }
+        Self {
+            page: 0,
+            field: first_of(scope),
+            system_done: false,
+        }
     }
 
     /// Takes up an interrupted call, which must have had the same operands.
-    fn resume(call: &Call<'_>, stream: &mut Stream<'_>, tdvpr: Option<u64>) -> Result<Self, Status> {
+    fn resume(
+        call: &Call<'_>,
+        stream: &mut Stream<'_>,
+        tdvpr: Option<u64>,
+    ) -> Result<Self, Status> {
         let interrupted = &mut stream.context.interrupted;
         let was_valid = core::mem::replace(&mut interrupted.valid, false);
         let same = interrupted.function == call.regs.rax

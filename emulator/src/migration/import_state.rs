@@ -36,10 +36,12 @@ use crate::metadata::ContextCode;
 use crate::metadata::id::Id;
 use crate::module::Call;
 use crate::module::Outcome;
+use crate::module::vp;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
+use crate::vcpu_init;
 
 /// Pages that the state of a vCPU takes at least.
 const MIN_VCPU_PAGES: u64 = 4;
@@ -75,7 +77,10 @@ impl From<Status> for End {
 }
 
 /// RCX and RDX hold extended error information, 0 if there is none.
-fn with_extended_error(call: &mut Call<'_>, import: impl FnOnce(&mut Call<'_>) -> Result<(), End>) -> Outcome {
+fn with_extended_error(
+    call: &mut Call<'_>,
+    import: impl FnOnce(&mut Call<'_>) -> Result<(), End>,
+) -> Outcome {
     let (information, outcome) = match import(call) {
         Ok(()) => ([0; 2], Ok(())),
         Err(End::Status(status)) => ([0; 2], Err(status)),
@@ -107,16 +112,35 @@ fn import_immutable(call: &mut Call<'_>) -> Result<(), End> {
     let system_pages = system_pages(&stream.context.mbmd);
     let info = PageListInfo::from_bits(call.regs.r9);
     let list = page_list(core, *tdcs, info, 1 + system_pages)?;
-    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
+    let context = Context {
+        core,
+        tdr: Some(*tdr),
+        tdcs: Some(*tdcs),
+        tdvps: None,
+    };
     loop {
         let words = place.decrypt(core, *tdcs, list, &mut stream)?;
         let number = u64::from(place.page);
         if place.system_done {
             let last = number == info.last_entry();
-            place.take(&context, ContextCode::Td, Access::ImportImmutable, last, &words, &mut stream);
+            place.take(
+                &context,
+                ContextCode::Td,
+                Access::ImportImmutable,
+                last,
+                &words,
+                &mut stream,
+            );
         } else {
             let last = number == system_pages.wrapping_sub(1);
-            place.take(&context, ContextCode::System, Access::ImportImmutable, last, &words, &mut stream);
+            place.take(
+                &context,
+                ContextCode::System,
+                Access::ImportImmutable,
+                last,
+                &words,
+                &mut stream,
+            );
             if last {
                 place.system_done = true;
                 place.field = first_of(ContextCode::Td);
@@ -127,7 +151,7 @@ fn import_immutable(call: &mut Call<'_>) -> Result<(), End> {
         }
     }
     check_bundle(*tdcs, &stream)?;
-    if !import_field::complete_immutable(&context, *tdcs) {
+    if !import_field::complete_immutable(*tdcs) {
         return Err(failed(*tdcs, invalid(OperandId::RDX)).into());
     }
     tdcs.set(tdcs::TOTAL_MB_COUNT, 1);
@@ -141,7 +165,12 @@ const fn system_pages(mbmd: &Mbmd) -> u64 {
 }
 
 /// Turns over the migration keys, sets the TD up for an import session and checks the first MBMD.
-fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>, r8: u64) -> Result<(), Status> {
+fn begin_session(
+    core: &Core,
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+    r8: u64,
+) -> Result<(), Status> {
     export_state::take_up_keys(core, tdcs)?;
     stream::forget_all(tdcs);
     tdcs.set(tdcs::MIG_EPOCH, 0);
@@ -149,8 +178,10 @@ fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>, r8: u64) 
     stream.initialize(tdcs::MIG_DEC_WORKING_KEY);
     let mbmd = read_mbmd(core, tdcs, r8)?;
     let forward_streams = mbmd.specific & 0xffff;
-    let expected = mbmd.is(BundleType::ImmutableTdState, tdcs.get(tdcs::MIG_WORKING_VERSION))
-        && mbmd.stream == 0
+    let expected = mbmd.is(
+        BundleType::ImmutableTdState,
+        tdcs.get(tdcs::MIG_WORKING_VERSION),
+    ) && mbmd.stream == 0
         && mbmd.mb_counter == 0
         && mbmd.mig_epoch == 0
         && mbmd.specific & !0x00ff_0000_ffff_u64 == 0
@@ -160,7 +191,10 @@ fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>, r8: u64) 
         return Err(failed(tdcs, Status::of(StatusCode::INVALID_MBMD)));
     }
     if forward_streams > u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) {
-        return Err(failed(tdcs, Status::of(StatusCode::NUM_MIGS_HIGHER_THAN_CREATED)));
+        return Err(failed(
+            tdcs,
+            Status::of(StatusCode::NUM_MIGS_HIGHER_THAN_CREATED),
+        ));
     }
     begin_bundle(stream, &mbmd);
     stream.context.expected_mb_counter = 1;
@@ -178,11 +212,32 @@ fn import_td(call: &mut Call<'_>) -> Result<(), End> {
     } else {
         stream.context.interrupted.valid = false;
         let mbmd = read_mbmd(core, *tdcs, call.regs.r8)?;
-        check_mbmd(*tdcs, &mut stream, mbmd, BundleType::MutableTdState, 0, mbmd.specific == 0)?;
+        check_mbmd(
+            *tdcs,
+            &mut stream,
+            mbmd,
+            BundleType::MutableTdState,
+            0,
+            mbmd.specific == 0,
+        )?;
         Place::start(ContextCode::Td)
     };
-    let context = Context { environment: core, tdr: Some(*tdr), tdcs: Some(*tdcs), tdvps: None };
-    import_mutable(call, &context, ContextCode::Td, *tdcs, &mut stream, place, None, || {})?;
+    let context = Context {
+        core,
+        tdr: Some(*tdr),
+        tdcs: Some(*tdcs),
+        tdvps: None,
+    };
+    import_mutable(
+        call,
+        &context,
+        ContextCode::Td,
+        *tdcs,
+        &mut stream,
+        place,
+        None,
+        || {},
+    )?;
     tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
     tdcs.set_op_state(OpState::StateImport);
     Ok(())
@@ -191,18 +246,25 @@ fn import_td(call: &mut Call<'_>) -> Result<(), End> {
 fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
     let core = call.core;
     let tdvpr = call.regs.rcx;
-    let vcpu = core.lock_vcpu(tdvpr, OperandId::RCX, Mode::Exclusive)?;
-    let tdcs = core.lock_tdcs(*vcpu.tdr, Some(Mode::Shared), SeamcallLeaf::TDH_IMPORT_STATE_VP)?;
-    let tdvps = core.complete_tdvps(tdvpr, *tdcs)?;
+    let vcpu = vp::lock(core, tdvpr)?;
+    let tdcs = core.lock_tdcs(
+        vcpu.tdr,
+        Some(Mode::Shared),
+        SeamcallLeaf::TDH_IMPORT_STATE_VP,
+    )?;
+    let tdvps = vcpu.tdvps(core, *tdcs)?;
     let (index, resume) = operand::any_stream(call.regs.r10, *tdcs)?;
     let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(index))?;
     let state_incorrect = Status::of(StatusCode::VCPU_STATE_INCORRECT);
     let place = if resume {
         let place = Place::resume(call, *tdcs, &mut stream, Some(tdvpr))?;
-        if !matches!(tdvps.get(tdvps::STATE), tdvps::state::IMPORT | tdvps::state::DISABLED) {
+        if !matches!(
+            tdvps.get(tdvps::STATE),
+            tdvps::state::IMPORT | tdvps::state::DISABLED
+        ) {
             return Err(failed(*tdcs, state_incorrect).into());
         }
-        call.associate_any_state(tdvps, *tdcs).map_err(|status| failed(*tdcs, status))?;
+        vp::associate_with(tdvps, *tdcs, call.lp.id).map_err(|status| failed(*tdcs, status))?;
         place
     } else {
         stream.ensure_initialized(tdcs::MIG_DEC_WORKING_KEY);
@@ -212,19 +274,40 @@ fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
         }
         let mbmd = read_mbmd(core, *tdcs, call.regs.r8)?;
         let specific = mbmd.specific >> 16 == 0;
-        check_mbmd(*tdcs, &mut stream, mbmd, BundleType::MutableVcpuState, index, specific)?;
-        call.initialize_imported_vcpu(*vcpu.tdr, *tdcs, tdvps);
+        check_mbmd(
+            *tdcs,
+            &mut stream,
+            mbmd,
+            BundleType::MutableVcpuState,
+            index,
+            specific,
+        )?;
+        vcpu_init::initialize_imported(core, vcpu.tdr, *tdcs, tdvps, call.lp.id);
         Place::start(ContextCode::Vcpu)
     };
-    let context = Context { environment: core, tdr: Some(*vcpu.tdr), tdcs: Some(*tdcs), tdvps: Some(tdvps) };
+    let context = Context {
+        core,
+        tdr: Some(vcpu.tdr),
+        tdcs: Some(*tdcs),
+        tdvps: Some(tdvps),
+    };
     let set_state = |state| {
         if tdvps.get(tdvps::STATE) != tdvps::state::DISABLED {
             tdvps.set(tdvps::STATE, state);
         }
     };
-    import_mutable(call, &context, ContextCode::Vcpu, *tdcs, &mut stream, place, Some(tdvpr), || {
-        set_state(tdvps::state::IMPORT);
-    })?;
+    import_mutable(
+        call,
+        &context,
+        ContextCode::Vcpu,
+        *tdcs,
+        &mut stream,
+        place,
+        Some(tdvpr),
+        || {
+            set_state(tdvps::state::IMPORT);
+        },
+    )?;
     let imported: u32 = tdcs.update(tdcs::NUM_MIGRATED_VCPUS, |count: u32| count.wrapping_add(1));
     if imported >= tdcs.get(tdcs::NUM_VCPUS) {
         return Err(failed(*tdcs, Status::of(StatusCode::ALL_VCPUS_IMPORTED)).into());
@@ -274,7 +357,12 @@ fn read_mbmd(core: &Core, tdcs: Tdcs<'_>, r8: u64) -> Result<Mbmd, Status> {
 }
 
 /// Takes R9 as a list of at least `pages` metadata pages; anything else ends the import.
-fn page_list<'m>(core: &'m Core, tdcs: Tdcs<'_>, info: PageListInfo, pages: u64) -> Result<&'m Frame, Status> {
+fn page_list<'m>(
+    core: &'m Core,
+    tdcs: Tdcs<'_>,
+    info: PageListInfo,
+    pages: u64,
+) -> Result<&'m Frame, Status> {
     if info.last_entry() + 1 < pages || !info.reserved_is_zero() {
         return Err(failed(tdcs, invalid(OperandId::R9)));
     }
@@ -294,7 +382,11 @@ fn import_mutable(
 ) -> Result<(), End> {
     let core = call.core;
     let info = PageListInfo::from_bits(call.regs.r9);
-    let pages = if scope == ContextCode::Vcpu { MIN_VCPU_PAGES } else { 1 };
+    let pages = if scope == ContextCode::Vcpu {
+        MIN_VCPU_PAGES
+    } else {
+        1
+    };
     let list = page_list(core, tdcs, info, pages)?;
     loop {
         let words = place.decrypt(core, tdcs, list, stream)?;
@@ -319,7 +411,10 @@ fn check_bundle(tdcs: Tdcs<'_>, stream: &Stream<'_>) -> Result<(), End> {
     }
     let status = Status::from_rax(context.interrupted.status);
     if status != Status::of(StatusCode::SUCCESS) {
-        return Err(End::Metadata(failed(tdcs, status), context.interrupted.extended_error));
+        return Err(End::Metadata(
+            failed(tdcs, status),
+            context.interrupted.extended_error,
+        ));
     }
     Ok(())
 }
@@ -333,7 +428,11 @@ struct Place {
 
 impl Place {
     const fn start(scope: ContextCode) -> Self {
-        Self { page: 0, field: first_of(scope), system_done: false }
+        Self {
+            page: 0,
+            field: first_of(scope),
+            system_done: false,
+        }
     }
 
     /// Takes up an interrupted call; one with other operands ends the import.
@@ -398,13 +497,21 @@ impl Place {
             words[0] = words[0] & !0xffff | FRAME_BYTES as u64;
         }
         let taken = match context.cursor(scope, self.field) {
-            Some(mut cursor) => {
-                metadata_list::take(&mut cursor, scope, access, last, &words, |row, id, values, mask| {
+            Some(mut cursor) => metadata_list::take(
+                &mut cursor,
+                scope,
+                access,
+                last,
+                &words,
+                |row, id, values, mask| {
                     import_field::write(context, scope, id, row, access, values, mask)
-                })
-                .map(|()| cursor.id())
-            }
-            None => Err(ListError { status: Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT), field: 0 }),
+                },
+            )
+            .map(|()| cursor.id()),
+            None => Err(ListError {
+                status: Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT),
+                field: 0,
+            }),
         };
         self.field = taken.unwrap_or_else(|error| {
             remember(stream, error.status, error.field);

@@ -6,8 +6,6 @@
 
 use crate::abi::Status;
 use crate::abi::StatusCode;
-use crate::field_shim::FieldRow;
-use crate::field_shim::MigrationType;
 use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::ContextCode;
@@ -15,6 +13,8 @@ use crate::metadata::Cursor;
 use crate::metadata::MAX_ELEMENTS;
 use crate::metadata::Step;
 use crate::metadata::id::Id;
+use tdx_abi::field::FieldRow;
+use tdx_abi::field::MigType;
 
 /// Words of a list that fills a page.
 pub(crate) const PAGE_WORDS: usize = 512;
@@ -92,7 +92,9 @@ fn dump_sequence(
         }
         let id = cursor.id();
         let mut values = [0; MAX_ELEMENTS];
-        let outcome = context.read_field(scope, id, row, access, &mut values).map_err(|status| status.code());
+        let outcome = context
+            .read_field(scope, id, row, access, &mut values)
+            .map_err(|status| status.code());
         if outcome.is_ok() {
             if fields == 0 {
                 header = id;
@@ -105,7 +107,8 @@ fn dump_sequence(
         cursor.advance_accessible(Step::Field, access);
         let goes_on = outcome != Err(StatusCode::METADATA_FIELD_NOT_READABLE)
             && here(cursor).is_some_and(|next| {
-                next.num_of_elem == row.num_of_elem && follows(cursor.id(), id, row.num_of_elem.into())
+                next.num_of_elem == row.num_of_elem
+                    && follows(cursor.id(), id, row.num_of_elem.into())
             });
         if !goes_on {
             return (end, true);
@@ -140,9 +143,12 @@ pub(crate) fn take(
     access: Access,
     last: bool,
     list: &[u64; PAGE_WORDS],
-    mut write: impl FnMut(&FieldRow, Id, &[u64], u64) -> Result<(), Status>,
+    mut write: impl FnMut(&'static FieldRow, Id, &[u64; MAX_ELEMENTS], u64) -> Result<(), Status>,
 ) -> Result<(), ListError> {
-    let plain = |code| ListError { status: Status::of(code), field: 0 };
+    let plain = |code| ListError {
+        status: Status::of(code),
+        field: 0,
+    };
     let sequences = (list[0] >> 16) as u16;
     if sequences == 0 || list[0] >> 32 != 0 {
         return Err(plain(StatusCode::INVALID_METADATA_LIST_HEADER));
@@ -158,10 +164,15 @@ pub(crate) fn take(
     for number in 0..u32::from(sequences) {
         let header = Id::new(rest.first().copied().unwrap_or(0));
         if header.context_code() != context as u8 || cursor.id().is_none() {
-            return Err(ListError { status: incorrect(number), field: header.bits() });
+            return Err(ListError {
+                status: incorrect(number),
+                field: header.bits(),
+            });
         }
         if !same_field(header, cursor.id()) {
-            scroll(cursor, |cursor| same_field(header, cursor.id()) || is_required(cursor, access));
+            scroll(cursor, |cursor| {
+                same_field(header, cursor.id()) || is_required(cursor, access)
+            });
             if cursor.id().is_none() || !same_field(header, cursor.id()) {
                 return Err(ListError {
                     status: Status::of(StatusCode::REQUIRED_METADATA_FIELD_MISSING),
@@ -191,7 +202,7 @@ fn take_sequence(
     cursor: &mut Cursor,
     access: Access,
     sequence: &[u64],
-    write: &mut impl FnMut(&FieldRow, Id, &[u64], u64) -> Result<(), Status>,
+    write: &mut impl FnMut(&'static FieldRow, Id, &[u64; MAX_ELEMENTS], u64) -> Result<(), Status>,
 ) -> Result<usize, ListError> {
     let too_short = |cursor: &Cursor| ListError {
         status: Status::with_detail(StatusCode::METADATA_LIST_OVERFLOW, NO_SEQUENCE << 16),
@@ -202,9 +213,15 @@ fn take_sequence(
     };
     let header = Id::new(header);
     if header.bits() & RESERVED != 0 {
-        return Err(ListError { status: incorrect(0), field: header.bits() });
+        return Err(ListError {
+            status: incorrect(0),
+            field: header.bits(),
+        });
     }
-    let mismatch = ListError { status: Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT), field: header.bits() };
+    let mismatch = ListError {
+        status: Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT),
+        field: header.bits(),
+    };
     if header.element_size_code() != cursor.id().element_size_code() {
         return Err(mismatch);
     }
@@ -221,11 +238,18 @@ fn take_sequence(
             u64::MAX
         };
         let elements = usize::from(row.num_of_elem);
-        let values = sequence.get(word..word + elements).ok_or_else(|| too_short(cursor))?;
+        let mut values = [0; MAX_ELEMENTS];
+        let given = sequence
+            .get(word..word + elements)
+            .ok_or_else(|| too_short(cursor))?;
+        values[..elements].copy_from_slice(given);
         if is_imported(row, access) {
-            match write(row, cursor.id(), values, mask) {
+            match write(row, cursor.id(), &values, mask) {
                 Err(status) if status.code() != StatusCode::METADATA_FIELD_NOT_WRITABLE => {
-                    return Err(ListError { status, field: cursor.id().bits() });
+                    return Err(ListError {
+                        status,
+                        field: cursor.id().bits(),
+                    });
                 }
                 _ => {}
             }
@@ -240,7 +264,10 @@ fn take_sequence(
 }
 
 fn incorrect(sequence: u32) -> Status {
-    Status::with_detail(StatusCode::METADATA_FIELD_ID_INCORRECT, NO_SEQUENCE << 16 | sequence)
+    Status::with_detail(
+        StatusCode::METADATA_FIELD_ID_INCORRECT,
+        NO_SEQUENCE << 16 | sequence,
+    )
 }
 
 const fn same_field(left: Id, right: Id) -> bool {
@@ -250,7 +277,11 @@ const fn same_field(left: Id, right: Id) -> bool {
 }
 
 fn here(cursor: &Cursor) -> Option<&'static FieldRow> {
-    if cursor.id().is_none() { None } else { cursor.row() }
+    if cursor.id().is_none() {
+        None
+    } else {
+        cursor.row()
+    }
 }
 
 fn scroll(cursor: &mut Cursor, until: impl Fn(&Cursor) -> bool) {
@@ -262,22 +293,21 @@ fn scroll(cursor: &mut Cursor, until: impl Fn(&Cursor) -> bool) {
 fn is_required(cursor: &Cursor, access: Access) -> bool {
     here(cursor).is_some_and(|row| match access {
         Access::ImportMutable => {
-            matches!(row.mig_import, MigrationType::Me | MigrationType::Ce | MigrationType::Iesme)
+            matches!(row.mig_import, MigType::Me | MigType::Iesme)
         }
-        Access::ImportImmutable => matches!(row.mig_import, MigrationType::Mb | MigrationType::Cb),
+        Access::ImportImmutable => matches!(row.mig_import, MigType::Mb | MigType::Cb),
         _ => false,
     })
 }
 
 fn is_imported(row: &FieldRow, access: Access) -> bool {
     match access {
-        Access::ImportMutable => matches!(
-            row.mig_import,
-            MigrationType::Me | MigrationType::Ce | MigrationType::Iesme | MigrationType::Meo | MigrationType::Ceo
-        ),
+        Access::ImportMutable => {
+            matches!(row.mig_import, MigType::Me | MigType::Iesme | MigType::Meo)
+        }
         Access::ImportImmutable => matches!(
             row.mig_import,
-            MigrationType::Mb | MigrationType::Cb | MigrationType::Mbo | MigrationType::Cbo
+            MigType::Mb | MigType::Cb | MigType::Mbo | MigType::Cbo
         ),
         _ => false,
     }

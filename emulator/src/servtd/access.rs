@@ -13,6 +13,7 @@ use crate::exit::Guest;
 use crate::exit::Leave;
 use crate::exit::TdExit;
 use crate::exit::gpr;
+use crate::guest::Outcome;
 use crate::lock::Mode;
 use crate::lock::SharexHp;
 use crate::lock::Side;
@@ -29,7 +30,7 @@ use crate::structures::tdcs::servtd;
 use crate::structures::tdr;
 
 /// TDG.SERVTD.RD.
-pub(crate) fn rd(guest: &mut Guest<'_>) -> Result<Status, Leave> {
+pub(crate) fn rd(guest: &Guest<'_>) -> Outcome {
     let request = Request::take(guest, None);
     guest.set_register(gpr::RDX, Id::NONE.bits());
     guest.set_register(gpr::R8, 0);
@@ -37,7 +38,7 @@ pub(crate) fn rd(guest: &mut Guest<'_>) -> Result<Status, Leave> {
 }
 
 /// TDG.SERVTD.WR.
-pub(crate) fn wr(guest: &mut Guest<'_>) -> Result<Status, Leave> {
+pub(crate) fn wr(guest: &Guest<'_>) -> Outcome {
     let value = guest.register(gpr::R8);
     let mask = guest.register(gpr::R9);
     let request = Request::take(guest, Some(Write { value, mask }));
@@ -90,38 +91,59 @@ impl From<Status> for Failure {
 
 /// A target that is busy is told to the guest, one in the wrong state to the host.
 fn of_target(status: Status) -> Failure {
-    if status.code() == StatusCode::OPERAND_BUSY { Failure::Status(status) } else { Failure::CrossTd(status) }
+    if status.code() == StatusCode::OPERAND_BUSY {
+        Failure::Status(status)
+    } else {
+        Failure::CrossTd(status)
+    }
 }
 
-fn finish(guest: &mut Guest<'_>, request: &Request, leaf: TdcallLeaf) -> Result<Status, Leave> {
+fn finish(guest: &Guest<'_>, request: &Request, leaf: TdcallLeaf) -> Outcome {
     match access(guest, request, leaf) {
-        Ok(()) => Ok(Status::of(StatusCode::SUCCESS)),
-        Err(Failure::Status(status)) => Ok(status),
+        Ok(()) => Ok(()),
+        Err(Failure::Status(status)) => Err(status.into()),
         Err(Failure::CrossTd(status)) => {
             guest.set_register(gpr::RAX, status.rax());
-            Err(Leave::Async(TdExit::cross_td(StatusCode::CROSS_TD_TRAP, status.rax(), request.target)))
+            let exit = TdExit::cross_td(StatusCode::CROSS_TD_TRAP, status.rax(), request.target);
+            Err(Leave::Async(exit).into())
         }
     }
 }
 
-fn access(guest: &mut Guest<'_>, request: &Request, leaf: TdcallLeaf) -> Result<(), Failure> {
+fn access(guest: &Guest<'_>, request: &Request, leaf: TdcallLeaf) -> Result<(), Failure> {
     let core = guest.core;
     if request.slot >= binding::SLOTS {
         return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX).into());
     }
     let _tdr_lock = core
-        .lock_page_of(request.target, OperandId::TDR, Mode::Shared, PageType::Tdr, Level::Pt, Side::Guest)
+        .lock_page_of(
+            request.target,
+            OperandId::TDR,
+            Mode::Shared,
+            PageType::Tdr,
+            Level::Pt,
+            Side::Guest,
+        )
         .map_err(of_target)?;
     let tdr = core.tdr(request.target);
     let tdcs = core.lock_target_tdcs(tdr, leaf).map_err(of_target)?;
     check_uuid(guest, tdr, *tdcs, request)?;
-    let _bindings = SharexHp::acquire(tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK), Mode::Shared, Side::Guest)
-        .map_err(|code| Status::with_operand(code, OperandId::SERVTD_BINDINGS))?;
+    let _bindings = SharexHp::acquire(
+        tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK),
+        Mode::Shared,
+        Side::Guest,
+    )
+    .map_err(|code| Status::with_operand(code, OperandId::SERVTD_BINDINGS))?;
     check_binding(guest, *tdcs, request)?;
 
     let kind = tdcs.get(servtd::TYPE);
     let scope = ContextCode::Td;
-    let context = Context { environment: core, tdr: Some(tdr), tdcs: Some(*tdcs), tdvps: None };
+    let context = Context {
+        core,
+        tdr: Some(tdr),
+        tdcs: Some(*tdcs),
+        tdvps: None,
+    };
     let field = request.field.with_context_code(scope as u8);
     let read = Access::ServiceTdRead { kind };
     if request.write.is_none() && field.is_none() {
@@ -144,12 +166,18 @@ fn access(guest: &mut Guest<'_>, request: &Request, leaf: TdcallLeaf) -> Result<
 }
 
 /// Checks that the guest means the TD that the target is now; after an import it is told the new TD_UUID.
-fn check_uuid(guest: &mut Guest<'_>, tdr: Tdr<'_>, tdcs: Tdcs<'_>, request: &Request) -> Result<(), Failure> {
+fn check_uuid(
+    guest: &Guest<'_>,
+    tdr: Tdr<'_>,
+    tdcs: Tdcs<'_>,
+    request: &Request,
+) -> Result<(), Failure> {
     let uuid: [u64; 4] = core::array::from_fn(|word| tdr.get(tdr::TD_UUID.nth(word)));
     if uuid == request.uuid {
         return Ok(());
     }
-    let before_import: [u64; 4] = core::array::from_fn(|word| tdcs.get(tdcs::PREIMPORT_UUID.nth(word)));
+    let before_import: [u64; 4] =
+        core::array::from_fn(|word| tdcs.get(tdcs::PREIMPORT_UUID.nth(word)));
     if before_import != request.uuid {
         return Err(Status::of(StatusCode::TARGET_UUID_MISMATCH).into());
     }
@@ -166,13 +194,17 @@ fn check_binding(guest: &Guest<'_>, tdcs: Tdcs<'_>, request: &Request) -> Result
         return Err(Failure::CrossTd(status));
     }
     if !binding::is_bound_to(tdcs, guest.tdr) {
-        return Err(Failure::CrossTd(Status::of(StatusCode::SERVTD_UUID_MISMATCH)));
+        return Err(Failure::CrossTd(Status::of(
+            StatusCode::SERVTD_UUID_MISMATCH,
+        )));
     }
     let ignored = (tdcs.get(servtd::ATTRIBUTES) >> 32) as u16;
     let hash = tdinfo::hash(guest.tdcs, ignored, Side::Guest)
         .map_err(|code| Status::with_operand(code, OperandId::RTMR))?;
     if tdcs.bytes(servtd::INFO_HASH.offset(), hash.len()) != hash {
-        return Err(Failure::CrossTd(Status::of(StatusCode::SERVTD_INFO_HASH_MISMATCH)));
+        return Err(Failure::CrossTd(Status::of(
+            StatusCode::SERVTD_INFO_HASH_MISMATCH,
+        )));
     }
     Ok(())
 }

@@ -98,6 +98,24 @@ impl Binding {
     }
 }
 
+/// Whether a binding slot of a migrated TD, as metadata, goes with the slot that the TD has here.
+pub(crate) fn is_importable(tdcs: Tdcs<'_>, slot: &[u64]) -> bool {
+    let (Some(&head), Some(&attributes)) = (slot.first(), slot.get(1)) else {
+        return false;
+    };
+    let kind = (head >> 16) as u16;
+    match head as u8 {
+        0 => true,
+        1 | 2 => {
+            u64::from(kind) == MIGRATION_TD
+                && attributes & !ATTRIBUTES_ALLOWED == 0
+                && (BindingState::of(tdcs) == BindingState::NotBound
+                    || tdcs.get(servtd::TYPE) == kind && tdcs.get(servtd::ATTRIBUTES) == attributes)
+        }
+        _ => false,
+    }
+}
+
 fn lock_bindings(tdcs: Tdcs<'_>) -> Result<SharexHp<'_>, Status> {
     SharexHp::acquire(
         tdcs.lock_word(tdcs::SERVTD_BINDINGS_LOCK),

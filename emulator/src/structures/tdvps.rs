@@ -165,6 +165,8 @@ pub(crate) mod state {
     pub(crate) const ACTIVE: u8 = 4;
     /// Dead.
     pub(crate) const DISABLED: u8 = 8;
+    /// Being imported.
+    pub(crate) const IMPORT: u8 = 16;
 }
 
 /// Values of [`LAST_TD_EXIT`].

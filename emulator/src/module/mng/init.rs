@@ -27,7 +27,7 @@ const ATTRIBUTES_ALLOWED: u64 = tdcs::ATTRIBUTES_DEBUG
     | tdcs::ATTRIBUTES_PKS
     | tdcs::ATTRIBUTES_PERFMON;
 /// CONFIG_FLAGS bits that a TD may have.
-const CONFIG_FLAGS_ALLOWED: u64 =
+pub(crate) const CONFIG_FLAGS_ALLOWED: u64 =
     tdcs::CONFIG_GPAW | tdcs::CONFIG_FLEXIBLE_PENDING_VE | tdcs::CONFIG_NO_RBP_MOD;
 /// XFAM bits that a TD must have.
 const XFAM_FIXED1: u64 = 3;
@@ -104,9 +104,7 @@ const fn invalid(operand: OperandId) -> Status {
 
 fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> Outcome {
     let attributes = params.u64(0);
-    let migratable = attributes & tdcs::ATTRIBUTES_MIGRATABLE != 0;
-    let not_migrated = tdcs::ATTRIBUTES_DEBUG | tdcs::ATTRIBUTES_PERFMON;
-    if attributes & !ATTRIBUTES_ALLOWED != 0 || (migratable && attributes & not_migrated != 0) {
+    if !are_attributes_legal(attributes) {
         return Err(invalid(OperandId::ATTRIBUTES));
     }
     tdcs.set(tdcs::ATTRIBUTES, attributes);
@@ -157,7 +155,7 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
         return Err(invalid(OperandId::TSC_FREQUENCY));
     }
     tdcs.set(tdcs::TSC_FREQUENCY, frequency);
-    configure_tsc(core, tdcs, frequency);
+    set_virtual_tsc(core, tdcs, 0);
     if !params.is_zero(42, 80) {
         return Err(invalid(OperandId::RDX));
     }
@@ -166,6 +164,18 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
         return Err(invalid(OperandId::RDX));
     }
     Ok(())
+}
+
+/// Whether ATTRIBUTES has only bits that exist and combinations that make sense.
+pub(crate) const fn are_attributes_legal(attributes: u64) -> bool {
+    let migratable = attributes & tdcs::ATTRIBUTES_MIGRATABLE != 0;
+    let not_migrated = tdcs::ATTRIBUTES_DEBUG | tdcs::ATTRIBUTES_PERFMON;
+    attributes & !ATTRIBUTES_ALLOWED == 0 && (!migratable || attributes & not_migrated == 0)
+}
+
+/// Whether an imported virtual IA32_ARCH_CAPABILITIES differs from the platform's only where it may.
+pub(crate) const fn are_arch_capabilities_legal(value: u64) -> bool {
+    value & !ARCH_CAPABILITIES_CONFIGURABLE == ARCH_CAPABILITIES_FIXED1
 }
 
 /// Whether XFAM has what every TD has, nothing that the platform has not, and only combinations that make sense.
@@ -196,25 +206,31 @@ pub(crate) fn is_eptp_legal(core: &Core, eptp: u64, wide: bool) -> bool {
         && (!wide || levels == FIVE_LEVELS || core.config.shared_bit.is_some())
 }
 
-fn configure_tsc(core: &Core, tdcs: Tdcs<'_>, frequency: u16) {
-    let virtual_hz = u128::from(frequency) * 25_000_000;
+/// Makes the TD's TSC, of the frequency in TSC_FREQUENCY, go on from `value`.
+pub(crate) fn set_virtual_tsc(core: &Core, tdcs: Tdcs<'_>, value: u64) {
+    let virtual_hz = u128::from(tdcs.get(tdcs::TSC_FREQUENCY)) * 25_000_000;
     let multiplier = (virtual_hz << 48) / u128::from(core.config.tsc_frequency.max(1));
     let now = (u128::from(core.tsc()) * multiplier) >> 48;
     tdcs.set(tdcs::TSC_MULTIPLIER, multiplier as u64);
-    tdcs.set(tdcs::TSC_OFFSET, (now as u64).wrapping_neg());
+    tdcs.set(tdcs::TSC_OFFSET, value.wrapping_sub(now as u64));
+}
+
+/// What the TD's CPUID values depend on.
+pub(crate) fn td_config(tdcs: Tdcs<'_>) -> cpuid::TdConfig {
+    cpuid::TdConfig {
+        pks: tdcs.has_attribute(tdcs::ATTRIBUTES_PKS),
+        perfmon: tdcs.has_attribute(tdcs::ATTRIBUTES_PERFMON),
+        migratable: tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE),
+        xfam: tdcs.get(tdcs::XFAM),
+        tsc_frequency: tdcs.get(tdcs::TSC_FREQUENCY),
+    }
 }
 
 fn configure_cpuid(call: &mut Call<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> Outcome {
     let configured: [cpuid::Values; CONFIGURABLE_LEAVES] = core::array::from_fn(|leaf| {
         core::array::from_fn(|word| params.u32(256 + leaf * 16 + word * 4))
     });
-    let td = cpuid::TdConfig {
-        pks: tdcs.has_attribute(tdcs::ATTRIBUTES_PKS),
-        perfmon: tdcs.has_attribute(tdcs::ATTRIBUTES_PERFMON),
-        migratable: tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE),
-        xfam: tdcs.get(tdcs::XFAM),
-        tsc_frequency: tdcs.get(tdcs::TSC_FREQUENCY),
-    };
+    let td = td_config(tdcs);
     let mut flags = [false; 10];
     let platform = cpuid::platform_values(&call.core.config);
     let values = cpuid::td_values(&platform, &configured, td, &mut flags).map_err(|refused| {

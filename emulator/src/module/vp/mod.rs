@@ -9,10 +9,14 @@ use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::core::Core;
 use crate::lock::Mode;
+use crate::module::check::Implicit;
 use crate::pamt::PageType;
+use crate::pamt::Walked;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
+use crate::structures::Tdr;
 use crate::structures::Tdvps;
 use crate::structures::tdcs;
 use crate::structures::tdr;
@@ -112,6 +116,39 @@ pub(crate) fn invalidate_translations(tdcs: Tdcs<'_>, tdvps: Tdvps<'_>) {
     }
 }
 
+/// A vCPU locked for exclusive use, with its TD.
+pub(crate) struct LockedVcpu<'m> {
+    pub tdr: Tdr<'m>,
+    tdvpr: u64,
+    _page: Walked<'m>,
+    _td: Implicit<'m>,
+}
+
+/// Locks the vCPU whose TDVPR RCX names.
+pub(crate) fn lock(core: &Core, tdvpr: u64) -> Result<LockedVcpu<'_>, Status> {
+    let page = core.lock_page(tdvpr, OperandId::RCX, Mode::Exclusive, PageType::Tdvpr)?;
+    let owner = page.entry.owner();
+    let td = core.lock_implicit(owner, OperandId::TDR, Mode::Shared, Level::Pt)?;
+    Ok(LockedVcpu {
+        tdr: core.tdr(owner),
+        tdvpr,
+        _page: page,
+        _td: td,
+    })
+}
+
+impl LockedVcpu<'_> {
+    /// Its TDVPS, if that has all pages that it needs.
+    pub(crate) fn tdvps<'m>(&self, core: &'m Core, tdcs: Tdcs<'_>) -> Result<Tdvps<'m>, Status> {
+        let tdvps = core.tdvps(self.tdvpr);
+        if tdvps.is_complete(tdcs.l2_vms()) {
+            Ok(tdvps)
+        } else {
+            Err(Status::of(StatusCode::TDCX_NUM_INCORRECT))
+        }
+    }
+}
+
 /// Associates a vCPU that may run (or is disabled, if `allow_disabled`) with an LP; whether it was with none before.
 pub(crate) fn associate(
     tdvps: Tdvps<'_>,
@@ -124,6 +161,11 @@ pub(crate) fn associate(
         state::DISABLED if allow_disabled => {}
         _ => return Err(Status::of(StatusCode::VCPU_STATE_INCORRECT)),
     }
+    associate_with(tdvps, tdcs, lp)
+}
+
+/// Associates a vCPU in any state with an LP; whether it was with none before.
+pub(crate) fn associate_with(tdvps: Tdvps<'_>, tdcs: Tdcs<'_>, lp: u32) -> Result<bool, Status> {
     let before = tdvps.update(tdvps::ASSOC_LPID, |associated: u32| {
         if associated == tdvps::NO_LP {
             lp
