@@ -4,6 +4,7 @@ use core::error::Error as _;
 use std::io;
 
 use crate::input::InputError;
+use crate::replay::FormatError;
 use crate::tdvf::TdvfError;
 use crate::trace::TraceError;
 
@@ -30,6 +31,15 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: TdvfError,
+    },
+    /// A file is no recording of calls.
+    #[error("{path}: not a usable recording")]
+    Recording {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
     },
     /// The result cannot be written.
     #[error("cannot write the result")]

@@ -9,6 +9,7 @@ pub mod input;
 pub mod list;
 pub mod output;
 mod reference;
+pub mod replay;
 pub mod run;
 pub mod tdvf;
 pub mod trace;
@@ -35,6 +36,7 @@ enum Command {
     Decode(decode::Options),
     Explain(explain::Options),
     List(list::Options),
+    Replay(replay::Args),
 }
 
 /// Carries out one command line.
@@ -43,6 +45,7 @@ pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> 
         Some(Command::Decode(options)) => decode::decode(options, output),
         Some(Command::Explain(options)) => explain::explain(options, output),
         Some(Command::List(options)) => list::list(options, output),
+        Some(Command::Replay(arguments)) => replay::run(arguments, output),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Level;
@@ -26,8 +27,10 @@ use crate::memory::SparseMemory;
 use crate::module;
 use crate::module::Ran;
 use crate::pamt::PageType;
+use crate::sept;
 use crate::structures::Structure;
 use crate::structures::tdcs;
+use crate::structures::tdr;
 
 /// An emulated platform: its module has been loaded, nothing else.
 pub struct Platform {
@@ -114,6 +117,16 @@ impl Platform {
         Some(self.core.global.write_back.get(package)?.lock())
     }
 
+    /// The Secure-EPT entry for `gpa` at `level` of the TD whose TDR is at `tdr`, if the tables above it are there.
+    pub fn sept_entry(&self, tdr: u64, gpa: u64, level: Level) -> Option<&AtomicU64> {
+        let tdr = self.core.tdr(tdr);
+        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+            return None;
+        }
+        let found = sept::walk(self.core.memory(), self.core.tdcs(tdr).root(), gpa, level);
+        (found.level == level).then_some(found.cell.0)
+    }
+
     /// A lock word of the TD whose TDR is at `tdr` and which has its TDCX pages.
     pub fn td_lock(&self, tdr: u64, lock: TdLock) -> LockWord<'_> {
         let tdcs = self.core.tdcs(self.core.tdr(tdr));
@@ -121,6 +134,7 @@ impl Platform {
             TdLock::OpState => tdcs::OP_STATE_LOCK,
             TdLock::SeptTree => tdcs::SEPT_LOCK,
             TdLock::Epoch => tdcs::EPOCH_LOCK,
+            TdLock::Migration => tdcs::MIG_LOCK,
             TdLock::Rtmr => tdcs::RTMR_LOCK,
             TdLock::ServiceTdBindings => tdcs::SERVTD_BINDINGS_LOCK,
         })
@@ -136,6 +150,8 @@ pub enum TdLock {
     SeptTree,
     /// The TD epoch.
     Epoch,
+    /// The migration session.
+    Migration,
     /// The runtime measurement registers.
     Rtmr,
     /// The bindings of service TDs.
@@ -197,6 +213,15 @@ impl Lp<'_> {
     pub fn take_event(&self) -> Option<InjectedEvent> {
         let slot = &self.core.lps[self.number];
         inside::take_event(self.core, slot, &mut slot.state.lock())
+    }
+
+    /// Sets an MSR of this LP that the module reads.
+    pub fn set_msr(&self, number: u32, value: u64) {
+        self.core.lps[self.number]
+            .state
+            .lock()
+            .msrs
+            .insert(number, value);
     }
 
     /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.
