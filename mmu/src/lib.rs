@@ -7,7 +7,6 @@ pub mod deposit;
 pub mod embed;
 mod gate;
 pub mod mirror;
-mod page;
 pub mod platform;
 mod range;
 pub mod shared;
@@ -15,7 +14,6 @@ pub mod td;
 pub mod tree;
 mod word;
 
-pub use page::AnyPage;
 pub use range::GpaRange;
 pub use td::Td;
 pub use word::Word;

@@ -108,6 +108,12 @@ pub struct Untranslated<L = crate::Level> {
 }
 
 impl<L: LevelType> Untranslated<L> {
+    /// An entry that the caller knows to be blocked and tracked, for example because its mirror says the former and it
+    /// has just done the latter for many entries at once. A wrong statement is an error that the module reports.
+    pub const fn assume(tdr: Tdr, mapping: Mapping<L>) -> Self {
+        Self { tdr, mapping }
+    }
+
     /// An entry of a TD that needs no tracking now.
     pub const fn without_tracking(evidence: NoTracking, mapping: Mapping<L>) -> Self {
         Self {

@@ -1,9 +1,9 @@
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::SharedGpa;
 
-use crate::AnyPage;
 use crate::shared::Attributes;
 
 /// The memory behind the guest's addresses.
@@ -12,10 +12,10 @@ use crate::shared::Attributes;
 pub trait Backing {
     /// A page for `gpa`, of a level up to `largest`, aligned so that it can back the naturally aligned
     /// range of that level around `gpa`. `None` if there is no memory at this address.
-    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<AnyPage>;
+    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page>;
 
     /// Takes back a page that backed `gpa` or was meant to. It is written back and scrubbed if it was in use.
-    fn take_back(&self, gpa: PrivateGpa, page: AnyPage);
+    fn take_back(&self, gpa: PrivateGpa, page: Page);
 
     /// What backs the shared page at `gpa`.
     fn shared_page(&self, gpa: SharedGpa) -> SharedBacking;

@@ -1,5 +1,6 @@
+use tdx_abi::Page;
+
 use super::Tables;
-use crate::AnyPage;
 use crate::platform::LpId;
 use crate::td::Laggards;
 
@@ -25,5 +26,5 @@ pub trait Clean {
     }
 
     /// Overwrites the page with MOVDIR64B through KeyID 0, so that no line keeps the TD's KeyID.
-    fn scrub(&self, page: &AnyPage);
+    fn scrub(&self, page: &Page);
 }

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::External;
@@ -22,7 +23,6 @@ use super::Stop;
 use super::change::change;
 use super::change::found;
 use super::link;
-use crate::AnyPage;
 use crate::Word;
 use crate::deposit::Deposit;
 use crate::deposit::Pair;
@@ -154,10 +154,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         external: &X,
         gpa: PrivateGpa,
         level: Level,
-    ) -> Result<AnyPage, Stop<X::Error>> {
+    ) -> Result<Page, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::EMPTY)?;
-        AnyPage::assume_owned(hpa, level).ok_or(Stop::Found(at))
+        Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
     /// Replaces the leaf of `level` at `gpa` by a table of leaves one level lower over the same memory.
@@ -228,10 +228,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         gpa: PrivateGpa,
         level: Level,
         target: Hpa,
-    ) -> Result<AnyPage, Stop<X::Error>> {
+    ) -> Result<Page, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(target))?;
-        AnyPage::assume_owned(hpa, level).ok_or(Stop::Found(at))
+        Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
     #[inline]

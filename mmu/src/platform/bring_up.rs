@@ -3,18 +3,17 @@
 use core::fmt;
 
 use tdx_abi::Hpa;
+use tdx_abi::HpaOf;
 use tdx_abi::Level;
 use tdx_abi::Page;
-use tdx_abi::Registers;
-use tdx_abi::Seamcall;
 use tdx_abi::StatusCode;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::global;
 use tdx_abi::format::TdmrInfo;
 use tdx_abi::format::TdmrInfoAddresses;
 use tdx_abi::format::TdmrReservedArea;
-use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::status::Status;
+use tdx_abi::tdh;
 
 use super::Executor;
 use super::Hkid;
@@ -30,8 +29,8 @@ use crate::embed::Frames;
 use crate::embed::Relax;
 use crate::embed::Tables;
 use crate::td::Error;
-use crate::td::call::LeafId;
 use crate::td::call::Plain;
+use crate::td::call::call;
 use crate::td::call::call_on;
 
 /// Most CMRs that a module reports.
@@ -153,20 +152,16 @@ where
 
 /// TDH.SYS.INIT once, then TDH.SYS.LP.INIT on every LP.
 pub fn initialize<E: Executor + Relax>(embedder: &E) -> Result<(), BringUpError> {
-    let none = Registers::default();
-    embedder.on_this_lp(|_, lp| call(lp, embedder, SeamcallLeaf::TDH_SYS_INIT, none))?;
-    embedder.on_each_lp(|_, lp| call(lp, embedder, SeamcallLeaf::TDH_SYS_LP_INIT, none).map(drop))
+    call(embedder, tdh::sys::Init { attributes: 0 })?;
+    Ok(embedder.on_each_lp(|_, lp| call_on(lp, embedder, tdh::sys::LpInit {}, Plain))?)
 }
 
 /// Reads what bring-up needs to know, by TDH.SYS.RD on an LP that is initialised.
 pub fn read_info<E: Executor + Relax>(embedder: &E) -> Result<SystemInfo, BringUpError> {
     embedder.on_this_lp(|_, lp| {
         let field = |id: FieldId| {
-            let inputs = Registers {
-                rdx: id.into_bits(),
-                ..Registers::default()
-            };
-            call(lp, embedder, SeamcallLeaf::TDH_SYS_RD, inputs).map(|answer| answer.r8)
+            let answer = call_on(lp, embedder, tdh::sys::Rd { field: id }, Plain)?;
+            Ok::<u64, BringUpError>(answer.value)
         };
         let small = |name, id| {
             let value = field(id)?;
@@ -242,47 +237,43 @@ where
         let _ = addresses.set_tdmr_infos(index, address.bits());
     }
     write(embedder, addresses_page, 0, addresses.as_bytes());
-    let inputs = Registers {
-        rcx: addresses_page.bits(),
-        rdx: tdmrs.len() as u64,
-        r8: hkid.number().into(),
-        ..Registers::default()
+    let tdmr_infos = HpaOf::<TdmrInfoAddresses>::new(addresses_page)
+        .ok_or(Error::BadAddress(addresses_page.bits()))?;
+    let leaf = tdh::sys::Config {
+        tdmr_infos,
+        count: tdmrs.len() as u64,
+        hkid: tdx_abi::Hkid::new(hkid.number()),
     };
-    embedder.on_this_lp(|_, lp| call(lp, embedder, SeamcallLeaf::TDH_SYS_CONFIG, inputs))?;
-    Ok(())
+    Ok(call(embedder, leaf)?)
 }
 
 /// TDH.SYS.KEY.CONFIG on one LP of every package.
 ///
 /// Before it, no cache line of the PAMTs may be dirty with another KeyID: the embedder flushes its caches.
 pub fn configure_key<E: Executor + Relax>(embedder: &E) -> Result<(), BringUpError> {
-    let none = Registers::default();
-    embedder.on_each_package(|_, lp| {
-        call(lp, embedder, SeamcallLeaf::TDH_SYS_KEY_CONFIG, none).map(drop)
-    })
+    Ok(embedder.on_each_package(|_, lp| call_on(lp, embedder, tdh::sys::KeyConfig {}, Plain))?)
 }
 
 /// TDH.SYS.TDMR.INIT until the module has initialised all of the TDMR's PAMT.
 ///
 /// TDMRs may be initialised on several LPs at once. Each call takes some microseconds for a few MiB of memory.
 pub fn initialize_tdmr<E: Executor + Relax>(embedder: &E, tdmr: &Tdmr) -> Result<(), BringUpError> {
-    let inputs = Registers {
-        rcx: tdmr.range().start().bits(),
-        ..Registers::default()
-    };
     loop {
-        let answer = embedder
-            .on_this_lp(|_, lp| call(lp, embedder, SeamcallLeaf::TDH_SYS_TDMR_INIT, inputs));
-        match answer {
-            Ok(answer) if answer.rdx < tdmr.range().end().bits() => {}
+        match call(
+            embedder,
+            tdh::sys::TdmrInit {
+                tdmr: tdmr.range().start(),
+            },
+        ) {
+            Ok(answer) if answer.next < tdmr.range().end() => {}
             Ok(_) => return Ok(()),
-            Err(BringUpError::Call(error))
+            Err(error)
                 if error.status().map(Status::code)
                     == Some(StatusCode::TDMR_ALREADY_INITIALIZED) =>
             {
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -329,16 +320,6 @@ fn write<T: Tables>(tables: &T, page: Hpa, offset: usize, bytes: &[u8]) {
             core::sync::atomic::Ordering::Relaxed,
         );
     }
-}
-
-fn call<E: Relax>(
-    lp: &impl Seamcall,
-    embedder: &E,
-    leaf: SeamcallLeaf,
-    inputs: Registers,
-) -> Result<Registers, BringUpError> {
-    let id = LeafId(leaf.name().unwrap_or("SEAMCALL"), leaf.number().into());
-    Ok(call_on(lp, embedder, id, inputs, Plain)?)
 }
 
 /// Host pages that are free again when this is dropped.

@@ -3,13 +3,13 @@
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::OpState;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::Error;
 use super::Propagate;
 use super::Td;
 use super::invalidate::stopped;
-use crate::AnyPage;
 use crate::deposit::Deposit;
 use crate::embed::Embedder;
 use crate::mirror::Stop;
@@ -18,7 +18,7 @@ use crate::mirror::Stop;
 #[derive(Debug)]
 pub struct Rejected {
     /// The page as it was given, if the module did not keep it.
-    pub page: Option<AnyPage>,
+    pub page: Option<Page>,
     /// What went wrong.
     pub error: Error,
 }
@@ -30,7 +30,7 @@ impl<E: Embedder> Td<E> {
     /// Adds the 4 KiB `page` at `gpa` with the content of the host's page at `source` (TDH.MEM.PAGE.ADD).
     ///
     /// Legal before [`Td::finalize`]. Not measured by itself but for its address: see [`Td::extend`].
-    pub fn add_page(&self, gpa: PrivateGpa, page: AnyPage, source: Hpa) -> Result<(), Rejected> {
+    pub fn add_page(&self, gpa: PrivateGpa, page: Page, source: Hpa) -> Result<(), Rejected> {
         if page.level() != Level::Pt {
             return Err(Rejected {
                 page: Some(page),
@@ -88,7 +88,7 @@ impl<E: Embedder> Td<E> {
 
     /// Maps `page` at `gpa` without waiting for a fault (TDH.MEM.PAGE.AUG), 4 KiB or 2 MiB, before or
     /// after [`Td::finalize`]. The guest accepts it before use.
-    pub fn map_private(&self, gpa: PrivateGpa, page: AnyPage) -> Result<(), Rejected> {
+    pub fn map_private(&self, gpa: PrivateGpa, page: Page) -> Result<(), Rejected> {
         if page.level() > Self::LARGEST_PRIVATE || !gpa.is_aligned(page.level()) {
             return Err(Rejected {
                 page: Some(page),

@@ -1,91 +1,100 @@
 //! Making SEAMCALLs: retrying what is retryable, typing what is not.
 
-use tdx_abi::Registers;
+use tdx_abi::CallError;
+use tdx_abi::HostLeaf;
+use tdx_abi::Refused;
+use tdx_abi::Retry;
 use tdx_abi::Seamcall;
-use tdx_abi::status::Retry;
-use tdx_abi::status::Status;
+use tdx_abi::Status;
 
 use super::Error;
 use crate::embed::Relax;
 use crate::platform::Executor;
 
-/// A leaf by name and number.
-#[derive(Clone, Copy)]
-pub(crate) struct LeafId(pub &'static str, pub u64);
-
 /// How a call behaves while it does not complete.
-pub(crate) trait Persist {
+pub(crate) trait Persist<L> {
     /// Called before a busy call is repeated.
     fn busy(&mut self, status: Status) {
         let _ = status;
     }
 
-    /// The registers that carry on with a call that was interrupted half-way.
-    fn resume(&self, answer: Registers) -> Registers {
-        answer
+    /// The call that carries on with one that was interrupted half-way.
+    fn resume(&self, refused: Refused<L>) -> L {
+        refused.leaf
     }
 }
 
 /// Just repeats.
 pub(crate) struct Plain;
 
-impl Persist for Plain {}
+impl<L> Persist<L> for Plain {}
 
 /// Issues a leaf on this LP until it is neither busy nor interrupted.
-///
-/// Returns the registers of success (with or without information).
-pub(crate) fn call<E: Executor + Relax>(
-    embedder: &E,
-    leaf: LeafId,
-    inputs: Registers,
-) -> Result<Registers, Error> {
-    embedder.on_this_lp(|_, lp| call_on(lp, embedder, leaf, inputs, Plain))
+#[inline]
+pub(crate) fn call<L: HostLeaf>(
+    embedder: &(impl Executor + Relax),
+    leaf: L,
+) -> Result<L::Output, Error> {
+    embedder.on_this_lp(|_, lp| call_on(lp, embedder, leaf, Plain))
 }
 
 /// As [`call`], on a given LP. Interrupted leaves are repeated as often as it takes; they make progress
 /// or wait for an interrupt that the pause lets in.
-pub(crate) fn call_on<E: Relax>(
+#[inline]
+pub(crate) fn call_on<L: HostLeaf>(
     lp: &impl Seamcall,
-    embedder: &E,
-    leaf: LeafId,
-    inputs: Registers,
-    mut persist: impl Persist,
-) -> Result<Registers, Error> {
-    let LeafId(name, number) = leaf;
+    embedder: &impl Relax,
+    leaf: L,
+    persist: impl Persist<L>,
+) -> Result<L::Output, Error> {
+    match leaf.call(lp) {
+        Ok(success) => Ok(success.output),
+        Err(refused) => call_again(lp, embedder, refused, persist),
+    }
+}
+
+#[cold]
+fn call_again<L: HostLeaf>(
+    lp: &impl Seamcall,
+    embedder: &impl Relax,
+    mut refused: Refused<L>,
+    mut persist: impl Persist<L>,
+) -> Result<L::Output, Error> {
     let mut attempts = 0;
-    let mut registers = Registers {
-        rax: number,
-        ..inputs
-    };
     loop {
-        let mut answer = registers;
-        lp.seamcall(&mut answer)
-            .map_err(|trap| Error::Trap { leaf: name, trap })?;
-        let status = Status::from_rax(answer.rax);
-        match status.retry() {
-            None if !status.is_error() => return Ok(answer),
-            None => {
-                return Err(Error::Seamcall {
-                    leaf: name,
-                    status,
-                    details: [answer.rcx, answer.rdx],
+        let leaf = match refused.error {
+            CallError::Trap(trap) => {
+                return Err(Error::Trap {
+                    leaf: L::NAME,
+                    trap,
                 });
             }
-            Some(Retry::Resumable) => {
-                registers = Registers {
-                    rax: number,
-                    ..persist.resume(answer)
-                }
+            CallError::Failed(failure) => {
+                let details = [failure.rcx, failure.rdx];
+                return Err(Error::Seamcall {
+                    leaf: L::NAME,
+                    status: failure.status,
+                    details,
+                });
             }
-            Some(Retry::Restartable) => {}
-            Some(Retry::Busy) if attempts >= embedder.patience() => {
-                return Err(Error::Busy { leaf: name, status });
+            CallError::Retry(Retry::Busy, failure) if attempts >= embedder.patience() => {
+                return Err(Error::Busy {
+                    leaf: L::NAME,
+                    status: failure.status,
+                });
             }
-            Some(Retry::Busy) => {
+            CallError::Retry(Retry::Busy, failure) => {
                 attempts += 1;
-                persist.busy(status);
+                persist.busy(failure.status);
+                refused.leaf
             }
-        }
+            CallError::Retry(Retry::Restartable, _) => refused.leaf,
+            CallError::Retry(Retry::Resumable, _) => persist.resume(refused),
+        };
         embedder.pause();
+        refused = match leaf.call(lp) {
+            Ok(success) => return Ok(success.output),
+            Err(refused) => refused,
+        };
     }
 }

@@ -8,14 +8,13 @@ use tdx_abi::PrivateGpa;
 use super::Error;
 use super::Td;
 use super::leaves;
-use crate::AnyPage;
 use crate::embed::Embedder;
 
 impl<E: Embedder> Td<E> {
     /// Writes back and scrubs a page that the module has given back, and hands it to its owner.
     ///
     /// If writing back fails the page is leaked, because it cannot be reused safely; the error says so.
-    pub(super) fn give_back(&self, gpa: PrivateGpa, page: AnyPage) -> Result<(), Error> {
+    pub(super) fn give_back(&self, gpa: PrivateGpa, page: Page) -> Result<(), Error> {
         self.write_back(page.hpa(), page.level(), self.hkid())?;
         self.embedder.scrub(&page);
         self.embedder.take_back(gpa, page);
@@ -31,10 +30,7 @@ impl<E: Embedder> Td<E> {
 
     /// Scrubs a page of the module that needs no write-back any more, and frees it.
     pub(super) fn scrub_and_free(&self, page: Page) {
-        if let Some(scrubbed) = AnyPage::assume_owned(page.hpa(), Level::Pt) {
-            self.embedder.scrub(&scrubbed);
-            let _ = scrubbed.into_hpa();
-        }
+        self.embedder.scrub(&page);
         self.embedder.free_module_page(page);
     }
 
@@ -45,7 +41,7 @@ impl<E: Embedder> Td<E> {
         }
         let hkid = u64::from(hkid) << self.config.keyid_shift;
         for offset in (0..level.size()).step_by(4096) {
-            leaves::phymem_page_wbinvd(&self.embedder, (hpa.bits() + offset) | hkid)?;
+            leaves::phymem_page_wbinvd(&self.embedder, Hpa::new((hpa.bits() + offset) | hkid))?;
         }
         Ok(())
     }

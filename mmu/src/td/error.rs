@@ -42,8 +42,8 @@ pub enum Error {
         leaf: &'static str,
         /// The page that the mirror has.
         expected: Hpa,
-        /// What RCX said.
-        returned: u64,
+        /// The page that came back.
+        returned: Hpa,
     },
     /// An allocator of the embedder is empty.
     OutOfPages,

@@ -1,6 +1,7 @@
 //! EPT violations.
 
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::Split;
 
@@ -9,7 +10,6 @@ use super::AccessKind;
 use super::Error;
 use super::Resolution;
 use super::Td;
-use crate::AnyPage;
 use crate::attributes::Visibility;
 use crate::deposit::DEPTH;
 use crate::deposit::Deposit;
@@ -109,7 +109,7 @@ impl<E: Embedder> Td<E> {
         &self,
         gpa: PrivateGpa,
         largest: Level,
-        page: AnyPage,
+        page: Page,
         sequence: u64,
         deposit: &mut Deposit<'_, E, Pair>,
     ) -> Result<Option<Resolution>, Error> {

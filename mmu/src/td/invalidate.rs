@@ -1,11 +1,11 @@
 //! Removal of private memory: block many, track once, remove.
 
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::Error;
 use super::Td;
-use crate::AnyPage;
 use crate::GpaRange;
 use crate::Word;
 use crate::embed::Embedder;
@@ -155,7 +155,7 @@ impl<E: Embedder> Tracked<'_, E> {
         &self,
         address: &mut u64,
         end: u64,
-        removed: &mut [Option<(PrivateGpa, AnyPage)>; BATCH],
+        removed: &mut [Option<(PrivateGpa, Page)>; BATCH],
     ) -> Result<(), Stop<Error>> {
         let external = self.td.external();
         let mut section = self.td.mirror.section(&self.td.embedder);

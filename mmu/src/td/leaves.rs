@@ -1,13 +1,26 @@
-//! The leaves that the MMU uses.
+//! The leaves that the MMU uses, on entries and pages that the mirror knows.
 
+use tdx_abi::Hkid;
 use tdx_abi::Hpa;
+use tdx_abi::HpaOf;
 use tdx_abi::Level;
+use tdx_abi::Mapping;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
-use tdx_abi::Registers;
+use tdx_abi::Refused;
 use tdx_abi::Seamcall;
+use tdx_abi::Tdr;
+use tdx_abi::Tdvpr;
+use tdx_abi::Untranslated;
+use tdx_abi::format::CacheWbCommand;
+use tdx_abi::format::SeptPageOrNone;
+use tdx_abi::format::TdParams;
+use tdx_abi::level::Fixed;
+use tdx_abi::level::Pd;
+use tdx_abi::level::Pt;
+use tdx_abi::tdh;
 
 use super::Error;
-use super::call::LeafId;
 use super::call::Persist;
 use super::call::Plain;
 use super::call::call;
@@ -15,283 +28,276 @@ use super::call::call_on;
 use crate::embed::Relax;
 use crate::platform::Executor;
 
-const fn mapping(gpa: PrivateGpa, level: Level) -> u64 {
-    gpa.bits() | level as u64
-}
-
 /// Leaves on the private memory of the TD whose TDR is `tdr`.
 pub(crate) struct Memory<'e, E> {
     pub(crate) embedder: &'e E,
-    pub(crate) tdr: Hpa,
+    pub(crate) tdr: Tdr,
+}
+
+fn page<L: Fixed>(hpa: Hpa) -> Result<Page<L>, Error> {
+    Page::owned(hpa).ok_or(Error::BadAddress(hpa.bits()))
+}
+
+fn mapping<L: Fixed>(gpa: PrivateGpa) -> Result<Mapping<L>, Error> {
+    Mapping::new(gpa).ok_or(Error::BadAddress(gpa.bits()))
+}
+
+fn mapping_at(gpa: PrivateGpa, level: Level) -> Result<Mapping, Error> {
+    Mapping::at(gpa, level).ok_or(Error::BadAddress(gpa.bits()))
 }
 
 impl<E: Executor + Relax> Memory<'_, E> {
-    fn at(
-        &self,
-        leaf: LeafId,
-        gpa: PrivateGpa,
-        level: Level,
-        r8: u64,
-        r9: u64,
-    ) -> Result<Registers, Error> {
-        let inputs = Registers {
-            rcx: mapping(gpa, level),
-            rdx: self.tdr.bits(),
-            r8,
-            r9,
-            ..Registers::default()
+    pub(crate) fn page_add(&self, gpa: PrivateGpa, target: Hpa, source: Hpa) -> Result<(), Error> {
+        let leaf = tdh::mem::PageAdd {
+            gpa: mapping(gpa)?,
+            tdr: self.tdr,
+            page: page(target)?,
+            source,
         };
-        call(self.embedder, leaf, inputs)
+        call(self.embedder, leaf)
     }
 
-    pub(crate) fn page_add(&self, gpa: PrivateGpa, page: Hpa, source: Hpa) -> Result<(), Error> {
-        self.at(
-            LeafId("TDH.MEM.PAGE.ADD", 2),
-            gpa,
-            Level::Pt,
-            page.bits(),
-            source.bits(),
+    #[inline]
+    pub(crate) fn page_aug(&self, gpa: PrivateGpa, level: Level, target: Hpa) -> Result<(), Error> {
+        match level {
+            Level::Pd => {
+                let leaf = tdh::mem::PageAug::<Pd> {
+                    gpa: mapping(gpa)?,
+                    tdr: self.tdr,
+                    page: page(target)?,
+                };
+                call(self.embedder, leaf)
+            }
+            _ => {
+                let leaf = tdh::mem::PageAug::<Pt> {
+                    gpa: mapping(gpa)?,
+                    tdr: self.tdr,
+                    page: page(target)?,
+                };
+                call(self.embedder, leaf)
+            }
+        }
+    }
+
+    pub(crate) fn sept_add(&self, gpa: PrivateGpa, level: Level, table: Hpa) -> Result<(), Error> {
+        let gpa = mapping_at(gpa, level)?;
+        call(
+            self.embedder,
+            tdh::mem::SeptAdd {
+                gpa,
+                tdr: self.tdr,
+                allow_existing: false,
+                page: page(table)?,
+            },
         )
-        .map(drop)
     }
 
-    pub(crate) fn page_aug(&self, gpa: PrivateGpa, level: Level, page: Hpa) -> Result<(), Error> {
-        self.at(LeafId("TDH.MEM.PAGE.AUG", 6), gpa, level, page.bits(), 0)
-            .map(drop)
-    }
-
-    pub(crate) fn sept_add(&self, gpa: PrivateGpa, level: Level, page: Hpa) -> Result<(), Error> {
-        self.at(LeafId("TDH.MEM.SEPT.ADD", 3), gpa, level, page.bits(), 0)
-            .map(drop)
-    }
-
-    pub(crate) fn sept_remove(&self, gpa: PrivateGpa, level: Level) -> Result<u64, Error> {
-        self.at(LeafId("TDH.MEM.SEPT.REMOVE", 30), gpa, level, 0, 0)
-            .map(|answer| answer.rcx)
+    pub(crate) fn sept_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
+        call(self.embedder, tdh::mem::SeptRemove { entry }).map(|output| output.page.into_hpa())
     }
 
     pub(crate) fn range_block(&self, gpa: PrivateGpa, level: Level) -> Result<(), Error> {
-        self.at(LeafId("TDH.MEM.RANGE.BLOCK", 7), gpa, level, 0, 0)
-            .map(drop)
+        let gpa = mapping_at(gpa, level)?;
+        // The mirror keeps the evidence.
+        call(self.embedder, tdh::mem::RangeBlock { gpa, tdr: self.tdr }).map(|_| ())
     }
 
-    pub(crate) fn range_unblock(&self, gpa: PrivateGpa, level: Level) -> Result<(), Error> {
-        self.at(LeafId("TDH.MEM.RANGE.UNBLOCK", 39), gpa, level, 0, 0)
-            .map(drop)
+    pub(crate) fn range_unblock(&self, entry: Untranslated) -> Result<(), Error> {
+        call(self.embedder, tdh::mem::RangeUnblock { entry })
     }
 
-    pub(crate) fn page_demote(
-        &self,
-        gpa: PrivateGpa,
-        level: Level,
-        table: Hpa,
-    ) -> Result<(), Error> {
-        self.at(
-            LeafId("TDH.MEM.PAGE.DEMOTE", 15),
-            gpa,
-            level,
-            table.bits(),
-            0,
-        )
-        .map(drop)
+    pub(crate) fn page_demote(&self, entry: Untranslated, table: Hpa) -> Result<(), Error> {
+        let none = SeptPageOrNone::from_bits(u64::MAX);
+        let leaf = tdh::mem::PageDemote {
+            entry,
+            l2_sept_add_mode: false,
+            page: page(table)?,
+            l2_page_1: none,
+            l2_page_2: none,
+            l2_page_3: none,
+        };
+        call(self.embedder, leaf).map(|_| ())
     }
 
-    pub(crate) fn page_promote(&self, gpa: PrivateGpa, level: Level) -> Result<u64, Error> {
-        self.at(LeafId("TDH.MEM.PAGE.PROMOTE", 23), gpa, level, 0, 0)
-            .map(|answer| answer.rcx)
+    pub(crate) fn page_promote(&self, entry: Untranslated) -> Result<Hpa, Error> {
+        call(self.embedder, tdh::mem::PagePromote { entry }).map(|output| output.page.into_hpa())
     }
 
-    pub(crate) fn page_remove(&self, gpa: PrivateGpa, level: Level) -> Result<u64, Error> {
-        self.at(LeafId("TDH.MEM.PAGE.REMOVE", 29), gpa, level, 0, 0)
-            .map(|answer| answer.rcx)
+    pub(crate) fn page_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
+        call(self.embedder, tdh::mem::PageRemove { entry }).map(|output| output.page.into_hpa())
     }
 
-    pub(crate) fn page_relocate(&self, gpa: PrivateGpa, target: Hpa) -> Result<u64, Error> {
-        self.at(
-            LeafId("TDH.MEM.PAGE.RELOCATE", 5),
-            gpa,
-            Level::Pt,
-            target.bits(),
-            0,
-        )
-        .map(|answer| answer.rcx)
+    pub(crate) fn page_relocate(&self, entry: Untranslated<Pt>, target: Hpa) -> Result<Hpa, Error> {
+        let leaf = tdh::mem::PageRelocate {
+            entry,
+            page: page(target)?,
+        };
+        call(self.embedder, leaf).map(|output| output.old_page.into_hpa())
     }
 
-    pub(crate) fn track(&self, persist: impl Persist) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: self.tdr.bits(),
-            ..Registers::default()
+    pub(crate) fn track(&self, persist: impl Persist<tdh::mem::Track<()>>) -> Result<(), Error> {
+        let leaf = tdh::mem::Track {
+            tdr: self.tdr,
+            blocked: (),
         };
         self.embedder
-            .on_this_lp(|_, lp| {
-                call_on(
-                    lp,
-                    self.embedder,
-                    LeafId("TDH.MEM.TRACK", 38),
-                    inputs,
-                    persist,
-                )
-            })
-            .map(drop)
+            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, persist))
+            .map(|_| ())
     }
 
     pub(crate) fn mr_extend(&self, gpa: PrivateGpa) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: gpa.bits(),
-            rdx: self.tdr.bits(),
-            ..Registers::default()
-        };
-        call(self.embedder, LeafId("TDH.MR.EXTEND", 16), inputs).map(drop)
-    }
-
-    /// A leaf whose only operand is the TDR.
-    fn on_td(&self, leaf: LeafId) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: self.tdr.bits(),
-            ..Registers::default()
-        };
-        call(self.embedder, leaf, inputs).map(drop)
+        call(self.embedder, tdh::mr::Extend { gpa, tdr: self.tdr })
     }
 
     pub(crate) fn mr_finalize(&self) -> Result<(), Error> {
-        self.on_td(LeafId("TDH.MR.FINALIZE", 17))
+        call(self.embedder, tdh::mr::Finalize { tdr: self.tdr })
     }
 
     pub(crate) fn mng_create(&self, hkid: u16) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: self.tdr.bits(),
-            rdx: hkid.into(),
-            ..Registers::default()
-        };
-        call(self.embedder, LeafId("TDH.MNG.CREATE", 9), inputs).map(drop)
+        let tdr = page(self.tdr.hpa())?;
+        call(
+            self.embedder,
+            tdh::mng::Create {
+                tdr,
+                hkid: Hkid::new(hkid),
+            },
+        )
+        .map(|_| ())
     }
 
-    pub(crate) fn mng_addcx(&self, page: Hpa) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: page.bits(),
-            rdx: self.tdr.bits(),
-            ..Registers::default()
-        };
-        call(self.embedder, LeafId("TDH.MNG.ADDCX", 1), inputs).map(drop)
+    pub(crate) fn mng_addcx(&self, tdcx: Hpa) -> Result<(), Error> {
+        call(
+            self.embedder,
+            tdh::mng::Addcx {
+                tdcx: page(tdcx)?,
+                tdr: self.tdr,
+            },
+        )
     }
 
     pub(crate) fn mng_init(&self, parameters: Hpa) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: self.tdr.bits(),
-            rdx: parameters.bits(),
-            ..Registers::default()
-        };
-        call(self.embedder, LeafId("TDH.MNG.INIT", 21), inputs).map(drop)
+        let td_params =
+            HpaOf::<TdParams>::new(parameters).ok_or(Error::BadAddress(parameters.bits()))?;
+        call(
+            self.embedder,
+            tdh::mng::Init {
+                tdr: self.tdr,
+                td_params,
+            },
+        )
     }
 
     pub(crate) fn mng_key_config(&self, lp: &impl Seamcall) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: self.tdr.bits(),
-            ..Registers::default()
-        };
         call_on(
             lp,
             self.embedder,
-            LeafId("TDH.MNG.KEY.CONFIG", 8),
-            inputs,
+            tdh::mng::KeyConfig { tdr: self.tdr },
             Plain,
         )
-        .map(drop)
     }
 
     pub(crate) fn mng_vpflushdone(&self) -> Result<(), Error> {
-        self.on_td(LeafId("TDH.MNG.VPFLUSHDONE", 19))
+        call(self.embedder, tdh::mng::Vpflushdone { tdr: self.tdr })
     }
 
     pub(crate) fn mng_key_freeid(&self) -> Result<(), Error> {
-        self.on_td(LeafId("TDH.MNG.KEY.FREEID", 20))
+        call(self.embedder, tdh::mng::KeyFreeid { tdr: self.tdr })
     }
 
     pub(crate) fn vp_create(&self, tdvpr: Hpa) -> Result<(), Error> {
-        let inputs = Registers {
-            rcx: tdvpr.bits(),
-            rdx: self.tdr.bits(),
-            ..Registers::default()
-        };
-        call(self.embedder, LeafId("TDH.VP.CREATE", 10), inputs).map(drop)
+        call(
+            self.embedder,
+            tdh::vp::Create {
+                tdvpr: page(tdvpr)?,
+                tdr: self.tdr,
+            },
+        )
+        .map(|_| ())
+    }
+
+    /// An entry that the mirror says is blocked; the caller has tracked since.
+    ///
+    /// What the caller has not done is an error that the module reports.
+    pub(crate) fn tracked(&self, gpa: PrivateGpa, level: Level) -> Result<Untranslated, Error> {
+        Ok(Untranslated::assume(self.tdr, mapping_at(gpa, level)?))
+    }
+
+    /// The same for a 4 KiB entry.
+    pub(crate) fn tracked_page(&self, gpa: PrivateGpa) -> Result<Untranslated<Pt>, Error> {
+        Ok(Untranslated::assume(self.tdr, mapping(gpa)?))
     }
 }
 
-pub(crate) fn vp_addcx<E: Executor + Relax>(
-    embedder: &E,
+pub(crate) fn vp_addcx(
+    embedder: &(impl Executor + Relax),
     tdvpr: Hpa,
-    page: Hpa,
+    tdcx: Hpa,
 ) -> Result<(), Error> {
-    let inputs = Registers {
-        rcx: page.bits(),
-        rdx: tdvpr.bits(),
-        ..Registers::default()
-    };
-    call(embedder, LeafId("TDH.VP.ADDCX", 4), inputs).map(drop)
+    call(
+        embedder,
+        tdh::vp::Addcx {
+            tdcx: page(tdcx)?,
+            tdvpr: Tdvpr::assume(tdvpr),
+        },
+    )
 }
 
-pub(crate) fn vp_init<E: Executor + Relax>(
-    embedder: &E,
+pub(crate) fn vp_init(
+    embedder: &(impl Executor + Relax),
     tdvpr: Hpa,
-    rcx: u64,
+    initial_rcx: u64,
 ) -> Result<(), Error> {
-    let inputs = Registers {
-        rcx: tdvpr.bits(),
-        rdx: rcx,
-        ..Registers::default()
-    };
-    call(embedder, LeafId("TDH.VP.INIT", 22), inputs).map(drop)
+    call(
+        embedder,
+        tdh::vp::Init {
+            tdvpr: Tdvpr::assume(tdvpr),
+            initial_rcx,
+        },
+    )
 }
 
-pub(crate) fn vp_flush<E: Relax>(
-    lp: &impl Seamcall,
-    embedder: &E,
-    tdvpr: Hpa,
-) -> Result<(), Error> {
-    let inputs = Registers {
-        rcx: tdvpr.bits(),
-        ..Registers::default()
-    };
-    call_on(lp, embedder, LeafId("TDH.VP.FLUSH", 18), inputs, Plain).map(drop)
+pub(crate) fn vp_flush(lp: &impl Seamcall, embedder: &impl Relax, tdvpr: Hpa) -> Result<(), Error> {
+    call_on(
+        lp,
+        embedder,
+        tdh::vp::Flush {
+            tdvpr: Tdvpr::assume(tdvpr),
+        },
+        Plain,
+    )
 }
 
 struct ResumeWriteBack;
 
-impl Persist for ResumeWriteBack {
-    fn resume(&self, answer: Registers) -> Registers {
-        Registers { rcx: 1, ..answer }
+impl Persist<tdh::phymem::CacheWb> for ResumeWriteBack {
+    fn resume(&self, refused: Refused<tdh::phymem::CacheWb>) -> tdh::phymem::CacheWb {
+        match refused.resume() {
+            Ok(leaf) | Err(Refused { leaf, .. }) => leaf,
+        }
     }
 }
 
-pub(crate) fn phymem_cache_wb<E: Relax>(lp: &impl Seamcall, embedder: &E) -> Result<(), Error> {
+pub(crate) fn phymem_cache_wb(lp: &impl Seamcall, embedder: &impl Relax) -> Result<(), Error> {
     call_on(
         lp,
         embedder,
-        LeafId("TDH.PHYMEM.CACHE.WB", 40),
-        Registers::default(),
+        tdh::phymem::CacheWb {
+            command: CacheWbCommand::START,
+        },
         ResumeWriteBack,
     )
-    .map(drop)
 }
 
-pub(crate) fn phymem_page_wbinvd<E: Executor + Relax>(
-    embedder: &E,
-    page_and_hkid: u64,
-) -> Result<(), Error> {
-    let inputs = Registers {
-        rcx: page_and_hkid,
-        ..Registers::default()
-    };
-    call(embedder, LeafId("TDH.PHYMEM.PAGE.WBINVD", 41), inputs).map(drop)
-}
-
-pub(crate) fn phymem_page_reclaim<E: Executor + Relax>(
-    embedder: &E,
+pub(crate) fn phymem_page_wbinvd(
+    embedder: &(impl Executor + Relax),
     page: Hpa,
 ) -> Result<(), Error> {
-    let inputs = Registers {
-        rcx: page.bits(),
-        ..Registers::default()
-    };
-    call(embedder, LeafId("TDH.PHYMEM.PAGE.RECLAIM", 28), inputs).map(drop)
+    call(embedder, tdh::phymem::PageWbinvd { page })
+}
+
+pub(crate) fn phymem_page_reclaim(
+    embedder: &(impl Executor + Relax),
+    page: Hpa,
+) -> Result<(), Error> {
+    call(embedder, tdh::phymem::PageReclaim { page }).map(|_| ())
 }

@@ -25,6 +25,7 @@ use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::OpState;
 use tdx_abi::SharedBit;
+use tdx_abi::Tdr;
 
 pub use self::access::Access;
 pub use self::access::AccessKind;
@@ -142,7 +143,7 @@ impl<E: Embedder> Td<E> {
     const fn memory(&self) -> Memory<'_, E> {
         Memory {
             embedder: &self.embedder,
-            tdr: self.tdr,
+            tdr: Tdr::assume(self.tdr),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Mapping ahead of faults.
 
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::Error;
 use super::Td;
 use super::invalidate::stopped;
-use crate::AnyPage;
 use crate::GpaRange;
 use crate::attributes::Visibility;
 use crate::deposit::DEPTH;
@@ -19,7 +19,7 @@ use crate::mirror::Stop;
 /// Pages that are taken from the backing before a section maps them.
 const BATCH: usize = 64;
 
-type Batch = [Option<(PrivateGpa, AnyPage)>; BATCH];
+type Batch = [Option<(PrivateGpa, Page)>; BATCH];
 
 impl<E: Embedder> Td<E> {
     /// Maps all private memory of `range` that is not mapped, by the largest pages up to `largest` that
@@ -58,7 +58,7 @@ impl<E: Embedder> Td<E> {
                 return address;
             };
             let page = self.embedder.private_page(gpa, block);
-            address += page.as_ref().map_or(block, AnyPage::level).size();
+            address += page.as_ref().map_or(block, Page::level).size();
             match page {
                 Some(page) => {
                     *free = Some((gpa, page));

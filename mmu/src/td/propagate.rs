@@ -36,6 +36,8 @@ impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
     ) -> Result<(), SetError<Error>> {
         let memory = &self.memory;
         let external = |table| external_page(memory.embedder, table);
+        let entry = || memory.tracked(gpa, level);
+        let unblock = || memory.range_unblock(entry()?);
         let done = match (old.kind(), new.kind()) {
             (Kind::Empty, Kind::Leaf(page)) => match self.source {
                 None => memory.page_aug(gpa, level, page),
@@ -45,35 +47,39 @@ impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
             (Kind::Leaf(_), Kind::BlockedLeaf(_)) | (Kind::Table(_), Kind::BlockedTable(_)) => {
                 memory.range_block(gpa, level)
             }
-            (Kind::BlockedLeaf(_), Kind::Leaf(page)) if page == old.address() => {
-                memory.range_unblock(gpa, level)
-            }
-            (Kind::BlockedTable(_), Kind::Table(_)) => memory.range_unblock(gpa, level),
+            (Kind::BlockedLeaf(_), Kind::Leaf(page)) if page == old.address() => unblock(),
+            (Kind::BlockedTable(_), Kind::Table(_)) => unblock(),
             (Kind::Leaf(page) | Kind::BlockedLeaf(page), Kind::Empty) => {
-                return returned("TDH.MEM.PAGE.REMOVE", page, memory.page_remove(gpa, level));
+                return returned(
+                    "TDH.MEM.PAGE.REMOVE",
+                    page,
+                    entry().and_then(|entry| memory.page_remove(entry)),
+                );
             }
             (Kind::Leaf(page) | Kind::BlockedLeaf(page), Kind::Leaf(target)) => {
                 return returned(
                     "TDH.MEM.PAGE.RELOCATE",
                     page,
-                    memory.page_relocate(gpa, target),
+                    memory
+                        .tracked_page(gpa)
+                        .and_then(|entry| memory.page_relocate(entry, target)),
                 );
             }
             (Kind::Leaf(_) | Kind::BlockedLeaf(_), Kind::Table(table)) => {
-                memory.page_demote(gpa, level, external(table))
+                entry().and_then(|entry| memory.page_demote(entry, external(table)))
             }
             (Kind::Table(table) | Kind::BlockedTable(table), Kind::Leaf(_)) => {
                 return returned(
                     "TDH.MEM.PAGE.PROMOTE",
                     external(table),
-                    memory.page_promote(gpa, level),
+                    entry().and_then(|entry| memory.page_promote(entry)),
                 );
             }
             (Kind::Table(table) | Kind::BlockedTable(table), Kind::Empty) => {
                 return returned(
                     "TDH.MEM.SEPT.REMOVE",
                     external(table),
-                    memory.sept_remove(gpa, level),
+                    entry().and_then(|entry| memory.sept_remove(entry)),
                 );
             }
             _ => Err(Error::Unexpected(Position {
@@ -90,10 +96,10 @@ impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
 fn returned(
     leaf: &'static str,
     expected: Hpa,
-    answer: Result<u64, Error>,
+    answer: Result<Hpa, Error>,
 ) -> Result<(), SetError<Error>> {
     match answer {
-        Ok(rcx) if rcx == expected.bits() => Ok(()),
+        Ok(page) if page == expected => Ok(()),
         Ok(returned) => Err(SetError::Unknown(Error::WrongPage {
             leaf,
             expected,

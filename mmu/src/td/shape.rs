@@ -1,13 +1,13 @@
 //! Large leaves: split, promote, relocate.
 
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::Error;
 use super::Td;
 use super::build::Rejected;
 use super::invalidate::stopped;
-use crate::AnyPage;
 use crate::GpaRange;
 use crate::Word;
 use crate::deposit::Deposit;
@@ -217,7 +217,7 @@ impl<E: Embedder> Td<E> {
     /// Moves the 4 KiB page at `gpa` to `target`, content and state with it, and gives the old page back.
     ///
     /// A large leaf is not moved. On failure `target` comes back.
-    pub fn relocate(&self, gpa: PrivateGpa, target: AnyPage) -> Result<(), Rejected> {
+    pub fn relocate(&self, gpa: PrivateGpa, target: Page) -> Result<(), Rejected> {
         let reject = |page, error| {
             Err(Rejected {
                 page: Some(page),

@@ -43,7 +43,7 @@ struct KickOldest<'t, E: Embedder> {
     seen: u64,
 }
 
-impl<E: Embedder> Persist for KickOldest<'_, E> {
+impl<L, E: Embedder> Persist<L> for KickOldest<'_, E> {
     fn busy(&mut self, status: Status) {
         if status.code() == StatusCode::PREVIOUS_TLB_EPOCH_BUSY {
             self.td.kick_up_to(self.seen - 1);

@@ -22,7 +22,6 @@ use tdx_abi::SharedGpa;
 use tdx_abi::Trap;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
-use tdx_mmu::AnyPage;
 use tdx_mmu::GpaRange;
 use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
@@ -252,10 +251,10 @@ impl Host {
     }
 
     /// A page that nobody uses, for a relocation.
-    pub fn spare(&self, index: u64) -> AnyPage {
+    pub fn spare(&self, index: u64) -> Page {
         let hpa = SPARE + index * 4096;
         self.private.lock().unwrap().insert((hpa, 4096));
-        AnyPage::assume_owned(Hpa::new(hpa), Level::Pt).unwrap()
+        Page::assume_owned(Hpa::new(hpa), Level::Pt).unwrap()
     }
 
     /// Where the backing keeps `gpa`.
@@ -264,7 +263,7 @@ impl Host {
     }
 
     /// Takes the page at `gpa` from the backing, as a fault would.
-    pub fn take(&self, gpa: u64, level: Level) -> AnyPage {
+    pub fn take(&self, gpa: u64, level: Level) -> Page {
         let hpa = Self::backing(gpa) & !(level.size() - 1);
         let mut private = self.private.lock().unwrap();
         let next = private
@@ -277,7 +276,7 @@ impl Host {
             .is_none_or(|(before, size)| before + size <= hpa);
         assert!(next && before, "page {hpa:#x} given twice");
         private.insert((hpa, level.size()));
-        AnyPage::assume_owned(Hpa::new(hpa), level).unwrap()
+        Page::assume_owned(Hpa::new(hpa), level).unwrap()
     }
 
     pub fn tables_in_use(&self) -> usize {
@@ -407,18 +406,18 @@ impl Flush for Host {
 }
 
 impl Clean for Host {
-    fn scrub(&self, _: &AnyPage) {
+    fn scrub(&self, _: &Page) {
         self.scrubbed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Backing for Host {
-    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<AnyPage> {
+    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page> {
         let level = largest.min(*self.largest.lock().unwrap());
         (gpa.bits() < RAM).then(|| self.take(gpa.bits(), level))
     }
 
-    fn take_back(&self, _: PrivateGpa, page: AnyPage) {
+    fn take_back(&self, _: PrivateGpa, page: Page) {
         let key = (page.hpa().bits(), page.level().size());
         let mut private = self.private.lock().unwrap();
         if !private.remove(&key) {
