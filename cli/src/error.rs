@@ -3,6 +3,9 @@
 use core::error::Error as _;
 use std::io;
 
+use tdx_mmu::platform::bring_up::BringUpError;
+
+use crate::host::td::MakeError;
 use crate::input::InputError;
 use crate::replay::FormatError;
 use crate::tdvf::TdvfError;
@@ -41,6 +44,12 @@ pub enum Error {
         #[source]
         source: FormatError,
     },
+    /// The platform does not come up.
+    #[error("the module does not come up")]
+    BringUp(#[from] BringUpError),
+    /// A TD cannot be made or unmade.
+    #[error(transparent)]
+    Td(#[from] MakeError),
     /// The result cannot be written.
     #[error("cannot write the result")]
     Output(#[from] io::Error),

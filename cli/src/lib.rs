@@ -7,7 +7,9 @@ pub mod explain;
 pub mod host;
 pub mod input;
 pub mod list;
+pub mod measure;
 pub mod output;
+pub mod progress;
 mod reference;
 pub mod replay;
 pub mod run;
@@ -37,6 +39,7 @@ enum Command {
     Explain(explain::Options),
     List(list::Options),
     Replay(replay::Args),
+    Measure(measure::Args),
 }
 
 /// Carries out one command line.
@@ -46,6 +49,7 @@ pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> 
         Some(Command::Explain(options)) => explain::explain(options, output),
         Some(Command::List(options)) => list::list(options, output),
         Some(Command::Replay(arguments)) => replay::run(arguments, output),
+        Some(Command::Measure(args)) => measure::run(args, output),
         None => Ok(()),
     }
 }

@@ -3,19 +3,26 @@
 use std::sync::PoisonError;
 use std::sync::RwLockReadGuard;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_emulator::Lp;
+use tdx_mmu::AnyPage;
+use tdx_mmu::embed::Clean;
+use tdx_mmu::embed::Flush;
 use tdx_mmu::embed::Frames;
 use tdx_mmu::embed::Grace;
 use tdx_mmu::embed::Relax;
 use tdx_mmu::embed::Tables;
+use tdx_mmu::embed::Vcpus;
 use tdx_mmu::platform::Executor;
 use tdx_mmu::platform::LpId;
+use tdx_mmu::td::Laggards;
 
 use super::Host;
+use super::NO_LP;
 use super::THIS_LP;
 use super::frames::Use;
 
@@ -80,6 +87,33 @@ impl Grace for &Host {
 impl Relax for &Host {
     fn pause(&self) {
         std::thread::yield_now();
+    }
+}
+
+impl Flush for &Host {
+    fn invept(&self) {}
+}
+
+impl Vcpus for &Host {
+    fn epochs(&self) -> &[AtomicU64] {
+        &self.epochs
+    }
+
+    fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
+        while !laggards.is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn last_lp(&self, vcpu: usize) -> Option<LpId> {
+        let lp = self.last_lps.get(vcpu)?.load(Ordering::Acquire);
+        (lp != NO_LP).then_some(LpId(lp))
+    }
+}
+
+impl Clean for &Host {
+    fn scrub(&self, page: &AnyPage) {
+        self.soil(page.hpa(), page.level(), 0);
     }
 }
 

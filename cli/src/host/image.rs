@@ -17,6 +17,16 @@ pub enum Order {
     Section,
 }
 
+impl Order {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Section => "section",
+        }
+    }
+}
+
 /// One step of building a TD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'i> {

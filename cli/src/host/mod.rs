@@ -3,10 +3,13 @@
 mod bring_up;
 mod embed;
 pub mod frames;
+pub mod guest_memory;
 pub mod image;
+pub mod td;
 
 use std::cell::Cell;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 
 use tdx_abi::Hpa;
@@ -20,6 +23,7 @@ use tdx_mmu::platform::MemoryRange;
 pub use bring_up::Up;
 pub use embed::Reader;
 use frames::FramePool;
+use guest_memory::GuestMemory;
 
 thread_local! {
     /// The LP for which this thread executes.
@@ -35,24 +39,34 @@ pub struct Host {
     links: Vec<AtomicU64>,
     /// Held shared by whoever walks tables.
     readers: RwLock<()>,
+    guest: GuestMemory,
+    /// For each vCPU what the MMU notes of it.
+    epochs: Vec<AtomicU64>,
+    /// For each vCPU the LP that it was last entered on.
+    last_lps: Vec<AtomicU32>,
 }
 
+/// In [`Host::last_lps`]: no LP.
+const NO_LP: u32 = u32::MAX;
+
 impl Host {
-    /// A host with a platform whose memory serves a guest of `guest_bytes`, freshly loaded module.
-    pub fn new(guest_bytes: u64, vcpus: u32) -> Self {
+    /// A host for one guest with this memory and this many vCPUs, each of which may have an LP of its
+    /// own. The module is freshly loaded.
+    pub fn new(guest: GuestMemory, vcpus: u32) -> Self {
         let mut config = PlatformConfig::default();
         // Guest, tables, control structures and PAMT; rounded up to whole GiB of the second CMR.
+        let guest_bytes: u64 = guest.slots().iter().map(|slot| slot.bytes()).sum();
         let needed = guest_bytes + guest_bytes / 8 + (512 << 20);
         if let Some(high) = config.cmrs.last_mut() {
             high.size = high.size.max(needed.next_multiple_of(1 << 30));
         }
         let packages = config.packages;
         config.lps_per_package = config.lps_per_package.max(vcpus.div_ceil(packages));
-        Self::with_config(config)
+        Self::with_config(config, guest, vcpus)
     }
 
     /// A host with this platform.
-    pub fn with_config(config: PlatformConfig) -> Self {
+    pub fn with_config(config: PlatformConfig, guest: GuestMemory, vcpus: u32) -> Self {
         let memory: Vec<MemoryRange> = config.cmrs.iter().filter_map(memory_range).collect();
         let frames = FramePool::new(&memory);
         let (_, count) = frames.extent();
@@ -63,12 +77,20 @@ impl Host {
                 .take(count)
                 .collect(),
             readers: RwLock::new(()),
+            guest,
+            epochs: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
+            last_lps: (0..vcpus).map(|_| AtomicU32::new(NO_LP)).collect(),
         }
     }
 
     /// The platform.
     pub const fn platform(&self) -> &Platform {
         &self.platform
+    }
+
+    /// What backs the guest's addresses.
+    pub const fn guest(&self) -> &GuestMemory {
+        &self.guest
     }
 
     /// The frame allocator.
