@@ -67,7 +67,7 @@ fn bad_firmware_is_one_line() {
         (
             "tail",
             &firmware[firmware.len() - 0x1000..],
-            "is not within the image",
+            "outside the image",
         ),
         ("broken.gz", &[0x1f, 0x8b, 8, 0, 1, 2, 3], "cannot read"),
     ] {
