@@ -9,7 +9,6 @@ use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_emulator::Lp;
-use tdx_mmu::AnyPage;
 use tdx_mmu::embed::Clean;
 use tdx_mmu::embed::Flush;
 use tdx_mmu::embed::Frames;
@@ -112,7 +111,7 @@ impl Vcpus for &Host {
 }
 
 impl Clean for &Host {
-    fn scrub(&self, page: &AnyPage) {
+    fn scrub(&self, page: &Page) {
         self.soil(page.hpa(), page.level(), 0);
     }
 }

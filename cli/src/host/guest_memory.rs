@@ -6,9 +6,9 @@ use std::sync::PoisonError;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::SharedGpa;
-use tdx_mmu::AnyPage;
 use tdx_mmu::GpaRange;
 use tdx_mmu::embed::Backing;
 use tdx_mmu::embed::SharedBacking;
@@ -78,7 +78,7 @@ impl Host {
 }
 
 impl Backing for &Host {
-    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<AnyPage> {
+    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page> {
         let start = gpa.align_down(Level::Pd).bits();
         let fits = self.guest.contains(start, Level::Pd.size());
         if !self
@@ -98,10 +98,10 @@ impl Backing for &Host {
             None => (self.frames.allocate(Level::Pt, Use::Private)?, Level::Pt),
         };
         self.soil(hpa, level, SOIL);
-        AnyPage::assume_owned(hpa, level)
+        Page::assume_owned(hpa, level)
     }
 
-    fn take_back(&self, _gpa: PrivateGpa, page: AnyPage) {
+    fn take_back(&self, _gpa: PrivateGpa, page: Page) {
         let level = page.level();
         self.frames.free(page.into_hpa(), level, Use::Private);
     }

@@ -2,6 +2,7 @@
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
@@ -15,7 +16,6 @@ use tdx_abi::format::Xfam;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::status::Status;
 use tdx_emulator::PageType;
-use tdx_mmu::AnyPage;
 use tdx_mmu::GpaRange;
 use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
@@ -114,7 +114,7 @@ impl Host {
                         self.soil(source, Level::Pt, 0);
                         self.write(source, content);
                         let hpa = self.frames().allocate(Level::Pt, Use::Private);
-                        let page = hpa.and_then(|hpa| AnyPage::assume_owned(hpa, Level::Pt));
+                        let page = hpa.and_then(|hpa| Page::assume_owned(hpa, Level::Pt));
                         let page = page.ok_or(MakeError::NoMemory)?;
                         td.add_page(PrivateGpa::new(gpa), page, source)
                             .map_err(|rejected| rejected.error)
