@@ -1,5 +1,6 @@
 //! An emulated platform that carries out the steps of a sequence.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use tdx_abi::Registers;
@@ -77,14 +78,16 @@ pub enum Difference {
 /// The platform of one sequence.
 pub(super) struct Machine {
     platform: Platform,
+    /// By LP: the guest's registers after its last step there.
+    guests: Vec<Cell<Registers>>,
 }
 
 impl Machine {
     /// A platform as it is before the sequence's base.
     pub(super) fn new(recording: &Recording, sequence: &Sequence) -> Result<Self, FormatError> {
-        let machine = Self {
-            platform: Platform::new(recording.config.clone()),
-        };
+        let platform = Platform::new(recording.config.clone());
+        let guests = (0..platform.lps()).map(|_| Cell::default()).collect();
+        let machine = Self { platform, guests };
         let only_loaded = sequence.base.is_none()
             && (recording.only_loaded || sequence.steps.iter().any(is_first_sys_init));
         if !only_loaded {
@@ -259,12 +262,25 @@ impl Machine {
         call: &CallStep,
         execute: impl FnOnce(Lp<'_>, &mut Registers) -> To,
     ) -> Result<(), (String, Registers, Box<Difference>)> {
-        let mut actual = call.before;
+        self.call_with(call, call.before, execute)
+    }
+
+    fn call_with(
+        &self,
+        call: &CallStep,
+        before: Registers,
+        execute: impl FnOnce(Lp<'_>, &mut Registers) -> To,
+    ) -> Result<(), (String, Registers, Box<Difference>)> {
+        let mut actual = before;
         let to = match self.platform.lp(call.lp) {
             Some(lp) => execute(lp, &mut actual),
             None => To::Caller,
         };
-        compare(call, actual, to)
+        if let Some(guest) = self.guests.get(call.lp) {
+            // If the LP is not in a TD now, the next entry replaces them.
+            guest.set(actual);
+        }
+        compare(call, before, actual, to)
     }
 
     fn exit(
@@ -282,7 +298,9 @@ impl Machine {
             keeps_rip: exit.keeps_rip,
             ..ExitInfo::default()
         };
-        self.call(call, |lp, registers| {
+        // No instruction passes registers: the guest has those that its last step left.
+        let guest = self.guests.get(call.lp).map_or(call.before, Cell::get);
+        self.call_with(call, guest, |lp, registers| {
             match lp.guest_exit(&info, registers) {
                 GuestExit::ExitedToVmm => To::Caller,
                 GuestExit::ResumedTd => To::Td,
@@ -388,10 +406,11 @@ fn is_first_sys_init(step: &Step) -> bool {
 
 fn compare(
     call: &CallStep,
+    before: Registers,
     actual: Registers,
     to: To,
 ) -> Result<(), (String, Registers, Box<Difference>)> {
-    let mut recorded = call.before;
+    let mut recorded = before;
     for &(position, value) in &call.after {
         *register(&mut recorded, position) = value;
     }
@@ -415,7 +434,7 @@ fn compare(
         actual,
         to: (to != expected).then(|| (place(expected), place(to))),
     };
-    Err((call.name.clone(), call.before, Box::new(difference)))
+    Err((call.name.clone(), before, Box::new(difference)))
 }
 
 fn hex(bytes: &[u8]) -> String {
