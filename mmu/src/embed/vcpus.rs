@@ -1,4 +1,5 @@
 use tdx_abi::Page;
+use tdx_abi::PrivateGpa;
 
 use super::Tables;
 use crate::platform::LpId;
@@ -24,6 +25,12 @@ pub trait Clean {
     fn needs_write_back(&self) -> bool {
         true
     }
+
+    /// Keeps a page that could not be written back: a TDH.PHYMEM.PAGE.WBINVD failed for good.
+    ///
+    /// It backed `gpa`, or was part of the Secure-EPT. It must not be reused before
+    /// [`crate::Td::clean`] of it has succeeded or the TD's KeyID has been released.
+    fn quarantine(&self, gpa: Option<PrivateGpa>, page: Page);
 
     /// Overwrites the page with MOVDIR64B through KeyID 0, so that no line keeps the TD's KeyID.
     fn scrub(&self, page: &Page);

@@ -13,18 +13,35 @@ use crate::embed::Embedder;
 impl<E: Embedder> Td<E> {
     /// Writes back and scrubs a page that the module has given back, and hands it to its owner.
     ///
-    /// If writing back fails the page is leaked, because it cannot be reused safely; the error says so.
+    /// If writing back fails the embedder keeps the page in quarantine.
     pub(super) fn give_back(&self, gpa: PrivateGpa, page: Page) -> Result<(), Error> {
-        self.write_back(page.hpa(), page.level(), self.hkid())?;
-        self.embedder.scrub(&page);
-        self.embedder.take_back(gpa, page);
-        Ok(())
+        self.clean(Some(gpa), page).map_err(|(page, error)| {
+            self.embedder.quarantine(Some(gpa), page);
+            error
+        })
     }
 
     /// The same for a page that was part of the Secure-EPT.
     pub(super) fn give_back_external(&self, page: Page) -> Result<(), Error> {
-        self.write_back(page.hpa(), Level::Pt, self.hkid())?;
-        self.scrub_and_free(page);
+        self.clean(None, page).map_err(|(page, error)| {
+            self.embedder.quarantine(None, page);
+            error
+        })
+    }
+
+    /// Writes back and scrubs a page from quarantine, and hands it to its owner: the backing if it backed
+    /// `gpa`, the allocator if it was part of the Secure-EPT. On failure it comes back.
+    pub fn clean(&self, gpa: Option<PrivateGpa>, page: Page) -> Result<(), (Page, Error)> {
+        if let Err(error) = self.write_back(page.hpa(), page.level(), self.hkid()) {
+            return Err((page, error));
+        }
+        match gpa {
+            Some(gpa) => {
+                self.embedder.scrub(&page);
+                self.embedder.take_back(gpa, page);
+            }
+            None => self.scrub_and_free(page),
+        }
         Ok(())
     }
 

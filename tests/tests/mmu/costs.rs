@@ -1,11 +1,15 @@
 //! The cost table: SEAMCALLs of each operation as the emulated module counts them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use tdx_abi::Level;
 use tdx_abi::PrivateGpa;
+use tdx_abi::StatusCode;
 use tdx_mmu::Td;
+use tdx_mmu::embed::Backing;
 use tdx_mmu::td::AccessKind;
+use tdx_mmu::td::Error;
 use tdx_mmu::td::Resolution;
 
 use super::compare::assert_equal;
@@ -203,4 +207,95 @@ fn teardown_of_large_leaves() {
         after["TDH.PHYMEM.PAGE.RECLAIM"] - before.get("TDH.PHYMEM.PAGE.RECLAIM").unwrap_or(&0);
     // 128 leaves and the measured page; a PDPT page, a PD page, a PT page; TDR, 6 TDCX, 6 TDVPS pages.
     assert_eq!(reclaims, 128 + 1 + 3 + 13);
+}
+
+/// Puts all four vCPUs into the TD, each on an LP of its own, while `work` runs with kicks or without.
+fn with_guests_inside<T>(td: &Td<Host>, work: impl FnOnce() -> T) -> T {
+    let host = td.embedder();
+    let inside: Vec<_> = (0..4).map(|vcpu| td.enter(vcpu).unwrap()).collect();
+    (0..4).for_each(|vcpu| host.enter(vcpu, td.tdvpr(vcpu).unwrap()));
+    let result = work();
+    (0..4).for_each(|lp| host.leave(lp));
+    drop(inside);
+    result
+}
+
+/// How many kicks `work` needs with four vCPUs inside; without them it must end in
+/// TDX_TLB_TRACKING_NOT_DONE, or the number would mean nothing.
+#[track_caller]
+fn expect_kicks(expected: usize, largest: Level, work: impl Fn(&Td<Host>) -> Result<(), Error>) {
+    let prepared = || {
+        let td = runnable(4);
+        *td.embedder().largest.lock().unwrap() = largest;
+        td.prefault(range(0x20_0000, 0x100_0000), largest).unwrap();
+        td
+    };
+    let td = prepared();
+    with_guests_inside(&td, || work(&td)).unwrap();
+    assert_eq!(td.embedder().kicks.load(Ordering::Relaxed), expected);
+    assert_equal(&td);
+    end(td);
+
+    let td = prepared();
+    td.embedder().kick_disabled.store(true, Ordering::Relaxed);
+    let refused = with_guests_inside(&td, || work(&td)).unwrap_err();
+    assert_eq!(
+        refused.status().unwrap().code(),
+        StatusCode::TLB_TRACKING_NOT_DONE,
+        "{refused}"
+    );
+    assert_equal(&td);
+    // Repeated with kicks it succeeds.
+    td.embedder().kick_disabled.store(false, Ordering::Relaxed);
+    work(&td).unwrap();
+    assert_equal(&td);
+    end(td);
+}
+
+#[test]
+fn kicks_with_four_vcpus_inside() {
+    let large = Level::Pd;
+    expect_kicks(1, Level::Pt, |td| {
+        td.unmap_private(&[range(0x20_0000, 0x20_0000)])
+    });
+    expect_kicks(1, large, |td| {
+        td.unmap_private(&[range(0x20_0000, 0x80_0000)])
+    });
+    expect_kicks(1, large, |td| td.split(PrivateGpa::new(0x40_0000)));
+    let four = [0x20_0000, 0x40_0000, 0x60_0000, 0x80_0000].map(PrivateGpa::new);
+    expect_kicks(1, large, |td| td.split_many(&four));
+    expect_kicks(1, Level::Pt, |td| {
+        let spare = td.embedder().spare(0);
+        td.relocate(PrivateGpa::new(0x20_0000), spare)
+            .map_err(|rejected| {
+                rejected
+                    .page
+                    .into_iter()
+                    .for_each(|page| td.embedder().take_back(PrivateGpa::new(0), page));
+                rejected.error
+            })
+    });
+}
+
+#[test]
+fn a_vcpu_that_left_by_itself_needs_no_kick() {
+    let td = runnable(4);
+    td.prefault(range(0x20_0000, 0x20_0000), Level::Pt).unwrap();
+    with_guests_inside(&td, || ());
+    td.unmap_private(&[range(0x20_0000, 0x20_0000)]).unwrap();
+    assert_eq!(td.embedder().kicks.load(Ordering::Relaxed), 0);
+    end(td);
+}
+
+#[test]
+fn promoting_before_removing_costs_two_kicks_where_vcpus_return_in_between() {
+    let td = runnable(4);
+    td.prefault(range(0x20_0000, 0x20_0000), Level::Pt).unwrap();
+    with_guests_inside(&td, || {
+        td.unmap_private_promoting(&[range(0x20_0000, 0x20_0000)])
+    })
+    .unwrap();
+    assert!(td.embedder().kicks.load(Ordering::Relaxed) <= 2);
+    assert_equal(&td);
+    end(td);
 }

@@ -20,6 +20,9 @@ use tdx_abi::Seamcall;
 use tdx_abi::SharedBit;
 use tdx_abi::SharedGpa;
 use tdx_abi::Trap;
+use tdx_emulator::ExitInfo;
+use tdx_emulator::GuestCall;
+use tdx_emulator::HostCall;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_mmu::GpaRange;
@@ -130,6 +133,8 @@ pub struct Host {
     next_module_page: AtomicU64,
     private: Mutex<BTreeSet<(u64, u64)>>,
     epochs: Vec<AtomicU64>,
+    /// Pages that could not be written back.
+    pub quarantine: Mutex<Vec<(Option<PrivateGpa>, Page)>>,
     readers: RwLock<()>,
     /// Largest private page that the backing gives.
     pub largest: Mutex<Level>,
@@ -164,6 +169,7 @@ impl Host {
             next_module_page: AtomicU64::new(MODULE_PAGES),
             private: Mutex::default(),
             epochs: (0..4).map(|_| AtomicU64::new(0)).collect(),
+            quarantine: Mutex::default(),
             readers: RwLock::new(()),
             largest: Mutex::new(Level::Pt),
             kick_disabled: AtomicBool::new(false),
@@ -240,6 +246,58 @@ impl Host {
         (0..vcpus).for_each(|vcpu| assert_eq!(td.add_vcpu(0).unwrap(), vcpu));
         td.declare(ram(), Visibility::Private).unwrap();
         td
+    }
+
+    /// Enters `tdvpr` on LP `lp`.
+    #[track_caller]
+    pub fn enter(&self, lp: usize, tdvpr: Hpa) {
+        let mut registers = Registers {
+            rcx: tdvpr.bits(),
+            ..Registers::default()
+        };
+        // It may be associated with the LP where it was made or last entered.
+        for other in (0..self.lps.len()).filter(|other| *other != lp) {
+            let mut flush = Registers {
+                rax: 18,
+                rcx: tdvpr.bits(),
+                ..Registers::default()
+            };
+            self.platform.lp(other).unwrap().host_call(&mut flush);
+        }
+        let entered = self.platform.lp(lp).unwrap().host_call(&mut registers);
+        assert_eq!(
+            entered,
+            HostCall::EnteredTd,
+            "VP.ENTER: {:#x}",
+            registers.rax
+        );
+    }
+
+    /// The guest on LP `lp` is interrupted, if there is one.
+    pub fn leave(&self, lp: usize) {
+        let interrupt = ExitInfo {
+            reason: 1,
+            interruption_info: 0x8000_0020,
+            ..ExitInfo::default()
+        };
+        self.platform
+            .lp(lp)
+            .unwrap()
+            .guest_exit(&interrupt, &mut Registers::default());
+    }
+
+    /// The guest on LP `lp` accepts a page of `level` at `gpa`; RAX as it sees it.
+    pub fn accept(&self, lp: usize, gpa: u64, level: Level) -> u64 {
+        let mut registers = Registers {
+            rax: 6,
+            rcx: gpa | level as u64,
+            ..Registers::default()
+        };
+        assert_eq!(
+            self.platform.lp(lp).unwrap().guest_call(&mut registers),
+            GuestCall::ReturnedToTd
+        );
+        registers.rax
     }
 
     fn spend(&self) -> bool {
@@ -406,6 +464,10 @@ impl Flush for Host {
 }
 
 impl Clean for Host {
+    fn quarantine(&self, gpa: Option<PrivateGpa>, page: Page) {
+        self.quarantine.lock().unwrap().push((gpa, page));
+    }
+
     fn scrub(&self, _: &Page) {
         self.scrubbed.fetch_add(1, Ordering::Relaxed);
     }
@@ -459,8 +521,13 @@ impl Vcpus for Host {
         &self.epochs
     }
 
-    fn kick(&self, _: Laggards<'_, AtomicU64>) {
+    fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
+        assert!(!laggards.is_empty(), "a kick for nobody");
+        if self.kick_disabled.load(Ordering::Relaxed) {
+            return;
+        }
         self.kicks.fetch_add(1, Ordering::Relaxed);
+        (0..self.lps.len()).for_each(|lp| self.leave(lp));
     }
 
     fn last_lp(&self, _: usize) -> Option<LpId> {

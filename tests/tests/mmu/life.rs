@@ -247,13 +247,19 @@ fn memory_is_reshaped_before_finalize_without_tracking() {
 fn a_promotion_is_undone_where_the_guest_accepted_some_pages_only() {
     let td = runnable(1);
     td.prefault(range(0x20_0000, 0x40_0000), Level::Pt).unwrap();
-    // The page at 0x200000 is measured content, hence mapped; its neighbours are pending.
-    td.unmap_private(&[range(0x20_0000, 0x1000)]).unwrap();
+    let host = td.embedder();
+    host.enter(0, td.tdvpr(0).unwrap());
+    assert_eq!(host.accept(0, 0x20_0000, Level::Pt), 0);
+    host.leave(0);
     assert_eq!(td.promote(&[range(0x20_0000, 0x40_0000)]).unwrap(), 1);
     assert_equal(&td);
     assert_eq!(
         (leaves(&td, Level::Pd), leaves(&td, Level::Pt)),
-        (1, 1 + 511)
+        (1, 1 + 512)
+    );
+    assert_eq!(
+        fault(&td, 0x20_1000, AccessKind::Write),
+        Resolution::Spurious(Level::Pt)
     );
     end(td);
 }
