@@ -24,6 +24,8 @@ pub trait Grace {
         Self: 'g;
 
     /// Begins a read-side section. Tables reached within it stay valid until it ends.
+    ///
+    /// This crate never opens a second one on a thread that has one, so a reader-writer lock will do.
     fn enter(&self) -> Self::Guard<'_>;
 
     /// Frees `table` once all read-side sections that are open now have ended.

@@ -30,7 +30,11 @@ pub trait Clean {
     ///
     /// It backed `gpa`, or was part of the Secure-EPT. It must not be reused before
     /// [`crate::Td::clean`] of it has succeeded or the TD's KeyID has been released.
-    fn quarantine(&self, gpa: Option<PrivateGpa>, page: Page);
+    ///
+    /// By default it is leaked, which is safe.
+    fn quarantine(&self, gpa: Option<PrivateGpa>, page: Page) {
+        let _ = (gpa, page.into_hpa());
+    }
 
     /// Overwrites the page with MOVDIR64B through KeyID 0, so that no line keeps the TD's KeyID.
     fn scrub(&self, page: &Page);

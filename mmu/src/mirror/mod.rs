@@ -68,6 +68,11 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
         Section::new(embedder, self.tree, self.gate.shared(embedder))
     }
 
+    /// Keeps exclusive sections away, without looking at the tree.
+    pub(crate) fn hold<'s>(&'s self, embedder: &E) -> Shared<'s, E::Word> {
+        self.gate.shared(embedder)
+    }
+
     /// Begins the exclusive section, once all others have ended.
     pub fn exclusive<'s>(&'s self, embedder: &'s E) -> ExclusiveSection<'s, E> {
         ExclusiveSection::new(embedder, self.tree, self.gate.exclusive(embedder))

@@ -92,7 +92,7 @@ impl<E: Embedder> Td<E> {
         let gpa = address.bits() & !self.config.shared_bit.mask();
         loop {
             // Conversions pass the mirror's exclusive section before they zap the shared tree.
-            let section = self.mirror.section(&self.embedder);
+            let section = self.mirror.hold(&self.embedder);
             if self.sequence() != sequence {
                 return Ok(None);
             }
