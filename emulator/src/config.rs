@@ -44,6 +44,8 @@ pub struct PlatformConfig {
     pub cmrs: Vec<Range>,
     /// The SEAM range, which no leaf accepts as an operand.
     pub seamrr: Range,
+    /// Whether the host makes its SEAMCALLs with interrupts enabled (RFLAGS.IF), so that a pending one interrupts long leaves.
+    pub host_interrupts_enabled: bool,
     /// Where the generator behind RDRAND and RDSEED starts; not 0.
     pub seed: u64,
     /// Parts in which PHYMEM.CACHE.WB flushes a cache, between which it looks for interrupts.
@@ -75,6 +77,7 @@ impl Default for PlatformConfig {
                 base: 0x7e00_0000,
                 size: 0x200_0000,
             },
+            host_interrupts_enabled: false,
             seed: 0x9e37_79b9_7f4a_7c15,
             cache_sub_blocks: 4,
             tsc_frequency: 2_000_000_000,

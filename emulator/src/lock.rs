@@ -94,7 +94,8 @@ impl<'a> Sharex<'a> {
             Mode::Shared => word.add(SHAREX_READER) & SHAREX_EXCLUSIVE == 0,
             Mode::Exclusive => word.exchange_if(0, SHAREX_EXCLUSIVE) == 0,
         };
-        free.then_some(Self { word, mode })
+        // Lazily: a value made and dropped would release what it never held.
+        free.then(|| Self { word, mode })
     }
 }
 
@@ -207,7 +208,7 @@ pub(crate) struct Mutex<'a>(LockWord<'a>);
 impl<'a> Mutex<'a> {
     /// Takes the lock, or `None` if it is held.
     pub(crate) fn acquire(word: LockWord<'a>) -> Option<Self> {
-        (word.exchange_if(0, 1) == 0).then_some(Self(word))
+        (word.exchange_if(0, 1) == 0).then(|| Self(word))
     }
 }
 

@@ -39,9 +39,15 @@ pub(crate) struct Call<'a> {
 pub(crate) type Outcome = Result<(), Status>;
 
 impl Call<'_> {
-    /// Whether an interrupt waits for the host on this LP.
+    /// Whether an interrupt waits for the host on this LP; bit 0 counts only while the host takes interrupts.
     pub(crate) fn interrupt_pending(&self) -> bool {
-        self.slot.interrupts_pending.load(Ordering::Acquire) != 0
+        const INTR: u64 = 1;
+        let masked = if self.core.config.host_interrupts_enabled {
+            0
+        } else {
+            INTR
+        };
+        self.slot.interrupts_pending.load(Ordering::Acquire) & !masked != 0
     }
 }
 
