@@ -13,6 +13,7 @@ pub mod progress;
 mod reference;
 pub mod replay;
 pub mod run;
+pub mod spec;
 pub mod tdvf;
 pub mod trace;
 
@@ -40,6 +41,7 @@ enum Command {
     List(list::Options),
     Replay(replay::Args),
     Measure(measure::Args),
+    Spec(spec::Options),
 }
 
 /// Carries out one command line.
@@ -50,6 +52,7 @@ pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> 
         Some(Command::List(options)) => list::list(options, output),
         Some(Command::Replay(arguments)) => replay::run(arguments, output),
         Some(Command::Measure(args)) => measure::run(args, output),
+        Some(Command::Spec(options)) => spec::spec(options, output),
         None => Ok(()),
     }
 }
