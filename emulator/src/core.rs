@@ -1,12 +1,17 @@
 //! What all parts of an emulated platform share.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
+
+use spin::Mutex;
 
 use crate::config::PlatformConfig;
 use crate::counters::Counters;
 use crate::global::Global;
+use crate::guest_cpu::Program;
 use crate::lp::LpSlot;
 use crate::memory::PhysicalMemory;
 use crate::structures::Tdcs;
@@ -20,6 +25,9 @@ pub(crate) struct Core {
     pub global: Global,
     pub lps: Box<[LpSlot]>,
     pub counters: Counters,
+    /// How often shared translations were flushed on all LPs.
+    pub shared_flushes: AtomicU64,
+    programs: Mutex<BTreeMap<u64, Arc<Mutex<Program>>>>,
     random: AtomicU64,
     tsc: AtomicU64,
 }
@@ -40,12 +48,26 @@ impl Core {
             global: Global::new(),
             lps,
             counters: Counters::new(),
+            shared_flushes: AtomicU64::new(0),
+            programs: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// The memory.
     pub(crate) fn memory(&self) -> &dyn PhysicalMemory {
         &*self.memory
+    }
+
+    /// What the vCPU whose TDVPR is at `tdvpr` executes.
+    pub(crate) fn program(&self, tdvpr: u64) -> Option<Arc<Mutex<Program>>> {
+        self.programs.lock().get(&tdvpr).cloned()
+    }
+
+    /// Sets what the vCPU whose TDVPR is at `tdvpr` executes.
+    pub(crate) fn set_program(&self, tdvpr: u64, program: Program) {
+        self.programs
+            .lock()
+            .insert(tdvpr, Arc::new(Mutex::new(program)));
     }
 
     /// The next value of RDRAND and RDSEED: a 64-bit xorshift.

@@ -157,6 +157,11 @@ impl Tdmr {
     pub(crate) const fn lock(&self) -> LockWord<'_> {
         LockWord::new(&self.lock, 0)
     }
+
+    /// Its PAMT blocks.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
 }
 
 /// The module's global data.

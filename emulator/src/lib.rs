@@ -2,6 +2,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 mod abi;
 mod config;
@@ -13,6 +15,7 @@ mod exit;
 mod frame;
 mod global;
 mod guest;
+mod guest_cpu;
 mod inside;
 mod l2;
 mod lock;
@@ -27,6 +30,7 @@ mod platform;
 mod sept;
 mod servtd;
 mod structures;
+mod tlb;
 mod translate;
 mod vcpu_init;
 mod words;
@@ -39,6 +43,11 @@ pub use exit::GuestCall;
 pub use exit::GuestExit;
 pub use frame::FRAME_BYTES;
 pub use frame::Frame;
+pub use guest_cpu::Access;
+pub use guest_cpu::Exited;
+pub use guest_cpu::GuestCpu;
+pub use guest_cpu::GuestFault;
+pub use guest_cpu::GuestProgram;
 pub use inside::InjectedEvent;
 pub use inside::InsideTd;
 pub use lock::LockWord;

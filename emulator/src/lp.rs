@@ -3,11 +3,13 @@
 use alloc::collections::BTreeMap;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
 
 use spin::Mutex;
 use tdx_abi::Registers;
 
 use crate::structures::tdvps::NULL_PA;
+use crate::tlb::Tlb;
 
 /// One LP as others see it.
 #[derive(Debug)]
@@ -33,6 +35,14 @@ impl LpSlot {
     }
 }
 
+impl LpSlot {
+    /// Notes that the LP is in no TD any more; a kick has reached it.
+    pub(crate) fn leave_guest(&self) {
+        self.kicked.store(false, Ordering::SeqCst);
+        self.in_guest.store(false, Ordering::SeqCst);
+    }
+}
+
 /// What belongs to one LP: the module's local data and the LP's own state.
 #[derive(Debug)]
 pub(crate) struct LpState {
@@ -48,6 +58,8 @@ pub(crate) struct LpState {
     pub lfsr: u32,
     /// The vCPU that is inside its TD on this LP.
     pub inside: Option<Inside>,
+    /// Translations that the LP has cached.
+    pub tlb: Tlb,
     /// MSRs whose value differs from the platform's common one.
     pub msrs: BTreeMap<u32, u64>,
 }
@@ -61,6 +73,7 @@ impl LpState {
             last_tdvpr: NULL_PA,
             lfsr: 0,
             inside: None,
+            tlb: Tlb::default(),
             msrs: BTreeMap::new(),
         }
     }

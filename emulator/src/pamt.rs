@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use once_cell::race::OnceBox;
+use tdx_abi::Hpa;
 use tdx_abi::Level;
 
 use crate::abi::StatusCode;
@@ -226,6 +227,25 @@ impl Block {
         self.small(address)
             .iter()
             .all(|entry| entry.page_type() == PageType::Nda)
+    }
+
+    /// Calls `each` for every page in use: its address, size, type and owner.
+    pub(crate) fn for_each_used(&self, each: &mut impl FnMut(Hpa, Level, PageType, Hpa)) {
+        let mut visit = |number: usize, level: Level, base: u64, entry: &Entry| {
+            let page_type = entry.page_type();
+            if !matches!(page_type, PageType::Nda | PageType::Reserved) {
+                let hpa = base + number as u64 * level.size();
+                each(Hpa::new(hpa), level, page_type, Hpa::new(entry.owner()));
+            }
+        };
+        visit(0, Level::Pdpt, self.base, &self.large);
+        for (number, entry) in self.medium.iter().enumerate() {
+            visit(number, Level::Pd, self.base, entry);
+            let base = self.base + number as u64 * Level::Pd.size();
+            for (page, entry) in self.small[number].get().into_iter().flatten().enumerate() {
+                visit(page, Level::Pt, base, entry);
+            }
+        }
     }
 
     /// Walks to the entry for `address`, locking the entries above it shared and itself in `mode`.

@@ -5,6 +5,7 @@ use core::fmt;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
+use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
@@ -18,6 +19,8 @@ use crate::exit::ExitInfo;
 use crate::exit::GuestCall;
 use crate::exit::GuestExit;
 use crate::guest;
+use crate::guest_cpu;
+use crate::guest_cpu::GuestProgram;
 use crate::inside;
 use crate::inside::InjectedEvent;
 use crate::inside::InsideTd;
@@ -92,6 +95,62 @@ impl Platform {
     pub fn page_metadata(&self, hpa: u64, level: Level) -> Option<(PageType, u64)> {
         let entry = self.core.global.block(hpa)?.entry(hpa, level);
         Some((entry.page_type(), entry.owner()))
+    }
+}
+
+/// Guests, and what the host does to the LPs that run them.
+impl Platform {
+    /// Sets what the vCPU whose TDVPR is at `tdvpr` executes when it is entered by [`Seamcall::seamcall`].
+    pub fn set_guest(&self, tdvpr: Hpa, program: impl GuestProgram + 'static) {
+        self.core.set_program(tdvpr.bits(), Box::new(program));
+    }
+
+    /// Interrupts all LPs that are inside a TD and waits until they have left it. Counted.
+    ///
+    /// A guest notices at its next access or TDCALL, or when its program asks [`GuestCpu::interrupted`](crate::GuestCpu).
+    /// Not to be called by a guest program.
+    pub fn kick(&self) {
+        self.core.counters.count_kick();
+        let lps = &self.core.lps;
+        for slot in lps
+            .iter()
+            .filter(|slot| slot.in_guest.load(Ordering::SeqCst))
+        {
+            slot.kicked.store(true, Ordering::SeqCst);
+        }
+        for slot in lps {
+            while slot.in_guest.load(Ordering::SeqCst) && slot.kicked.load(Ordering::SeqCst) {
+                core::hint::spin_loop();
+                #[cfg(feature = "std")]
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Makes all LPs forget their translations of shared addresses, as INVEPT on each of them does.
+    ///
+    /// An LP that is inside a TD does so before its next access.
+    pub fn flush_shared(&self) {
+        self.core.shared_flushes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Root page and root level of the Secure-EPT of the TD whose TDR is at `tdr`; `None` before MNG.INIT.
+    pub fn sept_root(&self, tdr: Hpa) -> Option<(Hpa, Level)> {
+        let tdr = self.core.tdr(tdr.bits());
+        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+            return None;
+        }
+        let root = self.core.tdcs(tdr).root();
+        (root.hpa != 0).then_some((Hpa::new(root.hpa), root.level))
+    }
+
+    /// Calls `each` for every page in use, of any size: its address, size, type and owner's TDR.
+    pub fn for_each_used_page(&self, mut each: impl FnMut(Hpa, Level, PageType, Hpa)) {
+        for tdmr in self.core.global.tdmrs() {
+            for block in tdmr.blocks() {
+                block.for_each_used(&mut each);
+            }
+        }
     }
 }
 
@@ -233,8 +292,14 @@ impl Lp<'_> {
 }
 
 impl Seamcall for Lp<'_> {
+    /// As [`Lp::host_call`], and a guest that is entered runs its [`GuestProgram`] until it exits; without one it is
+    /// interrupted at once.
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
-        self.host_call(registers);
+        let slot = &self.core.lps[self.number];
+        let mut state = slot.state.lock();
+        if module::seamcall(self.core, slot, &mut state, registers) == Ran::EnteredTd {
+            guest_cpu::run(self.core, slot, &mut state, registers);
+        }
         Ok(())
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Walk {
     pub(crate) outcome: Translation,
     /// Permissions that all entries on the way gave.
     pub(crate) permissions: u64,
+    /// Level of the last entry read.
+    pub(crate) level: Level,
     /// The last entry read.
     pub(crate) entry: SeptEntry,
 }
@@ -93,6 +95,7 @@ fn walk(core: &Core, root: EptRoot, gpa: u64, access: u64, shared: bool) -> Walk
         let end = |outcome| Walk {
             outcome,
             permissions,
+            level,
             entry,
         };
         if shared && is_misconfigured(core, raw, level) {

@@ -144,9 +144,8 @@ impl Guest<'_> {
                 });
         }
         self.lp.inside = None;
-        self.slot
-            .in_guest
-            .store(false, core::sync::atomic::Ordering::Release);
+        self.slot.leave_guest();
+        self.core.counters.count_exit();
         if let Ok(entry) = self.core.implicit(self.inside.tdr, Level::Pt) {
             SharexHp::release(entry.lock(), Mode::Shared);
         }

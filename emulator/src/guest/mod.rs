@@ -75,6 +75,7 @@ pub(crate) fn tdcall(
     lp: &mut LpState,
     regs: &mut Registers,
 ) -> GuestCall {
+    core.counters.count_tdcall(regs.rax as u16);
     let Some(mut guest) = Guest::on(core, slot, lp) else {
         return GuestCall::NotInGuest;
     };

@@ -94,10 +94,17 @@ pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut 
         regs,
     };
     let outcome = match admit(&call, leaf) {
-        Ok(()) if leaf == SeamcallLeaf::TDH_VP_ENTER => match vp::enter::enter(&mut call) {
-            Ok(()) => return Ran::EnteredTd,
-            Err(status) => Err(status),
-        },
+        Ok(()) if leaf == SeamcallLeaf::TDH_VP_ENTER => {
+            // A kick from here on finds the LP in the TD, or makes it leave at once.
+            slot.in_guest.store(true, Ordering::SeqCst);
+            match vp::enter::enter(&mut call) {
+                Ok(()) => return Ran::EnteredTd,
+                Err(status) => {
+                    slot.leave_guest();
+                    Err(status)
+                }
+            }
+        }
         Ok(()) => dispatch(&mut call, leaf),
         Err(status) => Err(status),
     };

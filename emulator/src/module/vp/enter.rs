@@ -2,8 +2,6 @@
 //!
 //! Source: `src/td_transitions/tdh_vp_enter.c` of the TDX module 1.5.01.
 
-use core::sync::atomic::Ordering;
-
 use tdx_abi::Level;
 use tdx_abi::Registers;
 
@@ -109,10 +107,10 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
         bus_lock: false,
         host: *call.regs,
     };
-    if call.lp.last_tdvpr != tdvpr {
+    if flush || call.lp.last_tdvpr != tdvpr {
+        call.lp.tlb.flush_td(owner);
         call.lp.last_tdvpr = tdvpr;
     }
-    let _ = flush;
     call.lp.inside = Some(inside);
     if let Some(guest) = Guest::on(core, call.slot, call.lp) {
         if notify {
@@ -128,7 +126,7 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
     drop(tdcs);
     vcpu.leak();
     td.lock.leak();
-    call.slot.in_guest.store(true, Ordering::Release);
+    core.counters.count_entry();
     Ok(())
 }
 

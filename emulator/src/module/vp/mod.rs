@@ -98,6 +98,7 @@ pub(crate) fn flush(call: &mut Call<'_>) -> Outcome {
     if tdvps.get(tdvps::ASSOC_LPID) != call.lp.id {
         return Err(Status::of(StatusCode::VCPU_NOT_ASSOCIATED));
     }
+    call.lp.tlb.flush_td(tdr.hpa);
     invalidate_translations(tdcs, tdvps);
     for vm in 0..=tdcs.l2_vms() {
         tdvps.set(tdvps::VM_LAUNCHED.nth(vm), false);
