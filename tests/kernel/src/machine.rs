@@ -1,6 +1,7 @@
 //! What a guest does to its host, whichever kind of guest it is, and the host's half of the conversation.
 
 use crate::log;
+use crate::module;
 use crate::protocol;
 use crate::tables;
 
@@ -33,6 +34,11 @@ pub(crate) struct Violation {
 }
 
 impl Violation {
+    /// Whether the address was a shared one.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.gpa >> module::SHARED_BIT & 1 != 0
+    }
+
     /// Whether the access was a write.
     pub(crate) fn is_write(&self) -> bool {
         self.access & tables::WRITE != 0

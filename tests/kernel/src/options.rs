@@ -8,9 +8,19 @@ const BYTES: usize = 512;
 #[used]
 static OPTIONS: [u8; BYTES] = [b' '; BYTES];
 
-/// Whether `word` is among the options.
-pub(crate) fn contains(word: &str) -> bool {
+/// Whether there is any option.
+pub(crate) fn any() -> bool {
+    bytes().iter().any(|byte| !byte.is_ascii_whitespace())
+}
+
+/// The first of `words` that is among the options.
+pub(crate) fn first_of<'w>(words: &[&'w str]) -> Option<&'w str> {
+    let bytes = bytes();
+    let is_given = |word: &str| bytes.split(u8::is_ascii_whitespace).any(|found| found == word.as_bytes());
+    words.iter().copied().find(|word| is_given(word))
+}
+
+fn bytes() -> [u8; BYTES] {
     // SAFETY: the static is initialised; the read is volatile because the runner may have changed the bytes on disk.
-    let bytes = unsafe { ptr::read_volatile(&raw const OPTIONS) };
-    bytes.split(|byte| byte.is_ascii_whitespace()).any(|found| found == word.as_bytes())
+    unsafe { ptr::read_volatile(&raw const OPTIONS) }
 }

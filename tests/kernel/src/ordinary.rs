@@ -29,6 +29,11 @@ impl Ordinary {
         Ok(Self { vcpu: Vcpu::new(config)?, eptp })
     }
 
+    /// Gives its VMCS back.
+    pub(crate) fn free(self) {
+        self.vcpu.free();
+    }
+
     fn call(&self) -> Call {
         let registers = self.vcpu.registers();
         Call {

@@ -47,6 +47,12 @@ impl Found {
         self.entry.load(Ordering::SeqCst)
     }
 
+    /// Physical address of the page, if the entry is a leaf; what it grants does not matter.
+    pub(crate) fn page(&self) -> Option<u64> {
+        let is_leaf = self.value() & LEAF != 0 || (self.level == 0 && self.value() & RWX != 0);
+        is_leaf.then_some(self.value() & ADDRESS)
+    }
+
     /// Physical address that the entry gives for `gpa`, if it is a leaf that grants anything.
     pub(crate) fn translate(&self, gpa: u64) -> Option<u64> {
         let offset = gpa & ((4096 << (9 * self.level)) - 1);
@@ -63,6 +69,23 @@ pub(crate) fn walk(root: u64, gpa: u64) -> Option<Found> {
         let value = entry.load(Ordering::SeqCst);
         if level == 0 || value & LEAF != 0 || value & RWX == 0 {
             return Some(Found { entry, level });
+        }
+        table = value & ADDRESS;
+    }
+    None
+}
+
+/// The entry of `level` on the way to `gpa`, if the walk comes that far.
+pub(crate) fn entry(root: u64, gpa: u64, level: u32) -> Option<&'static AtomicU64> {
+    let mut table = root;
+    for at in (level..=3).rev() {
+        let entry = &physical::frame(table)?[(gpa >> (12 + 9 * at) & 511) as usize];
+        let value = entry.load(Ordering::SeqCst);
+        if at == level {
+            return Some(entry);
+        }
+        if value & LEAF != 0 || value & RWX == 0 {
+            return None;
         }
         table = value & ADDRESS;
     }

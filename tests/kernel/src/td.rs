@@ -1,6 +1,6 @@
 //! A TD of this kernel: bring-up of the module, build, and the vCPU's loop.
 
-use alloc::boxed::Box;
+use alloc::rc::Rc;
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Gpa;
@@ -63,6 +63,8 @@ const PASSED: u64 = 0xfc00;
 pub(crate) struct Platform {
     /// KeyIDs for TDs.
     pub(crate) hkids: HkidPool,
+    /// How many of them there were at the start.
+    pub(crate) free_key_ids: usize,
     global_hkid: u16,
     info: SystemInfo,
 }
@@ -101,7 +103,7 @@ pub(crate) fn bring_up_module() -> Result<Platform, &'static str> {
     match bring_up(&host, &[memory], &mut Pamts, &global, &mut tdmrs) {
         Ok((info, tdmrs)) => {
             log!("module is up: {} TDMR, {} reserved areas", tdmrs.len(), tdmrs.first().map_or(0, |tdmr| tdmr.reserved().len()));
-            Ok(Platform { hkids, global_hkid: global.number(), info })
+            Ok(Platform { free_key_ids: hkids.available(), hkids, global_hkid: global.number(), info })
         }
         Err(error) => {
             log!("bring-up: {error}");
@@ -113,7 +115,7 @@ pub(crate) fn bring_up_module() -> Result<Platform, &'static str> {
 /// A TD with one vCPU that runs the guest image.
 pub(crate) struct TdGuest {
     /// The TD.
-    pub(crate) td: Box<Td<Host>>,
+    pub(crate) td: Rc<Td<Host>>,
     tdvpr: Hpa,
     answer: Call,
     last: [u64; 3],
@@ -144,7 +146,7 @@ impl TdGuest {
         td.declare(memory, Visibility::Private).map_err(|error| say("declare", &error))?;
         add_image(&td)?;
         td.finalize().map_err(|error| say("TDH.MR.FINALIZE", &error))?;
-        Ok(Self { td: Box::new(td), tdvpr, answer: Call::default(), last: [0; 3] })
+        Ok(Self { td: Rc::new(td), tdvpr, answer: Call::default(), last: [0; 3] })
     }
 
     /// Lets the MMU resolve the EPT violation that the last run ended with.
@@ -166,7 +168,8 @@ impl TdGuest {
 
     /// Tears the TD down, and checks that every KeyID and page came back.
     pub(crate) fn tear_down(self, platform: &Platform) -> Result<(), &'static str> {
-        let teardown = self.td.teardown().map_err(|(_, error)| say("teardown", &error))?;
+        let td = Rc::into_inner(self.td).ok_or("somebody still uses the TD")?;
+        let teardown = td.teardown().map_err(|(_, error)| say("teardown", &error))?;
         let torn = teardown.finish().map_err(|(_, error)| say("reclaim", &error))?;
         seam_guest::forget(self.tdvpr.bits());
         torn.embedder.free_shared();

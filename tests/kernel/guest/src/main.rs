@@ -47,13 +47,10 @@ fn perform(call: Call) -> (u64, u64) {
             memory::fill(first, second, third);
             (0, 0)
         }
-        operation::VERIFY => memory::verify(first, second, third),
+        operation::VERIFY => memory::verify(first, second, third & 0xffff_ffff, third >> 32),
         operation::EXECUTE => (memory::execute(first), 0),
         operation::ACCEPT => accept(first, second, third),
-        operation::CONVERT => {
-            let answer = tdcall::vmcall(Call { r11: protocol::MAP_GPA, r12: first, r13: second, ..Call::default() });
-            (answer.r10, answer.r11)
-        }
+        operation::CONVERT => convert(first, second),
         operation::PRIMES => (memory::primes(first, second), 0),
         operation::INCREMENT => {
             memory::increment(first, second, third);
@@ -69,6 +66,21 @@ fn perform(call: Call) -> (u64, u64) {
         }
         unknown => exception::report(u64::MAX, 0, 0, unknown),
     }
+}
+
+/// Asks until all of the range is converted; the host does it in steps. Returns the last status, and the number of calls.
+fn convert(start: u64, bytes: u64) -> (u64, u64) {
+    const RETRY: u64 = 1;
+    let mut from = start;
+    for calls in 1.. {
+        let length = start + bytes - from;
+        let answer = tdcall::vmcall(Call { r11: protocol::MAP_GPA, r12: from, r13: length, ..Call::default() });
+        if answer.r10 != RETRY {
+            return (answer.r10, calls);
+        }
+        from = answer.r11;
+    }
+    (0, 0)
 }
 
 fn accept(start: u64, bytes: u64, level: u64) -> (u64, u64) {

@@ -27,12 +27,12 @@ pub(crate) fn fill(start: u64, bytes: u64, seed: u64) {
     }
 }
 
-/// Number of words of a range that differ from a pattern, and the address of the first.
-pub(crate) fn verify(start: u64, bytes: u64, seed: u64) -> (u64, u64) {
+/// Number of words of a range that differ from a pattern with `added` to each word, and the address of the first.
+pub(crate) fn verify(start: u64, bytes: u64, seed: u64, added: u64) -> (u64, u64) {
     let mut wrong = (0, 0);
     for index in 0..bytes / 8 {
         let address = start + index * 8;
-        if read(address) != pattern(seed, index) {
+        if read(address) != pattern(seed, index).wrapping_add(added) {
             if wrong.0 == 0 {
                 wrong.1 = address;
             }
