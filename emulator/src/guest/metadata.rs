@@ -1,6 +1,7 @@
-//! TDG.VM.RD/WR, TDG.VP.RD/WR and TDG.SYS.RD
+//! TDG.VM.RD/WR, TDG.VP.RD/WR, TDG.SYS.RD and TDG.SYS.RDALL
 
 use super::Outcome;
+use super::memory::Use;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
@@ -10,6 +11,8 @@ use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::ContextCode;
 use crate::metadata::id::Id;
+use crate::migration::metadata_list;
+use crate::migration::metadata_list::PAGE_WORDS;
 
 /// A read by the guest: where the next field id goes, and what is read.
 #[derive(Clone, Copy)]
@@ -66,6 +69,21 @@ impl Guest<'_> {
         };
         self.clear_outputs(true);
         self.read(read)
+    }
+
+    /// TDG.SYS.RDALL: a page of fields, from one on.
+    pub(super) fn sys_rdall(&self) -> Outcome {
+        let (gpa, first) = (self.register(gpr::RDX), Id::new(self.register(gpr::R8)));
+        self.set_register(gpr::R8, Id::NONE.bits());
+        if gpa % (8 * PAGE_WORDS as u64) != 0 {
+            return Err(invalid(OperandId::RDX).into());
+        }
+        let hpa = self
+            .translate(gpa, Use::Write, true)
+            .map_err(|failure| failure.with_operand(OperandId::RDX))?;
+        let (next, outcome) = metadata_list::dump_system(self.core, first, Access::GuestRead, hpa);
+        self.set_register(gpr::R8, next);
+        Ok(outcome?)
     }
 
     fn clear_outputs(&self, with_next: bool) {

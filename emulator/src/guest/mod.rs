@@ -3,6 +3,7 @@
 //! Source: `td_call` in `tdx_td_dispatcher.c` and `src/td_dispatcher/vm_exits/tdg_*.c` of the TDX module 1.5.01.
 
 mod accept;
+mod l2;
 mod memory;
 mod metadata;
 mod report;
@@ -25,7 +26,7 @@ use crate::exit::Stop;
 use crate::exit::TdExit;
 use crate::exit::gpr;
 use crate::exit::reason;
-use crate::l2;
+use crate::l2::attributes;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
 use crate::servtd;
@@ -43,6 +44,16 @@ pub(crate) enum Failure {
     Status(Status),
     /// It does not return.
     Stop(Stop),
+}
+
+impl Failure {
+    /// The same, about `operand` if it is a status.
+    fn with_operand(self, operand: OperandId) -> Self {
+        match self {
+            Self::Status(status) => Status::with_operand(status.code(), operand).into(),
+            Self::Stop(_) => self,
+        }
+    }
 }
 
 impl From<Status> for Failure {
@@ -149,10 +160,16 @@ impl Guest<'_> {
             TdcallLeaf::TDG_VP_RD => self.vp_rd(),
             TdcallLeaf::TDG_VP_WR => self.vp_wr(),
             TdcallLeaf::TDG_SYS_RD => self.sys_rd(),
+            TdcallLeaf::TDG_SYS_RDALL => self.sys_rdall(),
+            TdcallLeaf::TDG_MR_REPORT => self.mr_report(),
+            TdcallLeaf::TDG_VP_ENTER => self.l2_enter(),
+            TdcallLeaf::TDG_VP_INVEPT => self.invept(),
+            TdcallLeaf::TDG_VP_INVVPID => self.invvpid(),
             TdcallLeaf::TDG_SERVTD_RD => servtd::access::rd(self),
             TdcallLeaf::TDG_SERVTD_WR => servtd::access::wr(self),
-            TdcallLeaf::TDG_MEM_PAGE_ATTR_RD => l2::attributes::rd(self),
-            TdcallLeaf::TDG_MEM_PAGE_ATTR_WR => l2::attributes::wr(self),
+            TdcallLeaf::TDG_MEM_PAGE_ATTR_RD => attributes::rd(self),
+            TdcallLeaf::TDG_MEM_PAGE_ATTR_WR => attributes::wr(self),
+            // The emulated CPU has no SEAMVERIFYREPORT, without which TDG.MR.VERIFYREPORT ends so too.
             _ => Err(invalid),
         }
     }

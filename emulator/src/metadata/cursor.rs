@@ -54,11 +54,6 @@ impl Cursor {
         self.id
     }
 
-    /// Replaces the identifier by one of the same row.
-    pub(crate) const fn set_id(&mut self, id: Id) {
-        self.id = id;
-    }
-
     /// The row that describes the field here.
     pub(crate) fn row(&self) -> Option<&'static FieldRow> {
         self.table.fields(self.module).get(self.index)

@@ -24,9 +24,9 @@ pub(crate) use cursor::Step;
 pub(crate) use cursor::cpuid_index;
 pub(crate) use cursor::cpuid_leaf_index;
 pub(crate) use structure::Area;
-pub(crate) use table::MAX_L2_VMS;
 pub(crate) use td::hp_lock_timeout_ticks;
 pub(crate) use td::locate as locate_in_td;
+pub(crate) use vcpu::interrupt_is_pending;
 pub(crate) use vcpu_write::is_guest_xcr0;
 
 use crate::abi::Module;

@@ -212,7 +212,7 @@ fn special_value(
 }
 
 /// VCPU_STATE_DETAILS.VMXIP: whether a virtual interrupt is above the virtual processor priority.
-fn interrupt_is_pending(tdvps: Tdvps<'_>) -> bool {
+pub(crate) fn interrupt_is_pending(tdvps: Tdvps<'_>) -> bool {
     /// Offset of the processor priority register in the virtual APIC page.
     const PPR: usize = 0xa0;
     /// The virtual APIC page among the pages of TDVPS.

@@ -23,7 +23,6 @@ use crate::lock::Mode;
 use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::ContextCode;
-use crate::metadata::Cursor;
 use crate::metadata::id::Id;
 use crate::module::Call;
 use crate::module::Outcome;

@@ -6,6 +6,7 @@
 
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::core::Core;
 use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::ContextCode;
@@ -70,6 +71,41 @@ pub(crate) fn dump(
     }
     list[0] = (used * 8) as u64 | sequences << 16;
     !cursor.id().is_none()
+}
+
+/// Dumps the module's own fields that `access` may read from `id` on into the page at `hpa`.
+///
+/// Returns the identifier of the field with which the next list begins, also in an error.
+pub(crate) fn dump_system(
+    core: &Core,
+    id: Id,
+    access: Access,
+    hpa: u64,
+) -> (u64, Result<(), Status>) {
+    let scope = ContextCode::System;
+    let context = Context {
+        core,
+        tdr: None,
+        tdcs: None,
+        tdvps: None,
+    };
+    let id = id.with_context_code(scope as u8);
+    let Some(mut cursor) = context.cursor(scope, id) else {
+        let incorrect = Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT);
+        return (Id::NONE.bits(), Err(incorrect));
+    };
+    let mut list = [0; PAGE_WORDS];
+    let fields_remain = dump(&context, scope, &mut cursor, access, &mut list);
+    let used = usize::from(list[0] as u16) / 8;
+    for (at, word) in (hpa..).step_by(8).zip(&list[..used]) {
+        core.memory().write_u64(at, *word);
+    }
+    let outcome = if fields_remain {
+        Err(Status::of(StatusCode::METADATA_LIST_OVERFLOW))
+    } else {
+        Ok(())
+    };
+    (cursor.id().bits(), outcome)
 }
 
 /// Writes one sequence at word `start`; returns where it ends, and whether it was not cut short.

@@ -143,6 +143,8 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_VP_RD => rd_wr::vp_rd(call),
         SeamcallLeaf::TDH_VP_WR => rd_wr::vp_wr(call),
         SeamcallLeaf::TDH_SYS_RD => rd_wr::sys_rd(call),
+        SeamcallLeaf::TDH_SYS_RDALL => rd_wr::sys_rdall(call),
+        SeamcallLeaf::TDH_SYS_INFO => sys::info::info(call),
         SeamcallLeaf::TDH_VP_CREATE => vp::create(call),
         SeamcallLeaf::TDH_VP_ADDCX => vp::addcx(call),
         SeamcallLeaf::TDH_VP_INIT => vp::init::init(call),

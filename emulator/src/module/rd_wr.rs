@@ -14,6 +14,7 @@ use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::ContextCode;
 use crate::metadata::id::Id;
+use crate::migration::metadata_list;
 use crate::pamt::PageType;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
@@ -170,4 +171,20 @@ pub(crate) fn sys_rd(call: &mut Call<'_>) -> Outcome {
         ContextCode::System,
         Access::HostRead { debug: false },
     )
+}
+
+/// TDH.SYS.RDALL: a page of fields, from one on.
+pub(crate) fn sys_rdall(call: &mut Call<'_>) -> Outcome {
+    let (hpa, first) = (call.regs.rdx, Id::new(call.regs.r8));
+    call.regs.r8 = Id::NONE.bits();
+    if !call.lp.initialized {
+        return Err(Status::of(StatusCode::SYS_LP_INIT_NOT_DONE));
+    }
+    call.core
+        .check_shared_hpa_aligned(hpa, Level::Pt.size())
+        .map_err(|code| Status::with_operand(code, OperandId::RDX))?;
+    let access = Access::HostRead { debug: false };
+    let (next, outcome) = metadata_list::dump_system(call.core, first, access, hpa);
+    call.regs.r8 = next;
+    outcome
 }

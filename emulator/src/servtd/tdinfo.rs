@@ -25,17 +25,28 @@ const MEASUREMENTS: usize = 9;
 /// shared; the error is that of the lock.
 pub(crate) fn hash(tdcs: Tdcs<'_>, ignored: u16, side: Side) -> Result<Measurement, StatusCode> {
     let _rtmrs = SharexHp::acquire(tdcs.lock_word(tdcs::RTMR_LOCK), Mode::Shared, side)?;
+    Ok(locked_hash(tdcs, ignored))
+}
+
+/// TDINFO_STRUCT in full, as the guest reports it, with its hash. The error is that of the RTMRs' lock.
+pub(crate) fn reported(tdcs: Tdcs<'_>) -> Result<([u8; TDINFO_BYTES], Measurement), StatusCode> {
+    let rtmrs = tdcs.lock_word(tdcs::RTMR_LOCK);
+    let _rtmrs = SharexHp::acquire(rtmrs, Mode::Shared, Side::Guest)?;
+    Ok((tdinfo(tdcs, 0), locked_hash(tdcs, 0)))
+}
+
+fn locked_hash(tdcs: Tdcs<'_>, ignored: u16) -> Measurement {
     if ignored == 0 && tdcs.get(tdcs::LAST_TEEINFO_HASH_VALID) {
         let mut last = [0; MEASUREMENT_BYTES];
         last.copy_from_slice(&tdcs.bytes(tdcs::LAST_TEEINFO_HASH.offset(), MEASUREMENT_BYTES));
-        return Ok(last);
+        return last;
     }
     let hash = sha384(&tdinfo(tdcs, ignored));
     if ignored == 0 {
         tdcs.set_bytes(tdcs::LAST_TEEINFO_HASH.offset(), &hash);
         tdcs.set(tdcs::LAST_TEEINFO_HASH_VALID, true);
     }
-    Ok(hash)
+    hash
 }
 
 /// TDINFO_STRUCT with 0 for what `ignored` names. The RTMRs are locked.

@@ -1,6 +1,7 @@
 //! TDH.SYS leaves. Source: `tdh_sys_*.c` of the TDX module.
 
 pub(crate) mod config;
+pub(crate) mod info;
 
 use core::sync::atomic::Ordering;
 

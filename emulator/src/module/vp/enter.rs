@@ -13,7 +13,6 @@ use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
-use crate::core::Core;
 use crate::exit::Guest;
 use crate::exit::gpr;
 use crate::exit::load_registers;
