@@ -78,6 +78,18 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
         ExclusiveSection::new(embedder, self.tree, self.gate.exclusive(embedder))
     }
 
+    /// Where `gpa` is mapped to at this moment, if it is and is not blocked.
+    #[inline]
+    pub fn translate(&self, embedder: &E, gpa: PrivateGpa) -> Option<Hpa> {
+        let _guard = embedder.enter();
+        let (value, level) = self.tree.lookup(embedder, gpa.bits());
+        let offset = gpa.bits() & (level.size() - 1);
+        match MirrorEntry::from_bits(value).kind() {
+            Kind::Leaf(hpa) => Some(Hpa::new(hpa.bits() | offset)),
+            _ => None,
+        }
+    }
+
     /// What the mirror says about `gpa` at this moment.
     pub fn look(&self, embedder: &E, gpa: PrivateGpa) -> Position {
         let _guard = embedder.enter();

@@ -99,6 +99,47 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(hpa))
     }
 
+    /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`.
+    ///
+    /// All three are multiples of the level's size. Returns how many bytes were mapped before a stop.
+    pub fn map_range<X: External, F: Frames>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        hpa: Hpa,
+        bytes: u64,
+        level: Level,
+        deposit: &mut Deposit<'_, F, Pair>,
+    ) -> (u64, Result<(), Stop<X::Error>>) {
+        let mut done = 0;
+        while done < bytes {
+            let at = PrivateGpa::new(gpa.bits() + done);
+            if let Err(stop) = self.map(external, at, Hpa::new(hpa.bits() + done), level, deposit) {
+                return (done, Err(stop));
+            }
+            done += level.size();
+        }
+        (done, Ok(()))
+    }
+
+    /// Removes the leaves in [`from`, `end`), blocked or (where no tracking is needed) not, and hands
+    /// their pages to `take`.
+    pub fn remove_range<X: External>(
+        &mut self,
+        external: &X,
+        from: u64,
+        end: u64,
+        mut take: impl FnMut(PrivateGpa, Page),
+    ) -> Result<(), Stop<X::Error>> {
+        let mut address = from;
+        while let Some(at) = self.next(address, end) {
+            let page = self.remove(external, at.gpa, at.level)?;
+            take(at.gpa, page);
+            address = at.end();
+        }
+        Ok(())
+    }
+
     /// Links tables until an entry of `level` exists at `gpa`.
     pub fn link<X: External, F: Frames>(
         &mut self,

@@ -60,6 +60,18 @@ impl Ept {
         EptSection::new(embedder, self.tree)
     }
 
+    /// Where `gpa` is mapped to at this moment, if it is.
+    #[inline]
+    pub fn translate<E: Tables + Grace>(&self, embedder: &E, gpa: Gpa) -> Option<Hpa> {
+        let _guard = embedder.enter();
+        let (value, level) = self.tree.lookup(embedder, gpa.bits());
+        let offset = gpa.bits() & (level.size() - 1);
+        let entry = EptEntry::from_bits(value);
+        entry
+            .is_leaf()
+            .then(|| Hpa::new(entry.address().bits() | offset))
+    }
+
     /// What the tree says about `gpa` at this moment.
     pub fn look<E: Tables + Grace>(&self, embedder: &E, gpa: Gpa) -> EptPosition {
         let _guard = embedder.enter();

@@ -216,6 +216,24 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         }
     }
 
+    /// Removes the leaf of `level` at `gpa` and returns it.
+    ///
+    /// For trees that no CPU walks, and for whoever invalidates translations by himself.
+    #[inline]
+    pub fn unmap(&mut self, gpa: Gpa, level: Level) -> Result<EptEntry, EptStop> {
+        let slot = self.cursor.seek(gpa.bits(), level);
+        let at = EptPosition {
+            gpa,
+            level: slot.level,
+            entry: EptEntry::from_bits(slot.value),
+        };
+        if at.level != level || !at.entry.is_leaf() {
+            return Err(self.found(at));
+        }
+        self.exchange(slot.entry, at, EptEntry::EMPTY)?;
+        Ok(at.entry)
+    }
+
     /// Empties the entry of `level` at `gpa` of a tree that no CPU walks.
     pub(crate) fn forget(&mut self, gpa: Gpa, level: Level) {
         let slot = self.cursor.seek(gpa.bits(), level);

@@ -102,6 +102,13 @@ impl<F: Format> Tree<F> {
         }
     }
 
+    /// The entry that a walk to `address` ends at, and its level.
+    #[inline]
+    pub fn lookup<T: Tables>(&self, tables: &T, address: u64) -> (u64, Level) {
+        let slot = self.descend(tables, address, Level::Pt);
+        (slot.value, slot.level)
+    }
+
     /// Shows `see` every entry that is not empty, tables before what is in them, with the first address
     /// it covers, its level and its bits.
     ///

@@ -7,6 +7,7 @@ mod arena;
 mod cases;
 mod contender;
 mod limits;
+mod ours;
 mod peers;
 
 use cases::Addresses;
@@ -26,7 +27,13 @@ struct Options {
 
 type Round = fn(&Addresses) -> Vec<(Case, Option<f64>)>;
 
-const CONTENDERS: [(&str, Round); 6] = [
+const CONTENDERS: [(&str, Round); 9] = [
+    ("tdx-mmu shared EPT", cases::round::<ours::Shared>),
+    (
+        "tdx-mmu mirror, frozen entries",
+        cases::round::<ours::Frozen>,
+    ),
+    ("tdx-mmu mirror, exclusive", cases::round::<ours::Alone>),
     ("x86_64 0.15.5", cases::round::<peers::x86_64::Peer>),
     (
         "page_table_multiarch 0.6.2",
