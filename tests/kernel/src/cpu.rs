@@ -81,3 +81,11 @@ pub(crate) unsafe fn set_control_registers(cr0: u64, cr4: u64) {
     // SAFETY: the caller keeps the running mode.
     unsafe { asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack, preserves_flags)) }
 }
+
+/// The time-stamp counter, which counts instructions in the CPU emulator.
+pub(crate) fn time_stamp() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading the counter has no effect.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) }
+    u64::from(high) << 32 | u64::from(low)
+}

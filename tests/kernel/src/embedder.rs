@@ -12,7 +12,7 @@ use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::SharedGpa;
-use tdx_mmu::AnyPage;
+
 use tdx_mmu::GpaRange;
 use tdx_mmu::embed::Backing;
 use tdx_mmu::embed::Clean;
@@ -237,21 +237,21 @@ impl Vcpus for Host {
 }
 
 impl Clean for Host {
-    fn scrub(&self, page: &AnyPage) {
+    fn scrub(&self, page: &Page) {
         clear(page.hpa().bits(), page.level().size());
     }
 }
 
 impl Backing for Host {
-    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<AnyPage> {
+    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page> {
         if gpa.bits() >= GUEST_MEMORY {
             return None;
         }
         let level = Level::new(self.largest.load(Ordering::Relaxed)).unwrap_or(Level::Pt).min(largest);
-        AnyPage::assume_owned(Hpa::new(allocate(level)?), level)
+        Page::assume_owned(Hpa::new(allocate(level)?), level)
     }
 
-    fn take_back(&self, _: PrivateGpa, page: AnyPage) {
+    fn take_back(&self, _: PrivateGpa, page: Page) {
         let level = page.level();
         frames::free(page.into_hpa().bits(), level.size());
     }

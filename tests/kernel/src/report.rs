@@ -4,14 +4,15 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering;
 
 use crate::console;
+use crate::cpu;
 use crate::log;
 
 static PASSED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
 
-/// Prints the title of a group of checks.
+/// Prints the title of a group of checks, and how many million instructions the CPU emulator has executed.
 pub(crate) fn group(title: &str) {
-    log!("# {title}");
+    log!("# {title} (at {} M)", cpu::time_stamp() / 1_000_000);
 }
 
 /// Records one check; a failed one is printed with `details`.
@@ -46,6 +47,7 @@ macro_rules! check {
 pub(crate) fn finish() -> ! {
     let (passed, failed) = (PASSED.load(Ordering::Relaxed), FAILED.load(Ordering::Relaxed));
     if failed == 0 && passed > 0 {
+        log!("took {} M instructions", cpu::time_stamp() / 1_000_000);
         log!("verdict: passed, {passed} checks");
     } else {
         log!("verdict: FAILED, {failed} of {} checks", passed + failed);

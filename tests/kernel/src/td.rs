@@ -19,7 +19,7 @@ use tdx_abi::format::Xfam;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::status::Status;
 use tdx_abi::tdh;
-use tdx_mmu::AnyPage;
+use tdx_abi::Page;
 use tdx_mmu::GpaRange;
 use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
@@ -212,7 +212,7 @@ fn add_image(td: &Td<Host>) -> Result<(), &'static str> {
             word.store(value, Ordering::Relaxed);
         }
         let frame = frames::allocate_frame().ok_or("no frame for a page")?;
-        let page = AnyPage::assume_owned(Hpa::new(frame), Level::Pt).ok_or("frame alignment")?;
+        let page = Page::assume_owned(Hpa::new(frame), Level::Pt).ok_or("frame alignment")?;
         td.add_page(gpa, page, Hpa::new(source)).map_err(|rejected| say("TDH.MEM.PAGE.ADD", &rejected.error))?;
         td.extend_page(gpa).map_err(|error| say("TDH.MR.EXTEND", &error))?;
     }

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::PrivateGpa;
-use tdx_mmu::AnyPage;
+use tdx_abi::Page;
 use tdx_mmu::GpaRange;
 use tdx_mmu::td::Resolution;
 
@@ -112,7 +112,7 @@ fn relocate(session: &mut Session) {
     let (mut moved, mut failures) = (0, 0);
     let outcome = increment(session, PAGES, PAGES_BYTES, ROUNDS, &mut |guest| {
         let gpa = PrivateGpa::new(PAGES + moved % pages * FRAME);
-        let target = frames::allocate_frame().and_then(|frame| AnyPage::assume_owned(Hpa::new(frame), Level::Pt));
+        let target = frames::allocate_frame().and_then(|frame| Page::assume_owned(Hpa::new(frame), Level::Pt));
         let Some(target) = target else { return false };
         match guest.td.relocate(gpa, target) {
             Ok(()) => moved += 1,

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::PrivateGpa;
-use tdx_mmu::AnyPage;
+use tdx_abi::Page;
 use tdx_mmu::td::Resolution;
 
 use super::private;
@@ -118,7 +118,7 @@ fn stale(session: &mut Session) {
     let td = Rc::clone(&session.guest.td);
     let entry = session.guest.root().and_then(|root| tables::entry(root, PRIVATE, 0)).map(|entry| entry.load(Ordering::SeqCst));
     let Some(old) = entry else { return report::check("an entry to keep", false, format_args!("none")) };
-    let target = frames::allocate_frame().and_then(|frame| AnyPage::assume_owned(Hpa::new(frame), Level::Pt));
+    let target = frames::allocate_frame().and_then(|frame| Page::assume_owned(Hpa::new(frame), Level::Pt));
     let moved = target.is_some_and(|target| td.relocate(PrivateGpa::new(PRIVATE), target).is_ok());
     check!("a page moves", moved);
     check_eq!("its content with it", verify(session, PRIVATE), Outcome::Done(0, 0, 0));
