@@ -130,7 +130,35 @@ impl VisibilityMap {
             }
             address += level.size();
         }
+        for edge in [range.start(), range.end() - Level::Pt.size()] {
+            self.merge(tables, edge, &mut replaced);
+        }
         (replaced, Ok(()))
+    }
+
+    /// Makes one entry of each table on the way to `address` whose entries say all the same.
+    ///
+    /// Guests convert large ranges in steps; without this the map would stay in small pieces.
+    fn merge<T: Tables>(&self, tables: &T, address: u64, replaced: &mut Replaced) {
+        for level in Level::ALL
+            .into_iter()
+            .filter(|level| (Level::Pd..=self.tree.top()).contains(level))
+        {
+            let slot = self.tree.descend(tables, address, level);
+            if slot.level != level || !VisibilityFormat::is_table(slot.value) {
+                continue;
+            }
+            let entries = tables.entries(VisibilityFormat::table(slot.value));
+            let first = entries[0].load(Ordering::Relaxed);
+            let equal = entries
+                .iter()
+                .all(|entry| entry.load(Ordering::Relaxed) == first);
+            if VisibilityFormat::is_table(first) || !equal {
+                return;
+            }
+            slot.entry.store(first, Ordering::Release);
+            replaced.detach(tables, slot.value);
+        }
     }
 
     /// Takes all tables but the root away, when nobody uses the map any more.

@@ -44,16 +44,8 @@ impl GpaRange {
     }
 
     /// The largest naturally aligned block at `address` within the range, up to `largest`.
-    pub(crate) fn block_at(self, address: u64, largest: Level) -> Level {
-        Level::ALL
-            .into_iter()
-            .rev()
-            .find(|level| {
-                *level <= largest
-                    && address & (level.size() - 1) == 0
-                    && self.end - address >= level.size()
-            })
-            .unwrap_or(Level::Pt)
+    pub(crate) const fn block_at(self, address: u64, largest: Level) -> Level {
+        block_at(address, self.end, largest)
     }
 
     /// The edges of the range that an entry of `level` at `gpa` would stick out over.
@@ -66,4 +58,19 @@ impl core::fmt::Debug for GpaRange {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:#x}..{:#x}", self.start, self.end)
     }
+}
+
+/// The largest naturally aligned block at `address` that ends at or before `end`, up to `largest`.
+#[inline]
+pub(crate) const fn block_at(address: u64, end: u64, largest: Level) -> Level {
+    let mut level = Level::Pt;
+    while level as u8 != largest as u8 {
+        match level.above() {
+            Some(above) if address & (above.size() - 1) == 0 && end - address >= above.size() => {
+                level = above
+            }
+            _ => break,
+        }
+    }
+    level
 }

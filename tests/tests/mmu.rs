@@ -11,4 +11,5 @@ mod mmu {
     mod host;
     mod injection;
     mod life;
+    mod threads;
 }

@@ -2,21 +2,25 @@ use core::fmt;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::format::EptLeaf2M;
+use tdx_abi::format::EptLeaf4K;
+use tdx_abi::format::MemType;
 
 use crate::tree::Format;
 
-// Bits of an EPT entry (Intel SDM volume 3, tables 30-1 to 30-7).
-const READ: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
-const EXECUTE: u64 = 1 << 2;
+const NONE: EptLeaf4K = EptLeaf4K::from_bits(0);
+const READ: u64 = NONE.with_r(true).into_bits();
+const WRITE: u64 = NONE.with_w(true).into_bits();
+const EXECUTE: u64 = NONE.with_x(true).into_bits();
 const ACCESS: u64 = READ | WRITE | EXECUTE;
-const WRITE_BACK: u64 = 6 << 3;
-const IGNORE_PAT: u64 = 1 << 6;
-const LEAF: u64 = 1 << 7;
-const ACCESSED: u64 = 1 << 8;
-const DIRTY: u64 = 1 << 9;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const SUPPRESS_VE: u64 = 1 << 63;
+const WRITE_BACK: u64 = NONE.with_mem_type(MemType::WB).into_bits();
+const IGNORE_PAT: u64 = NONE.with_ipat(true).into_bits();
+/// What makes an entry above the lowest level a leaf.
+const LEAF: u64 = EptLeaf2M::new().into_bits();
+const ACCESSED: u64 = NONE.with_accessed(true).into_bits();
+const DIRTY: u64 = NONE.with_dirty(true).into_bits();
+const ADDRESS: u64 = NONE.with_hpa(Hpa::new(u64::MAX)).into_bits();
+const SUPPRESS_VE: u64 = NONE.with_suppress_ve(true).into_bits();
 
 // Bits that the CPU ignores, used by this crate: the access that a leaf has by right while it is
 // withheld for dirty logging or ageing, and marks of entries that permit nothing.

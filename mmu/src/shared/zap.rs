@@ -12,6 +12,7 @@ use super::Gather;
 use crate::Word;
 use crate::embed::Grace;
 use crate::embed::Tables;
+use crate::range::block_at;
 use crate::tree::Format;
 
 impl<E: Tables + Grace> EptSection<'_, E> {
@@ -24,15 +25,7 @@ impl<E: Tables + Grace> EptSection<'_, E> {
         let mut address = from;
         while address < end {
             // The highest entry that begins here and does not reach over the end.
-            let level = Level::ALL
-                .into_iter()
-                .rev()
-                .find(|level| {
-                    *level <= top
-                        && address & (level.size() - 1) == 0
-                        && end - address >= level.size()
-                })
-                .unwrap_or(Level::Pt);
+            let level = block_at(address, end, top);
             let slot = self.cursor.seek(address, level);
             let at = EptPosition::new(address, slot.level, slot.value);
             if at.entry.bits() == EptFormat::EMPTY {

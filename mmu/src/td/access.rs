@@ -1,5 +1,9 @@
 use tdx_abi::Gpa;
 use tdx_abi::Level;
+use tdx_abi::format::AcceptInfo;
+use tdx_abi::format::EptViolationQualification;
+use tdx_abi::format::ExtendedExitQualification;
+use tdx_abi::format::ExtendedExitQualificationType;
 
 use crate::shared::Permissions;
 
@@ -36,25 +40,20 @@ pub struct Access {
 }
 
 impl Access {
-    const READ: u64 = 1 << 0;
-    const WRITE: u64 = 1 << 1;
-    const FETCH: u64 = 1 << 2;
-    const ACCEPT: u64 = 1;
-
     /// The access that an EPT-violation exit of TDH.VP.ENTER reports: exit qualification (RCX),
     /// extended exit qualification (RDX) and GPA (R8).
     pub const fn from_exit(qualification: u64, extended: u64, gpa: Gpa) -> Self {
-        let kind = if extended & 0xf == Self::ACCEPT {
-            match Level::new((extended >> 32 & 7) as u8) {
-                Some(level) => AccessKind::Accept(level),
-                None => AccessKind::Write,
-            }
-        } else if qualification & Self::WRITE != 0 {
-            AccessKind::Write
-        } else if qualification & Self::FETCH != 0 && qualification & Self::READ == 0 {
-            AccessKind::Fetch
-        } else {
-            AccessKind::Read
+        let qualification = EptViolationQualification::from_bits(qualification);
+        let extended = ExtendedExitQualification::from_bits(extended);
+        let accept = AcceptInfo::from_bits(extended.info()).requested_level();
+        let kind = match (
+            extended.r#type().into_bits() == ExtendedExitQualificationType::ACCEPT.into_bits(),
+            accept,
+        ) {
+            (true, Some(level)) => AccessKind::Accept(level),
+            _ if qualification.write() => AccessKind::Write,
+            _ if qualification.fetch() && !qualification.read() => AccessKind::Fetch,
+            _ => AccessKind::Read,
         };
         Self { gpa, kind }
     }

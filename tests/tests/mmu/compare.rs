@@ -149,3 +149,13 @@ pub fn leaves(td: &Td<Host>, level: Level) -> usize {
         .filter(|((_, at), entry)| *at == level && matches!(entry, Entry::Leaf { .. }))
         .count()
 }
+
+/// How many bytes the leaves map.
+pub fn bytes(td: &Td<Host>) -> u64 {
+    let leaf = |entry: &Entry| matches!(entry, Entry::Leaf { .. });
+    mirror(td)
+        .iter()
+        .filter(|(_, entry)| leaf(entry))
+        .map(|((_, level), _)| level.size())
+        .sum()
+}

@@ -1,6 +1,7 @@
 //! A host of TDs on the emulated platform: the embedder of the MMU, as small as it can be.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -136,6 +137,10 @@ pub struct Host {
     /// Pages that could not be written back.
     pub quarantine: Mutex<Vec<(Option<PrivateGpa>, Page)>>,
     readers: RwLock<()>,
+    /// For every 2 MiB of guest memory the host block in use, where pages may be asked for at once by
+    /// several threads; without it guest memory lies at a fixed place.
+    pub blocks: Mutex<Option<BTreeMap<u64, u64>>>,
+    next_block: AtomicU64,
     /// Largest private page that the backing gives.
     pub largest: Mutex<Level>,
     pub kick_disabled: AtomicBool,
@@ -171,6 +176,8 @@ impl Host {
             epochs: (0..4).map(|_| AtomicU64::new(0)).collect(),
             quarantine: Mutex::default(),
             readers: RwLock::new(()),
+            blocks: Mutex::new(None),
+            next_block: AtomicU64::new(PRIVATE_MEMORY + Level::Pd.size()),
             largest: Mutex::new(Level::Pt),
             kick_disabled: AtomicBool::new(false),
             kicks: AtomicUsize::new(0),
@@ -322,18 +329,39 @@ impl Host {
 
     /// Takes the page at `gpa` from the backing, as a fault would.
     pub fn take(&self, gpa: u64, level: Level) -> Page {
-        let hpa = Self::backing(gpa) & !(level.size() - 1);
+        let mut blocks = self.blocks.lock().unwrap();
         let mut private = self.private.lock().unwrap();
-        let next = private
-            .range((hpa, 0)..)
-            .next()
-            .is_none_or(|(next, _)| *next >= hpa + level.size());
-        let before = private
-            .range(..(hpa, 0))
-            .next_back()
-            .is_none_or(|(before, size)| before + size <= hpa);
-        assert!(next && before, "page {hpa:#x} given twice");
-        private.insert((hpa, level.size()));
+        let size = level.size();
+        let free = |private: &BTreeSet<(u64, u64)>, hpa: u64| {
+            private
+                .range((hpa, 0)..)
+                .next()
+                .is_none_or(|(next, _)| *next >= hpa + size)
+                && private
+                    .range(..(hpa, 0))
+                    .next_back()
+                    .is_none_or(|(before, bytes)| before + bytes <= hpa)
+        };
+        let offset = gpa & (Level::Pd.size() - 1) & !(size - 1);
+        let hpa = match blocks.as_mut() {
+            None => Self::backing(gpa) & !(size - 1),
+            Some(blocks) => {
+                let region = gpa & !(Level::Pd.size() - 1);
+                let block = blocks
+                    .get(&region)
+                    .copied()
+                    .filter(|block| free(&private, block + offset));
+                let block = block.unwrap_or_else(|| {
+                    self.next_block
+                        .fetch_add(Level::Pd.size(), Ordering::Relaxed)
+                });
+                assert!(block < PAMT, "no block left");
+                blocks.insert(region, block);
+                block + offset
+            }
+        };
+        assert!(free(&private, hpa), "page {hpa:#x} given twice");
+        private.insert((hpa, size));
         Page::assume_owned(Hpa::new(hpa), level).unwrap()
     }
 

@@ -1,0 +1,134 @@
+//! Everything at once, from several threads on LPs of their own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use tdx_abi::Gpa;
+use tdx_abi::Level;
+use tdx_abi::PrivateGpa;
+use tdx_mmu::Td;
+use tdx_mmu::attributes::Visibility;
+use tdx_mmu::embed::Backing;
+use tdx_mmu::mirror::Kind;
+use tdx_mmu::td::Access;
+use tdx_mmu::td::AccessKind;
+use tdx_mmu::td::Error;
+
+use super::compare::assert_equal;
+use super::host::Host;
+use super::host::range;
+use super::host::run_on;
+use super::life::end;
+use super::life::runnable;
+
+const SHARED: u64 = 1 << 47;
+const LARGE: u64 = 0x20_0000;
+/// Guest memory that the threads quarrel about.
+const BASE: u64 = 0x1000_0000;
+const BYTES: u64 = 4 * LARGE;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn page(&mut self) -> u64 {
+        BASE + (self.below(BYTES) & !0xfff)
+    }
+}
+
+/// One operation somewhere; what other threads make impossible is an answer, not a failure.
+fn step(td: &Td<Host>, random: &mut Random, moved: &AtomicU64) -> Result<(), Error> {
+    let page = random.page();
+    let pages = 1 + random.below(600);
+    let some = range(page, (pages << 12).min(BASE + BYTES - page));
+    let large = range(page & !(LARGE - 1), LARGE);
+    match random.below(16) {
+        0..6 => td
+            .fault(Access {
+                gpa: Gpa::new(page),
+                kind: AccessKind::Write,
+            })
+            .map(drop),
+        6 => td
+            .fault(Access {
+                gpa: Gpa::new(page),
+                kind: AccessKind::Accept(Level::Pt),
+            })
+            .map(drop),
+        7 => td
+            .fault(Access {
+                gpa: Gpa::new(SHARED | page),
+                kind: AccessKind::Read,
+            })
+            .map(drop),
+        8 => td.prefault(some, Level::Pd).map(drop),
+        9 | 10 => td.unmap_private(&[some]),
+        11 => td.convert(some, Visibility::Shared),
+        12 => td.convert(some, Visibility::Private),
+        13 => td.promote(&[large]).map(drop),
+        14 => td.split(PrivateGpa::new(page)),
+        _ => {
+            let at = td.mirror().look(td.embedder(), PrivateGpa::new(page));
+            if at.level != Level::Pt || !matches!(at.entry.kind(), Kind::Leaf(_)) {
+                return Ok(());
+            }
+            let spare = td.embedder().spare(moved.fetch_add(1, Ordering::Relaxed));
+            td.relocate(at.gpa, spare).or_else(|rejected| {
+                rejected
+                    .page
+                    .into_iter()
+                    .for_each(|page| td.embedder().take_back(at.gpa, page));
+                match rejected.error {
+                    Error::Unexpected(_) => Ok(()),
+                    error => Err(error),
+                }
+            })
+        }
+    }
+}
+
+#[test]
+fn threads_leave_mirror_and_secure_ept_equal() {
+    for round in 0..3 {
+        let td = runnable(1);
+        *td.embedder().largest.lock().unwrap() = if round == 0 { Level::Pt } else { Level::Pd };
+        *td.embedder().blocks.lock().unwrap() = Some(BTreeMap::new());
+        td.embedder().patience.store(usize::MAX, Ordering::Relaxed);
+        let moved = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for lp in 1..4 {
+                let (td, moved) = (&td, &moved);
+                scope.spawn(move || {
+                    run_on(lp);
+                    let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (round * 4 + lp as u64) << 7);
+                    for _ in 0..150 {
+                        match step(td, &mut random, moved) {
+                            // The backing of this test knows whole pages only.
+                            Ok(()) | Err(Error::Unexpected(_)) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        assert_equal(&td);
+        let leaves: u64 = super::compare::bytes(&td);
+        assert_eq!(
+            td.embedder().private_in_use(),
+            leaves,
+            "pages neither mapped nor with the host"
+        );
+        // Nothing is left blocked: every page can be unmapped.
+        td.discard(range(BASE, BYTES)).unwrap();
+        assert_equal(&td);
+        assert_eq!(td.embedder().private_in_use(), 4096, "the measured page");
+        end(td);
+    }
+}
