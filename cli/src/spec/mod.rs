@@ -1,6 +1,9 @@
 //! `tdx spec`: work on the specification itself.
 
+mod constant;
 pub mod crosscheck;
+pub mod import;
+mod token;
 
 use clap::Args;
 use clap::Subcommand;
@@ -8,7 +11,7 @@ use clap::Subcommand;
 use crate::error::Error;
 use crate::output::Output;
 
-/// Work on the specification: compare it with other projects.
+/// Work on the specification: compare it with other projects, bring it up to date.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -18,11 +21,13 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Crosscheck(crosscheck::Options),
+    Import(import::Options),
 }
 
 /// Carries out `tdx spec`.
 pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
     match &options.command {
         Command::Crosscheck(options) => crosscheck::crosscheck(options, output),
+        Command::Import(options) => import::import(options, output),
     }
 }

@@ -4,8 +4,8 @@ use tdx_codegen::model::Callee;
 use tdx_codegen::model::Side;
 use tdx_codegen::model::Spec;
 
-use super::constant::Constant;
 use crate::reference::plain;
+use crate::spec::constant::Constant;
 
 /// How a number of somebody else differs from ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

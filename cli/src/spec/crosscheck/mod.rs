@@ -1,8 +1,6 @@
 //! `tdx spec crosscheck`: the numbers of other projects against ours.
 
 mod compare;
-mod constant;
-mod token;
 
 use std::fs;
 use std::io::Write as _;
@@ -24,6 +22,7 @@ use crate::output::BAD;
 use crate::output::FAINT;
 use crate::output::Output;
 use crate::reference;
+use crate::spec::constant::constants;
 
 /// Bytes of the largest source file that is read.
 const LIMIT: u64 = 64 << 20;
@@ -131,7 +130,7 @@ fn compare(ours: &Ours, path: &Path, text: &str) -> Report {
         compared: 0,
         findings: Vec::new(),
     };
-    for constant in constant::constants(text) {
+    for constant in constants(text) {
         match ours.compare(&constant) {
             Outcome::Unrelated => continue,
             Outcome::Agrees => {}

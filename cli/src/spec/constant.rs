@@ -8,20 +8,20 @@ use super::token::tokens;
 
 /// A name with a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Constant {
+pub(in crate::spec) struct Constant {
     /// Line of the name.
-    pub(super) line: usize,
+    pub(in crate::spec) line: usize,
     /// The name.
-    pub(super) name: String,
+    pub(in crate::spec) name: String,
     /// The enum that it is a member of.
-    pub(super) container: Option<String>,
+    pub(in crate::spec) container: Option<String>,
     /// The number.
-    pub(super) value: u64,
+    pub(in crate::spec) value: u64,
 }
 
 /// Every name in `text` that is given a number: macros, members of enums (but not those that only
 /// count on), `const` items. What is no constant expression of known names is left out.
-pub(super) fn constants(text: &str) -> Vec<Constant> {
+pub(in crate::spec) fn constants(text: &str) -> Vec<Constant> {
     let tokens = tokens(text);
     let mut reader = Reader {
         tokens: &tokens,
@@ -39,6 +39,20 @@ pub(super) fn constants(text: &str) -> Vec<Constant> {
         }
     }
     reader.found
+}
+
+/// The value of a constant expression of numbers alone.
+pub(in crate::spec) fn evaluate(text: &str) -> Option<u64> {
+    let tokens = tokens(text);
+    let mut reader = Reader {
+        tokens: &tokens,
+        at: 0,
+        known: HashMap::new(),
+        found: Vec::new(),
+        depth: 0,
+    };
+    let value = reader.expression()?;
+    reader.peek().is_none().then_some(value)
 }
 
 /// Functions whose value is their argument.
@@ -264,6 +278,7 @@ impl<'t> Reader<'t> {
         match &self.next()?.kind {
             Kind::Number(value) => Some(*value),
             Kind::Sign("~" | "!") => Some(!self.primary()?),
+            Kind::Sign("-") => Some(self.primary()?.wrapping_neg()),
             Kind::Sign("(") => {
                 if matches!(self.peek(), Some(Kind::Word(word)) if TYPES.contains(word)) {
                     self.skip_past(&Kind::Sign(")"));

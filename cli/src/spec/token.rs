@@ -2,14 +2,14 @@
 
 /// A token and the line it starts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token<'t> {
-    pub(super) line: usize,
-    pub(super) kind: Kind<'t>,
+pub(in crate::spec) struct Token<'t> {
+    pub(in crate::spec) line: usize,
+    pub(in crate::spec) kind: Kind<'t>,
 }
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'t> {
+pub(in crate::spec) enum Kind<'t> {
     /// A name or keyword.
     Word(&'t str),
     /// A whole number with its suffix removed.
@@ -23,7 +23,7 @@ pub(super) enum Kind<'t> {
 }
 
 /// The tokens of `text`, without comments and strings. Numbers that do not fit in 64 bits are left out.
-pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(in crate::spec) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut scanner = Scanner {
         text,
         at: 0,

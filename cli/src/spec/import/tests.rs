@@ -1,0 +1,252 @@
+//! Small tables in every shape that is read, written for these tests.
+
+use super::merge::Change;
+use super::merge::Kind;
+use super::merge::merge;
+use super::read::Contents;
+use super::read::ReadError;
+use super::read::read;
+use super::record::Imported;
+use super::record::Record;
+use super::record::Table;
+use super::record::Value;
+use super::row::File;
+
+const JSON_2022: &str = r#"{
+  "Header": { "Copyright": "-", "Info": "TDX TD-Scope Metadata", "Version": "2.0" },
+  "Fields": [
+    { "Control Structure": "TDCS", "Class": "TD Management", "Field Name": "CONFIG_FLAGS", "Description": ["x"],
+      "Type": "64b bitmap", "Initial Value": null, "Field Size (Bytes)": "8", "Num Fields": "1", "Num Elements": "1",
+      "Element Size (Bytes)": "8", "Base FIELD_ID (Hex)": "0x9110000300000016",
+      "Host VMM Rd Mask for a Production TD ": "-1", "Host VMM Wr Mask for a Production TD ": "0",
+      "Guest Rd Mask": "0xF", "Migration TD wr Mask": "0" },
+    { "Control Structure": "TDR", "Field Name": "FATAL", "Num Fields": "1", "Num Elements": "1",
+      "Element Size (Bytes)": "1", "Base FIELD_ID (Hex)": "0x8010000000000001", "Guest Rd Mask": "-1" }
+  ]
+}"#;
+
+const JSON_2025: &str = r#"{
+  "Header": { "Copyright": "-", "Info": "TDX Global Metadata", "Version": "2.0" },
+  "Fields": [
+    { "TDX_FEATURES Enum. Bits": "Always", "Class": "Platform Info", "Field Name": "PKG_FMS", "Type": "N/A",
+      "Field Size (Bytes)": "4", "Max Num Fields": "8", "Num Elements": "1", "Element Size (Bytes)": "4",
+      "Base FIELD_ID (Hex)": "0x0000000200000001", "Host VMM Access": "RO", "Guest Access": "None" }
+  ]
+}"#;
+
+const LOOKUP: &str = "\
+const md_lookup_t tdr_tdcs_lookup[MAX] = {
+ {
+   // NUM_TDCX // 1
+   .field_id =  { .raw  = 0x8010000200000002 },
+   .num_of_fields = 1, .num_of_elem = 2, .offset = 0x0004, .attributes = { .raw = 0x5 },
+   .prod_rd_mask = (-1ULL & 0xFFFFFFFFULL), .prod_wr_mask = (0ULL & 0xFFFFFFFFULL),
+   .special_rd_handling = false, .special_wr_handling = true,
+   .mig_export = MIG_NONE, .mig_import = MIG_CBO
+ },
+ {
+   // end
+   .field_id = { .raw = 0xFFFFFFFFFFFFFFFF }
+ }
+};
+";
+
+const ROWS: &str = r#"[
+  { "name": "NUM_TDCX", "field_id": "0x8010000200000002", "num_of_fields": 1, "num_of_elem": 2, "offset": "0x0004",
+    "prod_rd_mask": "0xffffffff", "mig_export": "MIG_NONE", "mig_import": "MIG_CBO", "special_wr_handling": true }
+]"#;
+
+fn only(contents: Contents) -> Imported {
+    let mut tables = contents.tables;
+    assert_eq!((tables.len(), contents.left_out), (1, 0));
+    tables.remove(0)
+}
+
+fn values(table: &Imported) -> Vec<(String, Vec<String>)> {
+    let one = |record: &Record| {
+        let values = record.values.iter();
+        let values = values.filter(|(key, value)| !value.is_default(key));
+        let texts = values.map(|(key, value)| format!("{key}: {value}"));
+        (record.name.clone(), texts.collect())
+    };
+    table.records.iter().map(one).collect()
+}
+
+#[test]
+fn both_shapes_of_the_published_json() {
+    let table = only(read("td_scope_metadata.json", JSON_2022).expect("a table"));
+    assert_eq!(table.table, Table::TdrTdcs);
+    let expected = [
+        (
+            "CONFIG_FLAGS",
+            vec![
+                "id: 0x9110000300000016",
+                "prod_rd: 0xffffffffffffffff",
+                "guest_rd: 0xf",
+            ],
+        ),
+        ("FATAL", vec!["id: 0x8010000000000001", "guest_rd: 0xff"]),
+    ];
+    let expected = expected.map(|(name, keys)| {
+        let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+        (name.to_owned(), keys)
+    });
+    assert_eq!(values(&table), expected);
+
+    let table = only(read("global_metadata.json", JSON_2025).expect("a table"));
+    assert_eq!(table.table, Table::Global);
+    assert_eq!(
+        table.records[0].values,
+        [
+            ("id", Value::wide(0x2_0000_0001)),
+            ("num_of_fields", Value::Decimal(8)),
+            ("num_of_elem", Value::Decimal(1)),
+        ]
+    );
+}
+
+#[test]
+fn generated_sources_and_their_rows_as_json() {
+    let mut keys = vec![
+        "id: 0x8010000200000002",
+        "offset: 0x4",
+        "num_of_elem: 2",
+        "prod_rd: 0xffffffff",
+        "mig_import: CBO",
+        "special_wr: true",
+    ];
+    let rows = only(read("metadata_tdr_tdcs.json", ROWS).expect("a table"));
+    assert_eq!(values(&rows)[0].1, keys);
+    keys.push("attributes: [hpa, private]");
+    let table = only(read("tdr_tdcs_fields_lookup.c", LOOKUP).expect("a table"));
+    assert_eq!(values(&table)[0].1, keys);
+    assert_eq!((table.table, table.records.len()), (Table::TdrTdcs, 1));
+
+    let header = "#define TDX_SUCCESS 0ULL\n#define TDX_OPERAND_BUSY 0x8000020000000000ULL\n\
+                  #define UNINITIALIZE_ERROR 0xFFFFFFFFFFFFFFFFULL\ntypedef enum { OPERAND_ID_RCX = 1 } id_e;";
+    let contents = read("tdx_error_codes_defs.h", header).expect("tables");
+    let names = |table: &Imported| -> Vec<String> {
+        table.records.iter().map(|it| it.name.clone()).collect()
+    };
+    let names: Vec<_> = contents.tables.iter().map(names).collect();
+    assert_eq!(names, [vec!["SUCCESS", "OPERAND_BUSY"], vec!["RCX"]]);
+}
+
+#[test]
+fn what_is_no_table_is_refused() {
+    for text in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "[1]",
+        "int x;",
+        r#"{"Fields": []}"#,
+        "[{\"name\": 3}]",
+    ] {
+        assert!(read("x.json", text).is_err(), "{text}");
+    }
+    let bad = LOOKUP.replace("0x0004", "0x0004 * unknown");
+    assert!(matches!(
+        read("x.c", &bad),
+        Err(ReadError::Row { row, .. }) if row == "NUM_TDCX"
+    ));
+}
+
+const TABLE: &str = "\
+# Written by hand.
+kind: statuses
+modules: [\"1.5.01\", \"2.0.18\"]
+statuses:
+  - { name: SUCCESS, value: 0x0000000000000000, doc: \"Done, well.\" }
+  # A remark.
+  - { name: BUSY, value: 0x8000000000000000, modules: [\"2.0.18\"], remedy: [a, b] }
+  - { name: OURS, value: 0xc000000000000000 }
+";
+
+fn statuses(pairs: &[(&str, u64)]) -> Imported {
+    let record = |(name, value): &(&str, u64)| Record {
+        name: (*name).to_owned(),
+        values: vec![("value", Value::wide(*value))],
+    };
+    Imported {
+        table: Table::Statuses,
+        records: pairs.iter().map(record).collect(),
+    }
+}
+
+fn merged(module: &str, pairs: &[(&str, u64)]) -> (String, Vec<Change>) {
+    let mut file = File::parse(TABLE, "statuses").expect("a table");
+    let changes = merge(&mut file, module, &statuses(pairs));
+    (file.text(), changes)
+}
+
+const BUSY: (&str, u64) = ("BUSY", 1 << 63);
+const OURS: (&str, u64) = ("OURS", 3 << 62);
+
+#[test]
+fn nothing_changes_if_nothing_differs() {
+    let (text, changes) = merged("2.0.18", &[("SUCCESS", 0), BUSY, OURS]);
+    assert_eq!((text.as_str(), changes), (TABLE, Vec::new()));
+    // A name written by hand stays.
+    let (text, changes) = merged("2.0.18", &[("SUCCESS", 0), BUSY, ("THEIRS", OURS.1)]);
+    assert_eq!(text, TABLE);
+    assert!(matches!(&changes[..], [Change { kind: Kind::Named { ours }, .. }] if ours == "OURS"));
+}
+
+#[test]
+fn a_changed_row_leaves_those_of_other_modules_alone() {
+    let (text, changes) = merged("2.0.18", &[("SUCCESS", 1 << 32), BUSY, OURS]);
+    assert!(text.contains(
+        "  - { name: SUCCESS, value: 0x0000000000000000, modules: [\"1.5.01\"], doc: \"Done, well.\" }\n  \
+           - { name: SUCCESS, value: 0x0000000100000000, modules: [\"2.0.18\"], doc: \"Done, well.\" }\n"
+    ), "{text}");
+    assert!(matches!(changes[0].kind, Kind::Renumbered { .. }));
+    assert_eq!(changes.len(), 1);
+}
+
+#[test]
+fn rows_come_and_go() {
+    let (text, changes) = merged("1.5.01", &[("SUCCESS", 0), BUSY, ("NEW", 5 << 32)]);
+    let kinds: Vec<_> = changes.iter().map(|it| (&*it.name, &it.kind)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("BUSY", &Kind::Added),
+            ("NEW", &Kind::Added),
+            ("OURS", &Kind::Removed)
+        ]
+    );
+    let rows = "\
+  - { name: SUCCESS, value: 0x0000000000000000, doc: \"Done, well.\" }
+  # A remark.
+  - { name: BUSY, value: 0x8000000000000000, remedy: [a, b] }
+  - { name: NEW, value: 0x0000000500000000, modules: [\"1.5.01\"] }
+  - { name: OURS, value: 0xc000000000000000, modules: [\"2.0.18\"] }
+";
+    assert!(text.ends_with(rows), "{text}");
+}
+
+#[test]
+fn a_module_that_is_new_to_the_table() {
+    let (text, _) = merged("1.5.34", &[("SUCCESS", 0), BUSY]);
+    let expected = "\
+modules: [\"1.5.01\", \"1.5.34\", \"2.0.18\"]
+statuses:
+  - { name: SUCCESS, value: 0x0000000000000000, doc: \"Done, well.\" }
+  # A remark.
+  - { name: BUSY, value: 0x8000000000000000, modules: [\"1.5.34\", \"2.0.18\"], remedy: [a, b] }
+  - { name: OURS, value: 0xc000000000000000, modules: [\"1.5.01\", \"2.0.18\"] }
+";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn a_row_over_several_lines_is_not_guessed_at() {
+    let text = "statuses:\n  - name: SUCCESS\n    value: 0\n";
+    assert_eq!(
+        File::parse(text, "statuses"),
+        Err("line 2: not a row on one line".to_owned())
+    );
+    assert!(File::parse("x: 1\n", "statuses").is_err());
+}
