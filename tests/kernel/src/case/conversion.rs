@@ -16,7 +16,7 @@ use crate::report;
 use crate::session::Session;
 
 const BASE: u64 = 0x0180_0000;
-const BYTES: u64 = 4 << 20;
+const BYTES: u64 = (2 << 20) + (256 << 10);
 const PAGES: u64 = BYTES / FRAME;
 
 pub(super) fn run(session: &mut Session) {

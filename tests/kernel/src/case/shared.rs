@@ -1,12 +1,13 @@
 //! Demand faults on shared memory, 4 KiB and 2 MiB, seen from both sides, and permissions.
 
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
 use tdx_abi::Level;
 use tdx_mmu::GpaRange;
 use tdx_mmu::shared::Attributes;
 use tdx_mmu::shared::Permissions;
 use tdx_mmu::td::Resolution;
-
-use core::sync::atomic::Ordering;
 
 use crate::check;
 use crate::check_eq;
@@ -64,20 +65,25 @@ fn demand(session: &mut Session, gpa: u64, level: Level) {
 
 /// Writes a pattern to the guest's shared memory from the host's side.
 fn host_fill(session: &Session, gpa: u64, bytes: u64, seed: u64) -> bool {
-    (0..bytes / 8).all(|index| {
-        let word = session.guest.td.embedder().shared_memory(gpa + index * 8).and_then(physical::word);
-        word.map(|word| word.store(pattern(seed, index), Ordering::SeqCst)).is_some()
-    })
+    for_each_word(session, gpa, bytes, |index, word| word.store(pattern(seed, index), Ordering::SeqCst)).is_some()
 }
 
 /// Number of words of the guest's shared memory that differ from a pattern, from the host's side.
 pub(super) fn host_mismatches(session: &Session, gpa: u64, bytes: u64, seed: u64) -> Option<u64> {
     let mut mismatches = 0;
-    for index in 0..bytes / 8 {
-        let word = physical::word(session.guest.td.embedder().shared_memory(gpa + index * 8)?)?;
+    for_each_word(session, gpa, bytes, |index, word| {
         mismatches += u64::from(word.load(Ordering::SeqCst) != pattern(seed, index));
-    }
+    })?;
     Some(mismatches)
+}
+
+/// Visits the words of a range that the guest has used; `None` if it has not used all of it.
+fn for_each_word(session: &Session, gpa: u64, bytes: u64, mut visit: impl FnMut(u64, &AtomicU64)) -> Option<()> {
+    for offset in (0..bytes).step_by(FRAME as usize) {
+        let words = physical::frame(session.guest.td.embedder().shared_memory(gpa + offset)?)?;
+        (offset / 8..).zip(words).for_each(|(index, word)| visit(index, word));
+    }
+    Some(())
 }
 
 fn permissions(session: &mut Session) {
