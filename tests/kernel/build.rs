@@ -8,14 +8,22 @@ fn main() {
     let script = here.join("link.ld");
     println!("cargo::rerun-if-changed={}", script.display());
     println!("cargo::rerun-if-env-changed=GUEST_IMAGE");
-    for argument in
-        ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,-n", "-Wl,--build-id=none", "-Wl,--oformat=binary"]
-    {
+    for argument in [
+        "-nostartfiles",
+        "-nostdlib",
+        "-static",
+        "-no-pie",
+        "-Wl,-n",
+        "-Wl,--build-id=none",
+        "-Wl,--oformat=binary",
+    ] {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
     match env::var("GUEST_IMAGE") {
         Ok(image) => println!("cargo::rerun-if-changed={image}"),
-        Err(_) => println!("cargo::error=GUEST_IMAGE is not set: build with ./run, which builds the guest first"),
+        Err(_) => println!(
+            "cargo::error=GUEST_IMAGE is not set: build with ./run, which builds the guest first"
+        ),
     }
 }

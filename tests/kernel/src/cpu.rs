@@ -8,7 +8,9 @@ use core::arch::asm;
 /// The device behind `port` must not, as a consequence, touch memory that Rust owns.
 pub(crate) unsafe fn out8(port: u16, value: u8) {
     // SAFETY: the caller answers for the device.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags))
+    }
 }
 
 /// Reads a byte from an I/O port.
@@ -18,7 +20,9 @@ pub(crate) unsafe fn out8(port: u16, value: u8) {
 pub(crate) unsafe fn in8(port: u16) -> u8 {
     let value: u8;
     // SAFETY: the caller answers for the device.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags))
+    }
     value
 }
 
@@ -39,7 +43,9 @@ pub(crate) unsafe fn read_msr(msr: u32) -> u64 {
     let low: u32;
     let high: u32;
     // SAFETY: the caller knows that the register exists; reading it changes nothing.
-    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    }
     u64::from(high) << 32 | u64::from(low)
 }
 
@@ -79,13 +85,17 @@ pub(crate) fn control_registers() -> (u64, u64, u64) {
 /// The values must keep paging, protection and the memory map as they are.
 pub(crate) unsafe fn set_control_registers(cr0: u64, cr4: u64) {
     // SAFETY: the caller keeps the running mode.
-    unsafe { asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack, preserves_flags)) }
+    unsafe {
+        asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack, preserves_flags))
+    }
 }
 
 /// The time-stamp counter, which counts instructions in the CPU emulator.
 pub(crate) fn time_stamp() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading the counter has no effect.
-    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    }
     u64::from(high) << 32 | u64::from(low)
 }

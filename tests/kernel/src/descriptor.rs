@@ -71,7 +71,11 @@ pub(crate) struct Bases {
 
 /// The bases of the tables that [`load`] loads.
 pub(crate) fn bases() -> Bases {
-    Bases { gdt: ptr::addr_of!(GDT) as u64, idt: ptr::addr_of!(IDT) as u64, task: ptr::addr_of!(TASK_STATE) as u64 }
+    Bases {
+        gdt: ptr::addr_of!(GDT) as u64,
+        idt: ptr::addr_of!(IDT) as u64,
+        task: ptr::addr_of!(TASK_STATE) as u64,
+    }
 }
 
 /// Loads the tables: every exception runs on a stack of its own, because precompiled `core` uses the red zone.
@@ -88,18 +92,30 @@ pub(crate) fn load() {
         let task = &raw mut TASK_STATE;
         (&raw mut (*task).ist).write_unaligned([fatal_top, seamcall_top, 0, 0, 0, 0, 0]);
         let limit = size_of::<TaskState>() as u64 - 1;
-        GDT[3] = limit | (bases.task & 0xff_ffff) << 16 | 0x89 << 40 | (bases.task >> 24 & 0xff) << 56;
+        GDT[3] =
+            limit | (bases.task & 0xff_ffff) << 16 | 0x89 << 40 | (bases.task >> 24 & 0xff) << 56;
         GDT[4] = bases.task >> 32;
+        let gates = ptr::addr_of_mut!(IDT).cast::<[u64; 2]>();
         for vector in 0..VECTORS {
             let stub = ptr::addr_of!(exception_stubs) as u64 + (vector * STUB_BYTES) as u64;
             let ist = if vector == INVALID_OPCODE { 2 } else { 1 };
-            IDT[vector] = [
-                (stub & 0xffff) | u64::from(CODE) << 16 | ist << 32 | 0x8e << 40 | (stub >> 16 & 0xffff) << 48,
+            gates.add(vector).write([
+                (stub & 0xffff)
+                    | u64::from(CODE) << 16
+                    | ist << 32
+                    | 0x8e << 40
+                    | (stub >> 16 & 0xffff) << 48,
                 stub >> 32,
-            ];
+            ]);
         }
-        let gdt = Pointer { limit: (size_of::<[u64; 5]>() - 1) as u16, base: bases.gdt };
-        let idt = Pointer { limit: (size_of::<[[u64; 2]; VECTORS]>() - 1) as u16, base: bases.idt };
+        let gdt = Pointer {
+            limit: (size_of::<[u64; 5]>() - 1) as u16,
+            base: bases.gdt,
+        };
+        let idt = Pointer {
+            limit: (size_of::<[[u64; 2]; VECTORS]>() - 1) as u16,
+            base: bases.idt,
+        };
         asm!(
             "lgdt [{gdt}]",
             "lidt [{idt}]",

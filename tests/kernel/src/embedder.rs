@@ -126,7 +126,10 @@ impl Host {
     fn kind(&self, gpa: u64) -> SharedKind {
         let rules = self.rules.lock();
         let found = rules.iter().rev().find(|(range, _)| range.contains(gpa));
-        found.map_or(SharedKind::Memory(Level::Pt, Attributes::new(Permissions::ALL)), |(_, kind)| *kind)
+        found.map_or(
+            SharedKind::Memory(Level::Pt, Attributes::new(Permissions::ALL)),
+            |(_, kind)| *kind,
+        )
     }
 }
 
@@ -139,7 +142,9 @@ fn allocate(level: Level) -> Option<u64> {
 }
 
 fn clear(hpa: u64, bytes: u64) {
-    (hpa..hpa + bytes).step_by(frames::FRAME as usize).for_each(|frame| assert!(physical::clear(frame)));
+    (hpa..hpa + bytes)
+        .step_by(frames::FRAME as usize)
+        .for_each(|frame| assert!(physical::clear(frame)));
 }
 
 fn page() -> Option<Page> {
@@ -152,7 +157,9 @@ impl Tables for Host {
     fn entries(&self, table: Hpa) -> &[AtomicU64; 512] {
         match physical::frame(table.bits()) {
             Some(entries) => entries,
-            None => panic!("the MMU asked for a table at {table:?}, which this kernel never gave it"),
+            None => {
+                panic!("the MMU asked for a table at {table:?}, which this kernel never gave it")
+            }
         }
     }
 
@@ -168,7 +175,9 @@ impl Frames for Host {
 
     fn free_table(&self, table: Page) {
         let hpa = table.into_hpa();
-        self.entries(hpa).iter().for_each(|entry| entry.store(FREED, Ordering::Relaxed));
+        self.entries(hpa)
+            .iter()
+            .for_each(|entry| entry.store(FREED, Ordering::Relaxed));
         frames::free(hpa.bits(), frames::FRAME);
     }
 
@@ -200,7 +209,11 @@ impl Grace for Host {
 
     fn retire(&self, table: Page) {
         // One LP and no interrupts: a reader that is open now would never end.
-        assert_eq!(self.readers.load(Ordering::Acquire), 0, "a table was retired inside of a read-side section");
+        assert_eq!(
+            self.readers.load(Ordering::Acquire),
+            0,
+            "a table was retired inside of a read-side section"
+        );
         self.retired.fetch_add(1, Ordering::Relaxed);
         self.free_table(table);
     }
@@ -227,7 +240,10 @@ impl Vcpus for Host {
 
     fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
         // Host code runs on the one LP, so the guest is out. A laggard would never leave.
-        assert!(laggards.is_empty(), "a vCPU is inside the TD while the host runs on its LP");
+        assert!(
+            laggards.is_empty(),
+            "a vCPU is inside the TD while the host runs on its LP"
+        );
         self.kicks.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -247,7 +263,9 @@ impl Backing for Host {
         if gpa.bits() >= GUEST_MEMORY {
             return None;
         }
-        let level = Level::new(self.largest.load(Ordering::Relaxed)).unwrap_or(Level::Pt).min(largest);
+        let level = Level::new(self.largest.load(Ordering::Relaxed))
+            .unwrap_or(Level::Pt)
+            .min(largest);
         Page::assume_owned(Hpa::new(allocate(level)?), level)
     }
 
@@ -277,7 +295,11 @@ impl Backing for Host {
                 hpa
             }
         };
-        SharedBacking::Memory { hpa: Hpa::new(hpa), level, attributes }
+        SharedBacking::Memory {
+            hpa: Hpa::new(hpa),
+            level,
+            attributes,
+        }
     }
 
     fn mark_dirty(&self, gpa: SharedGpa, _: Level) {
@@ -296,11 +318,17 @@ impl Executor for Host {
         (lp == LpId(0)).then(|| work(&Instruction))
     }
 
-    fn on_each_lp<E: Send>(&self, work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync) -> Result<(), E> {
+    fn on_each_lp<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
         work(LpId(0), &Instruction)
     }
 
-    fn on_each_package<E: Send>(&self, work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync) -> Result<(), E> {
+    fn on_each_package<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
         work(LpId(0), &Instruction)
     }
 }

@@ -54,7 +54,12 @@ fn fatal(frame: &Frame, what: &str) -> ! {
         frame.rflags,
         cpu::page_fault_address()
     );
-    log!("{:#x?} cs {:#x} ss {:#x}", frame.registers, frame.cs, frame.ss);
+    log!(
+        "{:#x?} cs {:#x} ss {:#x}",
+        frame.registers,
+        frame.cs,
+        frame.ss
+    );
     log!("verdict: FAILED, the kernel stopped");
     console::power_off()
 }

@@ -19,7 +19,11 @@ struct Frames {
     used_frames: u64,
 }
 
-static FRAMES: Lock<Frames> = Lock::new(Frames { used: [[0; WORDS]; BLOCKS], first: BLOCKS, used_frames: 0 });
+static FRAMES: Lock<Frames> = Lock::new(Frames {
+    used: [[0; WORDS]; BLOCKS],
+    first: BLOCKS,
+    used_frames: 0,
+});
 
 /// Opens the memory behind the heap to the allocator.
 pub(crate) fn start() {
@@ -30,11 +34,15 @@ pub(crate) fn start() {
 pub(crate) fn allocate_frame() -> Option<u64> {
     let mut frames = FRAMES.lock();
     let first = frames.first;
-    let partly_used = |block: &[u64; WORDS]| block.iter().any(|word| *word != 0) && block.iter().any(|word| *word != u64::MAX);
+    let partly_used = |block: &[u64; WORDS]| {
+        block.iter().any(|word| *word != 0) && block.iter().any(|word| *word != u64::MAX)
+    };
     let block = (first..BLOCKS)
         .find(|index| partly_used(&frames.used[*index]))
         .or_else(|| (first..BLOCKS).find(|index| frames.used[*index] == [0; WORDS]))?;
-    let word = frames.used[block].iter().position(|word| *word != u64::MAX)?;
+    let word = frames.used[block]
+        .iter()
+        .position(|word| *word != u64::MAX)?;
     let bit = frames.used[block][word].trailing_ones();
     frames.used[block][word] |= 1 << bit;
     frames.used_frames += 1;
@@ -45,7 +53,9 @@ pub(crate) fn allocate_frame() -> Option<u64> {
 pub(crate) fn allocate_block() -> Option<u64> {
     let mut frames = FRAMES.lock();
     let first = frames.first;
-    let block = (first..BLOCKS).rev().find(|index| frames.used[*index] == [0; WORDS])?;
+    let block = (first..BLOCKS)
+        .rev()
+        .find(|index| frames.used[*index] == [0; WORDS])?;
     frames.used[block] = [u64::MAX; WORDS];
     frames.used_frames += BLOCK / FRAME;
     Some(block as u64 * BLOCK)
@@ -60,7 +70,10 @@ pub(crate) fn free(address: u64, size: u64) {
         let block = (frame / BLOCK) as usize;
         let index = (frame % BLOCK / FRAME) as usize;
         let mask = 1 << (index % 64);
-        assert!(frames.used[block][index / 64] & mask != 0, "frame {frame:#x} was freed twice");
+        assert!(
+            frames.used[block][index / 64] & mask != 0,
+            "frame {frame:#x} was freed twice"
+        );
         frames.used[block][index / 64] &= !mask;
         frames.used_frames -= 1;
     }

@@ -18,7 +18,10 @@ pub(crate) const fn pages() -> u64 {
 pub(crate) fn page(index: u64) -> [u64; 512] {
     let start = index as usize * 4096;
     let mut words = [0; 512];
-    for (word, bytes) in words.iter_mut().zip(IMAGE.get(start..).unwrap_or_default().chunks(8)) {
+    for (word, bytes) in words
+        .iter_mut()
+        .zip(IMAGE.get(start..).unwrap_or_default().chunks(8))
+    {
         let mut eight = [0; 8];
         eight[..bytes.len()].copy_from_slice(bytes);
         *word = u64::from_le_bytes(eight);

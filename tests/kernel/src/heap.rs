@@ -22,7 +22,11 @@ unsafe impl Send for Classes {}
 struct Heap(Lock<Classes>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Lock::new(Classes { free: [ptr::null_mut(); CLASSES], next: 0, end: 0 }));
+static HEAP: Heap = Heap(Lock::new(Classes {
+    free: [ptr::null_mut(); CLASSES],
+    next: 0,
+    end: 0,
+}));
 
 /// Hands the heap's memory to the allocator; called once, before the first allocation.
 pub(crate) fn start() {
@@ -37,7 +41,11 @@ pub(crate) fn high_water() -> u64 {
 }
 
 fn class(layout: Layout) -> usize {
-    let size = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
+    let size = layout
+        .size()
+        .max(layout.align())
+        .max(1 << SMALLEST_SHIFT)
+        .next_power_of_two();
     (size.trailing_zeros() - SMALLEST_SHIFT) as usize
 }
 

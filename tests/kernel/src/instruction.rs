@@ -74,6 +74,10 @@ pub(crate) struct Instruction;
 impl Seamcall for Instruction {
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
         // SAFETY: kernel in ring 0 with a #UD handler.
-        if unsafe { do_seamcall(registers) } == 0 { Ok(()) } else { Err(Trap::VmFailInvalid) }
+        if unsafe { do_seamcall(registers) } == 0 {
+            Ok(())
+        } else {
+            Err(Trap::VmFailInvalid)
+        }
     }
 }

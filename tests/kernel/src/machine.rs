@@ -118,7 +118,11 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// A conversation with a guest that has not run yet.
     pub(crate) const fn new() -> Self {
-        Self { waiting: false, ticks: UNLIMITED, runs: 0 }
+        Self {
+            waiting: false,
+            ticks: UNLIMITED,
+            runs: 0,
+        }
     }
 
     /// Lets the guest perform `operation`; events other than its calls for work go to `handle`.
@@ -133,7 +137,14 @@ impl Conversation {
             return start;
         }
         let [r11, r12, r13, r14] = operation;
-        machine.answer(Call { r10: 0, r11, r12, r13, r14, r15: 0 });
+        machine.answer(Call {
+            r10: 0,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15: 0,
+        });
         self.waiting = false;
         self.advance(machine, handle)
     }
@@ -148,11 +159,25 @@ impl Conversation {
             let event = machine.run(self.ticks);
             self.runs += 1;
             match event {
-                Event::Call(Call { r10: protocol::VENDOR, r11: protocol::NEXT, r12, r13, r14, .. }) => {
+                Event::Call(Call {
+                    r10: protocol::VENDOR,
+                    r11: protocol::NEXT,
+                    r12,
+                    r13,
+                    r14,
+                    ..
+                }) => {
                     self.waiting = true;
                     return Outcome::Done(r12, r13, r14);
                 }
-                Event::Call(Call { r10: protocol::VENDOR, r11: protocol::FATAL, r12, r13, r14, r15 }) => {
+                Event::Call(Call {
+                    r10: protocol::VENDOR,
+                    r11: protocol::FATAL,
+                    r12,
+                    r13,
+                    r14,
+                    r15,
+                }) => {
                     log!("guest: fatal, vector {r12} rip {r13:#x} error {r14:#x} detail {r15:#x}");
                     return Outcome::Fatal(r12, r13, r14, r15);
                 }

@@ -13,9 +13,9 @@ mod exception;
 mod frames;
 mod guest_image;
 mod heap;
+mod instruction;
 mod layout;
 mod lock;
-mod instruction;
 mod machine;
 mod module;
 mod options;
@@ -62,12 +62,19 @@ fn boot_checks() {
     let frame = frames::allocate_frame();
     check!("a frame is allocated", frame.is_some_and(physical::clear));
     let block = frames::allocate_block();
-    check!("a 2 MiB block is aligned", block.is_some_and(|block| block % frames::BLOCK == 0));
+    check!(
+        "a 2 MiB block is aligned",
+        block.is_some_and(|block| block % frames::BLOCK == 0)
+    );
     if let (Some(frame), Some(block)) = (frame, block) {
         frames::free(frame, frames::FRAME);
         frames::free(block, frames::BLOCK);
     }
-    check_eq!("the frame allocator balances", frames::used_frames(), before);
+    check_eq!(
+        "the frame allocator balances",
+        frames::used_frames(),
+        before
+    );
     let boxed = alloc::vec![7u64; 1000];
     check_eq!("the heap works", boxed.iter().sum::<u64>(), 7000);
 }
@@ -75,9 +82,16 @@ fn boot_checks() {
 /// Loads the module by the real instruction, and runs the cases.
 fn host() {
     report::group("the module");
-    let mut registers = tdx_abi::Registers { rax: SeamcallLeaf::TDH_SYS_INIT.number().into(), ..Default::default() };
+    let mut registers = tdx_abi::Registers {
+        rax: SeamcallLeaf::TDH_SYS_INIT.number().into(),
+        ..Default::default()
+    };
     let refused = Instruction.seamcall(&mut registers);
-    check_eq!("SEAMCALL fails while no module is loaded", refused, Err(Trap::VmFailInvalid));
+    check_eq!(
+        "SEAMCALL fails while no module is loaded",
+        refused,
+        Err(Trap::VmFailInvalid)
+    );
     module::load();
     match td::bring_up_module() {
         Ok(platform) => case::run_all(&platform),

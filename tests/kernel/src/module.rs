@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::AtomicPtr;
-use core::sync::atomic::Ordering;
 use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
 
 use tdx_emulator::Frame;
 use tdx_emulator::PhysicalMemory;
@@ -54,11 +54,19 @@ pub(crate) fn load() {
         shared_bit: Some(SHARED_BIT),
         packages: 1,
         lps_per_package: 1,
-        cmrs: vec![Range { base: 0, size: layout::RAM }],
-        seamrr: Range { base: 1 << 36, size: 32 << 20 },
+        cmrs: vec![Range {
+            base: 0,
+            size: layout::RAM,
+        }],
+        seamrr: Range {
+            base: 1 << 36,
+            size: 32 << 20,
+        },
         ..PlatformConfig::default()
     };
-    let memory = RealMemory { elsewhere: SparseMemory::new(MAX_PA - KEY_ID_BITS) };
+    let memory = RealMemory {
+        elsewhere: SparseMemory::new(MAX_PA - KEY_ID_BITS),
+    };
     let platform = Box::leak(Box::new(Platform::with_memory(config, Box::new(memory))));
     PLATFORM.store(platform, Ordering::Release);
 }

@@ -16,7 +16,11 @@ pub(crate) fn any() -> bool {
 /// The first of `words` that is among the options.
 pub(crate) fn first_of<'w>(words: &[&'w str]) -> Option<&'w str> {
     let bytes = bytes();
-    let is_given = |word: &str| bytes.split(u8::is_ascii_whitespace).any(|found| found == word.as_bytes());
+    let is_given = |word: &str| {
+        bytes
+            .split(u8::is_ascii_whitespace)
+            .any(|found| found == word.as_bytes())
+    };
     words.iter().copied().find(|word| is_given(word))
 }
 

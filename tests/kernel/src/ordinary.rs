@@ -25,8 +25,15 @@ pub(crate) struct Ordinary {
 impl Ordinary {
     /// The guest in its start state under `eptp`, or the step that failed.
     pub(crate) fn new(eptp: u64, ve_information: Option<u64>) -> Result<Self, &'static str> {
-        let config = VcpuConfig { cr3: guest_image::BASE, rip: guest_image::ENTRY, ve_information };
-        Ok(Self { vcpu: Vcpu::new(config)?, eptp })
+        let config = VcpuConfig {
+            cr3: guest_image::BASE,
+            rip: guest_image::ENTRY,
+            ve_information,
+        };
+        Ok(Self {
+            vcpu: Vcpu::new(config)?,
+            eptp,
+        })
     }
 
     /// Gives its VMCS back.
@@ -49,7 +56,11 @@ impl Ordinary {
 
 /// The violation that an exit with reason 48 reports.
 pub(crate) fn violation(exit: &Exit) -> Violation {
-    Violation { gpa: exit.gpa, access: exit.qualification & tables::RWX, pending: false }
+    Violation {
+        gpa: exit.gpa,
+        access: exit.qualification & tables::RWX,
+        pending: false,
+    }
 }
 
 impl Machine for Ordinary {

@@ -13,7 +13,7 @@ pub(crate) const WORDS: usize = 512;
 /// The frame at `address`, which must be 4 KiB aligned, in RAM and no part of the kernel, its heap or its stacks.
 pub(crate) fn frame(address: u64) -> Option<&'static [AtomicU64; WORDS]> {
     let end = address.checked_add(4096)?;
-    if address % 4096 != 0 || address < layout::frames_start() || end > layout::RAM {
+    if !address.is_multiple_of(4096) || address < layout::frames_start() || end > layout::RAM {
         return None;
     }
     // SAFETY: 1. The address is RAM, identity-mapped, and aligned for u64. 2. The kernel's own objects all lie below
@@ -23,10 +23,18 @@ pub(crate) fn frame(address: u64) -> Option<&'static [AtomicU64; WORDS]> {
 
 /// The 64-bit word at `address`, under the conditions of [`frame`].
 pub(crate) fn word(address: u64) -> Option<&'static AtomicU64> {
-    frame(address & !4095)?.get((address % 4096 / 8) as usize).filter(|_| address % 8 == 0)
+    frame(address & !4095)?
+        .get((address % 4096 / 8) as usize)
+        .filter(|_| address.is_multiple_of(8))
 }
 
 /// Fills the frame at `address` with zeros; false if [`frame`] does not know it.
 pub(crate) fn clear(address: u64) -> bool {
-    frame(address).map(|frame| frame.iter().for_each(|word| word.store(0, Ordering::Relaxed))).is_some()
+    frame(address)
+        .map(|frame| {
+            frame
+                .iter()
+                .for_each(|word| word.store(0, Ordering::Relaxed))
+        })
+        .is_some()
 }

@@ -31,7 +31,11 @@ pub(crate) fn check(name: &str, passed: bool, details: core::fmt::Arguments<'_>)
 macro_rules! check_eq {
     ($name:expr, $found:expr, $expected:expr) => {{
         let (found, expected) = (&$found, &$expected);
-        $crate::report::check($name, found == expected, format_args!("found {found:x?}, expected {expected:x?}"));
+        $crate::report::check(
+            $name,
+            found == expected,
+            format_args!("found {found:x?}, expected {expected:x?}"),
+        );
     }};
 }
 
@@ -39,13 +43,20 @@ macro_rules! check_eq {
 #[macro_export]
 macro_rules! check {
     ($name:expr, $condition:expr) => {
-        $crate::report::check($name, $condition, format_args!("{} does not hold", stringify!($condition)))
+        $crate::report::check(
+            $name,
+            $condition,
+            format_args!("{} does not hold", stringify!($condition)),
+        )
     };
 }
 
 /// Prints the verdict and ends the emulation.
 pub(crate) fn finish() -> ! {
-    let (passed, failed) = (PASSED.load(Ordering::Relaxed), FAILED.load(Ordering::Relaxed));
+    let (passed, failed) = (
+        PASSED.load(Ordering::Relaxed),
+        FAILED.load(Ordering::Relaxed),
+    );
     if failed == 0 && passed > 0 {
         log!("took {} M instructions", cpu::time_stamp() / 1_000_000);
         log!("verdict: passed, {passed} checks");

@@ -78,7 +78,9 @@ pub(crate) fn root(tdvpr: u64) -> Option<u64> {
 /// Runs the guest that the module has entered on `lp`, from `registers`, until the module leaves the TD; the registers
 /// are the host's then.
 pub(crate) fn run(lp: &Lp<'_>, registers: &mut Registers) {
-    let Some(inside) = lp.inside() else { panic!("the module says that it entered a TD, but none is inside") };
+    let Some(inside) = lp.inside() else {
+        panic!("the module says that it entered a TD, but none is inside")
+    };
     let known = VCPUS.lock().remove(&inside.tdvpr.bits());
     let mut vcpu = known.unwrap_or_else(|| Box::new(SeamVcpu::new(&inside)));
     vcpu.enter(&inside);
@@ -99,17 +101,26 @@ impl SeamVcpu {
         let vcpu = Vcpu::new(config).unwrap_or_else(|step| panic!("no VMCS for the vCPU: {step}"));
         let root = frames::allocate_frame().unwrap_or_else(|| panic!("no frame for an EPT root"));
         physical::clear(root);
-        Self { vcpu, root, epoch: 0, rip: 0 }
+        Self {
+            vcpu,
+            root,
+            epoch: 0,
+            rip: 0,
+        }
     }
 
     /// Composes the root, and drops translations if the module would.
     fn enter(&mut self, inside: &InsideTd) {
         let table = |eptp: u64| {
-            let address = eptp & tables::ADDRESS & ((1 << (module::MAX_PA - module::KEY_ID_BITS)) - 1);
+            let address =
+                eptp & tables::ADDRESS & ((1 << (module::MAX_PA - module::KEY_ID_BITS)) - 1);
             physical::frame(address).unwrap_or_else(|| panic!("EPTP {eptp:#x} is no table of ours"))
         };
         let root = table(self.root);
-        root[0].store(table(inside.secure_eptp)[0].load(Ordering::SeqCst), Ordering::SeqCst);
+        root[0].store(
+            table(inside.secure_eptp)[0].load(Ordering::SeqCst),
+            Ordering::SeqCst,
+        );
         let shared = table(inside.shared_eptp)[SHARED_ENTRY].load(Ordering::SeqCst);
         root[SHARED_ENTRY].store(shared, Ordering::SeqCst);
         if self.epoch != inside.epoch {
@@ -122,13 +133,23 @@ impl SeamVcpu {
     fn run(&mut self, lp: &Lp<'_>) {
         loop {
             if let Some(event) = lp.take_event() {
-                self.vcpu.inject(Injection { information: event.information, error_code: event.error_code });
+                self.vcpu.inject(Injection {
+                    information: event.information,
+                    error_code: event.error_code,
+                });
             }
-            let exit = match self.vcpu.enter(self.root | tables::EPTP, TICKS.load(Ordering::Relaxed)) {
+            let exit = match self
+                .vcpu
+                .enter(self.root | tables::EPTP, TICKS.load(Ordering::Relaxed))
+            {
                 Ok(exit) => exit,
                 Err(error) => panic!("VM entry failed with error {error}"),
             };
-            let left = if is_invalid_opcode(&exit) { self.call(lp, &exit) } else { self.exit(lp, &exit) };
+            let left = if is_invalid_opcode(&exit) {
+                self.call(lp, &exit)
+            } else {
+                self.exit(lp, &exit)
+            };
             self.rip = exit.rip;
             if left {
                 return;
@@ -154,7 +175,9 @@ impl SeamVcpu {
             self.vcpu.skip(TDCALL_BYTES);
         }
         match call {
-            GuestCall::ReturnedToTd | GuestCall::ExitedToVmm => *self.vcpu.registers_mut() = registers,
+            GuestCall::ReturnedToTd | GuestCall::ExitedToVmm => {
+                *self.vcpu.registers_mut() = registers
+            }
             GuestCall::Reexecute | GuestCall::EventInjected => {}
             other => panic!("TDCALL ended with {other:?}"),
         }
@@ -165,7 +188,11 @@ impl SeamVcpu {
     fn exit(&mut self, lp: &Lp<'_>, exit: &Exit) -> bool {
         let timer = exit.reason == reason::PREEMPTION_TIMER;
         let info = ExitInfo {
-            reason: if timer { REASON_EXTERNAL_INTERRUPT } else { exit.reason },
+            reason: if timer {
+                REASON_EXTERNAL_INTERRUPT
+            } else {
+                exit.reason
+            },
             qualification: exit.qualification,
             gpa: exit.gpa,
             gla: exit.gla,
@@ -190,7 +217,12 @@ impl SeamVcpu {
             let hpa = tables::walk(self.root, address)?.translate(address)?;
             Some((physical::word(hpa & !7)?.load(Ordering::Relaxed) >> (hpa % 8 * 8)) as u8)
         };
-        Some(u32::from_le_bytes([byte(rip)?, byte(rip + 1)?, byte(rip + 2)?, byte(rip + 3)?]))
+        Some(u32::from_le_bytes([
+            byte(rip)?,
+            byte(rip + 1)?,
+            byte(rip + 2)?,
+            byte(rip + 3)?,
+        ]))
     }
 }
 

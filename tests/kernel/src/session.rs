@@ -23,7 +23,7 @@ use crate::td::Platform;
 use crate::td::TdGuest;
 
 /// Bytes that one MapGPA converts before the guest has to ask again.
-const CONVERT_BUDGET: u64 = 2 << 20;
+const CONVERT_BUDGET: u64 = 1 << 20;
 
 /// Spurious violations after which the guest is not resumed any more.
 const MOST_SPURIOUS: u64 = 16;
@@ -100,7 +100,13 @@ impl Session {
 
     /// The same, with `hook` first.
     pub(crate) fn perform_with(&mut self, operation: Operation, hook: Hook<'_>) -> Outcome {
-        let Self { guest, counts, device, resolution, talk } = self;
+        let Self {
+            guest,
+            counts,
+            device,
+            resolution,
+            talk,
+        } = self;
         talk.perform(guest, operation, &mut |guest, event| {
             count(counts, event);
             hook(guest, event).unwrap_or_else(|| handle(guest, event, counts, device, resolution))
@@ -109,7 +115,13 @@ impl Session {
 
     /// Lets the guest finish the operation in which a case stopped it.
     pub(crate) fn finish(&mut self) -> Outcome {
-        let Self { guest, counts, device, resolution, talk } = self;
+        let Self {
+            guest,
+            counts,
+            device,
+            resolution,
+            talk,
+        } = self;
         talk.advance(guest, &mut |guest, event| {
             count(counts, event);
             handle(guest, event, counts, device, resolution)
@@ -128,18 +140,34 @@ fn count(counts: &mut Counts, event: Event) {
         Event::Violation(_) => counts.private_violations += 1,
         Event::Misconfiguration(_) => counts.misconfigurations += 1,
         Event::Timer => counts.timers += 1,
-        Event::Call(Call { r10: 0, r11: protocol::MAP_GPA, .. }) => counts.map_gpas += 1,
-        Event::Call(Call { r10: 0, r11: protocol::MMIO, .. }) => counts.mmio += 1,
+        Event::Call(Call {
+            r10: 0,
+            r11: protocol::MAP_GPA,
+            ..
+        }) => counts.map_gpas += 1,
+        Event::Call(Call {
+            r10: 0,
+            r11: protocol::MMIO,
+            ..
+        }) => counts.mmio += 1,
         Event::Call(_) | Event::Unexpected(..) => {}
     }
 }
 
-fn handle(guest: &mut TdGuest, event: Event, counts: &mut Counts, device: &mut Device, last: &mut Option<Resolution>) -> Next {
+fn handle(
+    guest: &mut TdGuest,
+    event: Event,
+    counts: &mut Counts,
+    device: &mut Device,
+    last: &mut Option<Resolution>,
+) -> Next {
     match event {
         Event::Violation(_) => {
             *last = guest.resolve();
             match last {
-                Some(Resolution::Mapped(_) | Resolution::Mmio | Resolution::SizeMismatch { .. }) => Next::Resume,
+                Some(
+                    Resolution::Mapped(_) | Resolution::Mmio | Resolution::SizeMismatch { .. },
+                ) => Next::Resume,
                 Some(Resolution::Split) => {
                     counts.splits += 1;
                     Next::Resume
@@ -147,18 +175,39 @@ fn handle(guest: &mut TdGuest, event: Event, counts: &mut Counts, device: &mut D
                 Some(Resolution::Spurious(_)) => {
                     counts.spurious += 1;
                     // Nobody else maps pages here, so a second look cannot help.
-                    if counts.spurious > MOST_SPURIOUS { Next::Stop } else { Next::Resume }
+                    if counts.spurious > MOST_SPURIOUS {
+                        Next::Stop
+                    } else {
+                        Next::Resume
+                    }
                 }
                 _ => Next::Stop,
             }
         }
         Event::Timer => Next::Resume,
-        Event::Call(Call { r10: 0, r11: protocol::MAP_GPA, r12, r13, .. }) => map_gpa(guest, Gpa::new(r12), r13),
-        Event::Call(Call { r10: 0, r11: protocol::MMIO, r13: write, r14: gpa, r15: data, .. }) => {
+        Event::Call(Call {
+            r10: 0,
+            r11: protocol::MAP_GPA,
+            r12,
+            r13,
+            ..
+        }) => map_gpa(guest, Gpa::new(r12), r13),
+        Event::Call(Call {
+            r10: 0,
+            r11: protocol::MMIO,
+            r13: write,
+            r14: gpa,
+            r15: data,
+            ..
+        }) => {
             if write != 0 {
                 device.registers.insert(gpa, data);
             }
-            guest.answer(Call { r10: 0, r11: device.read(gpa), ..Call::default() });
+            guest.answer(Call {
+                r10: 0,
+                r11: device.read(gpa),
+                ..Call::default()
+            });
             Next::Resume
         }
         Event::Misconfiguration(_) => Next::Stop,
@@ -178,13 +227,24 @@ fn map_gpa(guest: &mut TdGuest, start: Gpa, size: u64) -> Next {
         CONVERT_BUDGET,
         |start, bytes, to_shared| -> Result<u64, Error> {
             let range = GpaRange::new(start, bytes).ok_or(Error::BadAddress(start))?;
-            td.convert(range, if to_shared { Visibility::Shared } else { Visibility::Private })?;
+            td.convert(
+                range,
+                if to_shared {
+                    Visibility::Shared
+                } else {
+                    Visibility::Private
+                },
+            )?;
             Ok(bytes)
         },
     );
     match reply {
         Ok(reply) => {
-            guest.answer(Call { r10: reply.r10(), r11: reply.r11(), ..Call::default() });
+            guest.answer(Call {
+                r10: reply.r10(),
+                r11: reply.r11(),
+                ..Call::default()
+            });
             Next::Resume
         }
         Err(error) => {

@@ -19,12 +19,6 @@ pub(crate) const EXECUTE: u64 = 4;
 pub(crate) const WRITE_BACK: u64 = 6 << 3;
 /// The entry maps a page above level 0.
 pub(crate) const LEAF: u64 = 1 << 7;
-/// Accessed flag, under an EPTP that has it enabled.
-pub(crate) const ACCESSED: u64 = 1 << 8;
-/// Dirty flag of a leaf, under an EPTP that has it enabled.
-pub(crate) const DIRTY: u64 = 1 << 9;
-/// Violations through this entry exit instead of raising #VE.
-pub(crate) const SUPPRESS_VE: u64 = 1 << 63;
 /// Address field of an entry.
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -57,7 +51,8 @@ impl Found {
     pub(crate) fn translate(&self, gpa: u64) -> Option<u64> {
         let offset = gpa & ((4096 << (9 * self.level)) - 1);
         let is_leaf = self.level == 0 || self.value() & LEAF != 0;
-        (is_leaf && self.value() & RWX != 0).then_some(((self.value() & ADDRESS) & !((4096 << (9 * self.level)) - 1)) + offset)
+        (is_leaf && self.value() & RWX != 0)
+            .then_some(((self.value() & ADDRESS) & !((4096 << (9 * self.level)) - 1)) + offset)
     }
 }
 

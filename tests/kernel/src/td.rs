@@ -4,13 +4,14 @@ use alloc::rc::Rc;
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Gpa;
-use tdx_abi::Hpa;
 use tdx_abi::HostLeaf;
+use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::Registers;
-use tdx_abi::SharedBit;
 use tdx_abi::Seamcall;
+use tdx_abi::SharedBit;
 use tdx_abi::Tdvpr;
 use tdx_abi::field;
 use tdx_abi::format::Eptp;
@@ -19,7 +20,6 @@ use tdx_abi::format::Xfam;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::status::Status;
 use tdx_abi::tdh;
-use tdx_abi::Page;
 use tdx_mmu::GpaRange;
 use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
@@ -96,14 +96,25 @@ impl PamtMemory for Pamts {
 pub(crate) fn bring_up_module() -> Result<Platform, &'static str> {
     let host = Host::new();
     let key_ids = (1 << module::KEY_ID_BITS) - u32::from(module::FIRST_PRIVATE_KEY_ID);
-    let hkids = HkidPool::new(module::FIRST_PRIVATE_KEY_ID.into(), key_ids).map_err(|_| "KeyID range")?;
+    let hkids =
+        HkidPool::new(module::FIRST_PRIVATE_KEY_ID.into(), key_ids).map_err(|_| "KeyID range")?;
     let global = hkids.allocate().ok_or("no KeyID for the module")?;
-    let memory = MemoryRange::new(Hpa::new(layout::frames_start()), Hpa::new(layout::RAM)).ok_or("memory range")?;
+    let memory = MemoryRange::new(Hpa::new(layout::frames_start()), Hpa::new(layout::RAM))
+        .ok_or("memory range")?;
     let mut tdmrs = [Tdmr::default(); 1];
     match bring_up(&host, &[memory], &mut Pamts, &global, &mut tdmrs) {
         Ok((info, tdmrs)) => {
-            log!("module is up: {} TDMR, {} reserved areas", tdmrs.len(), tdmrs.first().map_or(0, |tdmr| tdmr.reserved().len()));
-            Ok(Platform { free_key_ids: hkids.available(), hkids, global_hkid: global.number(), info })
+            log!(
+                "module is up: {} TDMR, {} reserved areas",
+                tdmrs.len(),
+                tdmrs.first().map_or(0, |tdmr| tdmr.reserved().len())
+            );
+            Ok(Platform {
+                free_key_ids: hkids.available(),
+                hkids,
+                global_hkid: global.number(),
+                info,
+            })
         }
         Err(error) => {
             log!("bring-up: {error}");
@@ -136,23 +147,34 @@ impl TdGuest {
             tdcx_pages: platform.info.tdcs_pages as u8,
             tdvpx_pages: platform.info.tdvps_pages as u8 - 1,
         };
-        let (td, created) = Td::create(Host::new(), config, hkid, Hpa::new(parameters)).map_err(|_| "no pages for a TD")?;
+        let (td, created) = Td::create(Host::new(), config, hkid, Hpa::new(parameters))
+            .map_err(|_| "no pages for a TD")?;
         frames::free(parameters, frames::FRAME);
         created.map_err(|error| say("TDH.MNG", &error))?;
         let vcpu = td.add_vcpu(0).map_err(|error| say("TDH.VP", &error))?;
         let tdvpr = td.tdvpr(vcpu).ok_or("no TDVPR")?;
         set_shared_eptp(tdvpr, td.shared().tree().root())?;
         let memory = GpaRange::new(0, GUEST_MEMORY).ok_or("guest memory")?;
-        td.declare(memory, Visibility::Private).map_err(|error| say("declare", &error))?;
+        td.declare(memory, Visibility::Private)
+            .map_err(|error| say("declare", &error))?;
         add_image(&td)?;
-        td.finalize().map_err(|error| say("TDH.MR.FINALIZE", &error))?;
-        Ok(Self { td: Rc::new(td), tdvpr, answer: Call::default(), last: [0; 3] })
+        td.finalize()
+            .map_err(|error| say("TDH.MR.FINALIZE", &error))?;
+        Ok(Self {
+            td: Rc::new(td),
+            tdvpr,
+            answer: Call::default(),
+            last: [0; 3],
+        })
     }
 
     /// Lets the MMU resolve the EPT violation that the last run ended with.
     pub(crate) fn resolve(&self) -> Option<Resolution> {
         let [qualification, extended, gpa] = self.last;
-        match self.td.fault(Access::from_exit(qualification, extended, Gpa::new(gpa))) {
+        match self
+            .td
+            .fault(Access::from_exit(qualification, extended, Gpa::new(gpa)))
+        {
             Ok(resolution) => Some(resolution),
             Err(error) => {
                 log!("fault at {gpa:#x}: {error}");
@@ -169,11 +191,18 @@ impl TdGuest {
     /// Tears the TD down, and checks that every KeyID and page came back.
     pub(crate) fn tear_down(self, platform: &Platform) -> Result<(), &'static str> {
         let td = Rc::into_inner(self.td).ok_or("somebody still uses the TD")?;
-        let teardown = td.teardown().map_err(|(_, error)| say("teardown", &error))?;
-        let torn = teardown.finish().map_err(|(_, error)| say("reclaim", &error))?;
+        let teardown = td
+            .teardown()
+            .map_err(|(_, error)| say("teardown", &error))?;
+        let torn = teardown
+            .finish()
+            .map_err(|(_, error)| say("reclaim", &error))?;
         seam_guest::forget(self.tdvpr.bits());
         torn.embedder.free_shared();
-        platform.hkids.release(torn.hkid).map_err(|_| "the KeyID was not of the pool")
+        platform
+            .hkids
+            .release(torn.hkid)
+            .map_err(|_| "the KeyID was not of the pool")
     }
 }
 
@@ -193,7 +222,12 @@ fn td_params() -> TdParams {
 }
 
 fn set_shared_eptp(tdvpr: Hpa, root: Hpa) -> Result<(), &'static str> {
-    let write = tdh::vp::Wr { tdvpr: Tdvpr::assume(tdvpr), field: field::td_vmcs::SHARED_EPTP, value: root.bits(), mask: ADDRESS };
+    let write = tdh::vp::Wr {
+        tdvpr: Tdvpr::assume(tdvpr),
+        field: field::td_vmcs::SHARED_EPTP,
+        value: root.bits(),
+        mask: ADDRESS,
+    };
     match write.call(&Instruction) {
         Ok(_) => Ok(()),
         Err(refused) => {
@@ -208,13 +242,19 @@ fn add_image(td: &Td<Host>) -> Result<(), &'static str> {
     let source = frames::allocate_frame().ok_or("no frame for a source page")?;
     for index in 0..guest_image::pages() {
         let gpa = PrivateGpa::new(guest_image::BASE + index * frames::FRAME);
-        for (word, value) in physical::frame(source).ok_or("source page")?.iter().zip(guest_image::page(index)) {
+        for (word, value) in physical::frame(source)
+            .ok_or("source page")?
+            .iter()
+            .zip(guest_image::page(index))
+        {
             word.store(value, Ordering::Relaxed);
         }
         let frame = frames::allocate_frame().ok_or("no frame for a page")?;
         let page = Page::assume_owned(Hpa::new(frame), Level::Pt).ok_or("frame alignment")?;
-        td.add_page(gpa, page, Hpa::new(source)).map_err(|rejected| say("TDH.MEM.PAGE.ADD", &rejected.error))?;
-        td.extend_page(gpa).map_err(|error| say("TDH.MR.EXTEND", &error))?;
+        td.add_page(gpa, page, Hpa::new(source))
+            .map_err(|rejected| say("TDH.MEM.PAGE.ADD", &rejected.error))?;
+        td.extend_page(gpa)
+            .map_err(|error| say("TDH.MR.EXTEND", &error))?;
     }
     frames::free(source, frames::FRAME);
     Ok(())

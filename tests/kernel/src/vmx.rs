@@ -17,8 +17,6 @@ pub(crate) use vcpu::VcpuConfig;
 pub(crate) mod reason {
     /// Exception or NMI.
     pub(crate) const EXCEPTION: u32 = 0;
-    /// HLT.
-    pub(crate) const HALT: u32 = 12;
     /// EPT violation.
     pub(crate) const EPT_VIOLATION: u32 = 48;
     /// EPT misconfiguration.

@@ -71,8 +71,14 @@ fn mmio(frame: &mut Frame, gpa: u64) {
         fatal(frame, gpa);
     }
     let data = if write { frame.rax } else { 0 };
-    let answer =
-        tdcall::vmcall(Call { r10: 0, r11: protocol::MMIO, r12: 8, r13: u64::from(write), r14: gpa, r15: data });
+    let answer = tdcall::vmcall(Call {
+        r10: 0,
+        r11: protocol::MMIO,
+        r12: 8,
+        r13: u64::from(write),
+        r14: gpa,
+        r15: data,
+    });
     if answer.r10 != 0 {
         fatal(frame, gpa);
     }

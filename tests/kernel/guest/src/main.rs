@@ -36,7 +36,13 @@ extern "C" fn guest_main() -> ! {
 }
 
 fn perform(call: Call) -> (u64, u64) {
-    let Call { r11: operation, r12: first, r13: second, r14: third, .. } = call;
+    let Call {
+        r11: operation,
+        r12: first,
+        r13: second,
+        r14: third,
+        ..
+    } = call;
     match operation {
         operation::READ => (memory::read(first), 0),
         operation::WRITE => {
@@ -74,7 +80,12 @@ fn convert(start: u64, bytes: u64) -> (u64, u64) {
     let mut from = start;
     for calls in 1.. {
         let length = start + bytes - from;
-        let answer = tdcall::vmcall(Call { r11: protocol::MAP_GPA, r12: from, r13: length, ..Call::default() });
+        let answer = tdcall::vmcall(Call {
+            r11: protocol::MAP_GPA,
+            r12: from,
+            r13: length,
+            ..Call::default()
+        });
         if answer.r10 != RETRY {
             return (answer.r10, calls);
         }

@@ -10,14 +10,18 @@ use crate::protocol::pattern;
 pub(crate) fn read(address: u64) -> u64 {
     let value;
     // SAFETY: the guest maps the first GiB of private and of shared memory; a fault is answered or reported.
-    unsafe { asm!("mov rax, [rdi]", in("rdi") address, out("rax") value, options(nostack, readonly, preserves_flags)) }
+    unsafe {
+        asm!("mov rax, [rdi]", in("rdi") address, out("rax") value, options(nostack, readonly, preserves_flags))
+    }
     value
 }
 
 /// Writes a word with the one store instruction that the MMIO handler knows.
 pub(crate) fn write(address: u64, value: u64) {
     // SAFETY: as in `read`; no Rust object lies outside the image.
-    unsafe { asm!("mov [rdi], rax", in("rdi") address, in("rax") value, options(nostack, preserves_flags)) }
+    unsafe {
+        asm!("mov [rdi], rax", in("rdi") address, in("rax") value, options(nostack, preserves_flags))
+    }
 }
 
 /// Fills a range with a pattern.

@@ -46,6 +46,7 @@ pub(crate) mod operation {
 
 /// Word `index` of the pattern with this seed.
 pub(crate) const fn pattern(seed: u64, index: u64) -> u64 {
-    let mixed = (seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed =
+        (seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ mixed >> 29
 }

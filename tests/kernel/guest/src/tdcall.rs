@@ -64,7 +64,14 @@ pub(crate) fn veinfo_get() -> Result<VirtualizationException, u64> {
             out("r11") _,
         );
     }
-    if status == 0 { Ok(VirtualizationException { reason: reason & 0xffff_ffff, gpa }) } else { Err(status) }
+    if status == 0 {
+        Ok(VirtualizationException {
+            reason: reason & 0xffff_ffff,
+            gpa,
+        })
+    } else {
+        Err(status)
+    }
 }
 
 /// TDG.MEM.PAGE.ACCEPT of the page at `gpa`, and its status.

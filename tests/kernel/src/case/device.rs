@@ -26,15 +26,39 @@ pub(super) fn run(session: &mut Session) {
     }
     let before = session.counts;
     let read = session.perform([operation::READ, BASE | SHARED, 0, 0]);
-    check_eq!("the guest reads a register by one #VE", read, Outcome::Done(Device::INITIAL, 0, 1));
-    check_eq!("the first access exits, so that the MMU marks the entry", session.counts.shared_violations - before.shared_violations, 1);
-    let entry = session.guest.root().and_then(|root| tables::walk(root, BASE | SHARED)).map(|found| found.value());
+    check_eq!(
+        "the guest reads a register by one #VE",
+        read,
+        Outcome::Done(Device::INITIAL, 0, 1)
+    );
+    check_eq!(
+        "the first access exits, so that the MMU marks the entry",
+        session.counts.shared_violations - before.shared_violations,
+        1
+    );
+    let entry = session
+        .guest
+        .root()
+        .and_then(|root| tables::walk(root, BASE | SHARED))
+        .map(|found| found.value());
     check_eq!("the entry is 0: #VE is not suppressed", entry, Some(0));
     let write = session.perform([operation::WRITE, (BASE + 8) | SHARED, 0xabcd, 0]);
-    check_eq!("it writes another by one #VE", write, Outcome::Done(0, 0, 1));
-    check_eq!("the device has it", session.device.read((BASE + 8) | SHARED), 0xabcd);
+    check_eq!(
+        "it writes another by one #VE",
+        write,
+        Outcome::Done(0, 0, 1)
+    );
+    check_eq!(
+        "the device has it",
+        session.device.read((BASE + 8) | SHARED),
+        0xabcd
+    );
     let read = session.perform([operation::READ, (BASE + 8) | SHARED, 0, 0]);
     check_eq!("and reads it back", read, Outcome::Done(0xabcd, 0, 1));
-    check_eq!("no more exits: the CPU raises #VE itself", session.counts.shared_violations - before.shared_violations, 1);
+    check_eq!(
+        "no more exits: the CPU raises #VE itself",
+        session.counts.shared_violations - before.shared_violations,
+        1
+    );
     check_eq!("three requests came", session.counts.mmio - before.mmio, 3);
 }

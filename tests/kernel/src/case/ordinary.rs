@@ -70,10 +70,24 @@ impl Bench {
         let ept = Ept::new(&host, root.into_hpa(), Level::Pml4);
         let eptp = ept.tree().root().bits() | tables::EPTP | tables::EPTP_AD;
         let guest = Ordinary::new(eptp, None)?;
-        let mut bench = Self { host, ept, guest, talk: Conversation::new(), mapped: Vec::new() };
+        let mut bench = Self {
+            host,
+            ept,
+            guest,
+            talk: Conversation::new(),
+            mapped: Vec::new(),
+        };
         for index in 0..guest_image::pages() {
-            let hpa = bench.map(guest_image::BASE + index * FRAME, Level::Pt, Permissions::ALL)?;
-            for (word, value) in physical::frame(hpa).ok_or("image page")?.iter().zip(guest_image::page(index)) {
+            let hpa = bench.map(
+                guest_image::BASE + index * FRAME,
+                Level::Pt,
+                Permissions::ALL,
+            )?;
+            for (word, value) in physical::frame(hpa)
+                .ok_or("image page")?
+                .iter()
+                .zip(guest_image::page(index))
+            {
                 word.store(value, Ordering::SeqCst);
             }
         }
@@ -81,14 +95,32 @@ impl Bench {
     }
 
     /// Maps cleared memory at `gpa`, and returns where it is.
-    fn map(&mut self, gpa: u64, level: Level, permissions: Permissions) -> Result<u64, &'static str> {
-        let hpa = if level == Level::Pd { frames::allocate_block() } else { frames::allocate_frame() }.ok_or("no memory")?;
-        (hpa..hpa + level.size()).step_by(FRAME as usize).for_each(|frame| assert!(physical::clear(frame)));
+    fn map(
+        &mut self,
+        gpa: u64,
+        level: Level,
+        permissions: Permissions,
+    ) -> Result<u64, &'static str> {
+        let hpa = if level == Level::Pd {
+            frames::allocate_block()
+        } else {
+            frames::allocate_frame()
+        }
+        .ok_or("no memory")?;
+        (hpa..hpa + level.size())
+            .step_by(FRAME as usize)
+            .for_each(|frame| assert!(physical::clear(frame)));
         self.mapped.push((hpa, level));
         let mut deposit = Deposit::new(&self.host);
         loop {
             let mut section = self.ept.section(&self.host);
-            match section.map(Gpa::new(gpa), Hpa::new(hpa), level, Attributes::new(permissions), &mut deposit) {
+            match section.map(
+                Gpa::new(gpa),
+                Hpa::new(hpa),
+                level,
+                Attributes::new(permissions),
+                &mut deposit,
+            ) {
                 Ok(()) => return Ok(hpa),
                 Err(EptStop::NeedTables) => drop(section),
                 Err(stop) => {
@@ -110,13 +142,24 @@ impl Bench {
         let mut outcome = self.perform([operation::PRIMES, ON_DEMAND, LIMIT, 0]);
         while let Outcome::Stopped(Event::Violation(violation)) = outcome {
             violations += 1;
-            if self.map(violation.gpa & !(FRAME - 1), Level::Pt, Permissions::READ_WRITE).is_err() {
+            if self
+                .map(
+                    violation.gpa & !(FRAME - 1),
+                    Level::Pt,
+                    Permissions::READ_WRITE,
+                )
+                .is_err()
+            {
                 break;
             }
             let Self { guest, talk, .. } = self;
             outcome = talk.advance(guest, &mut |_, _| Next::Stop);
         }
-        check_eq!("a sieve over 1 MiB finds the primes", outcome.value(), Some(PRIMES));
+        check_eq!(
+            "a sieve over 1 MiB finds the primes",
+            outcome.value(),
+            Some(PRIMES)
+        );
         check_eq!("one EPT violation a page", violations, LIMIT / FRAME);
     }
 
@@ -124,46 +167,86 @@ impl Bench {
     fn collect(&mut self, start: u64, end: u64) -> (Vec<u64>, Vec<u64>) {
         let (mut accessed, mut dirty) = (Vec::new(), Vec::new());
         let mut gather = Gather::new();
-        self.ept.section(&self.host).collect_accessed_dirty(start, end, &mut gather, |at| {
-            let page = (at.gpa.bits() - start) / FRAME;
-            if at.entry.accessed() {
-                accessed.push(page);
-            }
-            if at.entry.dirty() {
-                dirty.push(page);
-            }
-        });
+        self.ept
+            .section(&self.host)
+            .collect_accessed_dirty(start, end, &mut gather, |at| {
+                let page = (at.gpa.bits() - start) / FRAME;
+                if at.entry.accessed() {
+                    accessed.push(page);
+                }
+                if at.entry.dirty() {
+                    dirty.push(page);
+                }
+            });
         let _flushed = gather.flush(&self.host);
         (accessed, dirty)
     }
 
     fn accessed_dirty(&mut self) {
         let end = SMALL + SMALL_BYTES;
-        let small = (SMALL..end).step_by(FRAME as usize).all(|gpa| self.map(gpa, Level::Pt, Permissions::READ_WRITE).is_ok());
+        let small = (SMALL..end)
+            .step_by(FRAME as usize)
+            .all(|gpa| self.map(gpa, Level::Pt, Permissions::READ_WRITE).is_ok());
         let large = self.map(LARGE, Level::Pd, Permissions::READ_WRITE).is_ok();
         check!("memory is mapped ahead", small && large);
-        check_eq!("nothing is accessed or dirty yet", self.collect(SMALL, end), (Vec::new(), Vec::new()));
+        check_eq!(
+            "nothing is accessed or dirty yet",
+            self.collect(SMALL, end),
+            (Vec::new(), Vec::new())
+        );
         self.perform([operation::WRITE, SMALL + 2 * FRAME, 5, 0]);
         self.perform([operation::READ, SMALL + 5 * FRAME, 0, 0]);
-        check_eq!("the hardware marked what was used and what was written", self.collect(SMALL, end), (alloc::vec![2, 5], alloc::vec![2]));
-        check_eq!("once only", self.collect(SMALL, end), (Vec::new(), Vec::new()));
+        check_eq!(
+            "the hardware marked what was used and what was written",
+            self.collect(SMALL, end),
+            (alloc::vec![2, 5], alloc::vec![2])
+        );
+        check_eq!(
+            "once only",
+            self.collect(SMALL, end),
+            (Vec::new(), Vec::new())
+        );
         self.perform([operation::READ, SMALL + 2 * FRAME, 0, 0]);
-        check_eq!("a page that was cleared is marked again", self.collect(SMALL, end), (alloc::vec![2], Vec::new()));
+        check_eq!(
+            "a page that was cleared is marked again",
+            self.collect(SMALL, end),
+            (alloc::vec![2], Vec::new())
+        );
         let block = LARGE + (2 << 20);
         self.perform([operation::READ, LARGE + 0x12_3000, 0, 0]);
-        check_eq!("a 2 MiB page is marked as read", self.collect(LARGE, block), (alloc::vec![0], Vec::new()));
+        check_eq!(
+            "a 2 MiB page is marked as read",
+            self.collect(LARGE, block),
+            (alloc::vec![0], Vec::new())
+        );
         self.perform([operation::WRITE, LARGE + 0x1f_fff8, 6, 0]);
-        check_eq!("and as written", self.collect(LARGE, block), (alloc::vec![0], alloc::vec![0]));
+        check_eq!(
+            "and as written",
+            self.collect(LARGE, block),
+            (alloc::vec![0], alloc::vec![0])
+        );
     }
 
     fn execute_only(&mut self) {
-        const CODE: u64 = 0x00c3_0000_1234_b8;
-        let execute = Permissions { read: false, write: false, execute: true };
-        let Ok(hpa) = self.map(EXECUTE_ONLY, Level::Pt, execute) else { return };
+        // mov eax, 0x1234; ret
+        const CODE: u64 = 0xc300_0012_34b8;
+        let execute = Permissions {
+            read: false,
+            write: false,
+            execute: true,
+        };
+        let Ok(hpa) = self.map(EXECUTE_ONLY, Level::Pt, execute) else {
+            return;
+        };
         if let Some(word) = physical::word(hpa) {
             word.store(CODE, Ordering::SeqCst);
         }
-        check_eq!("a function runs in an execute-only page", self.perform([operation::EXECUTE, EXECUTE_ONLY, 0, 0]).value(), Some(0x1234));
+        check_eq!(
+            "a function runs in an execute-only page",
+            self.perform([operation::EXECUTE, EXECUTE_ONLY, 0, 0])
+                .value(),
+            Some(0x1234)
+        );
         let read = self.perform([operation::READ, EXECUTE_ONLY, 0, 0]);
         let expected = matches!(read, Outcome::Stopped(Event::Violation(violation)) if violation.access == tables::READ && violation.gpa == EXECUTE_ONLY);
         check!("and cannot be read", expected);
@@ -171,7 +254,13 @@ impl Bench {
 
     /// Takes everything apart.
     fn free(self) {
-        let Self { host, ept, guest, mapped, .. } = self;
+        let Self {
+            host,
+            ept,
+            guest,
+            mapped,
+            ..
+        } = self;
         guest.free();
         let mut gather = Gather::new();
         let zapped = ept.section(&host).zap(0, 1 << 39, &mut gather);
@@ -180,7 +269,13 @@ impl Bench {
         if let Some(root) = tdx_abi::Page::assume_owned(ept.tree().root(), Level::Pt) {
             host.free_table(root);
         }
-        mapped.iter().for_each(|(hpa, level)| frames::free(*hpa, level.size()));
-        log!("tables retired {}, INVEPT {}", host.retired.load(Ordering::Relaxed), host.invepts.load(Ordering::Relaxed));
+        mapped
+            .iter()
+            .for_each(|(hpa, level)| frames::free(*hpa, level.size()));
+        log!(
+            "tables retired {}, INVEPT {}",
+            host.retired.load(Ordering::Relaxed),
+            host.invepts.load(Ordering::Relaxed)
+        );
     }
 }

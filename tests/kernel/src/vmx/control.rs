@@ -37,7 +37,8 @@ impl Controls {
     pub(super) fn new(pin: u32, secondary: u32) -> Result<Self, &'static str> {
         Ok(Self {
             pin: adjust(TRUE_PIN_CAPABILITY, pin).ok_or("pin-based controls")?,
-            primary: adjust(TRUE_PRIMARY_CAPABILITY, HALT_EXITING | SECONDARY).ok_or("primary controls")?,
+            primary: adjust(TRUE_PRIMARY_CAPABILITY, HALT_EXITING | SECONDARY)
+                .ok_or("primary controls")?,
             secondary: adjust(SECONDARY_CAPABILITY, secondary).ok_or("secondary controls")?,
             exit: adjust(TRUE_EXIT_CAPABILITY, HOST_64_BIT).ok_or("exit controls")?,
             entry: adjust(TRUE_ENTRY_CAPABILITY, GUEST_64_BIT).ok_or("entry controls")?,

@@ -28,7 +28,8 @@ pub(crate) fn start() -> Result<(), &'static str> {
         } else if control & VMX_OUTSIDE_SMX == 0 {
             return Err("VMX is locked off by the firmware");
         }
-        let fixed = |value, msrs: [u32; 2]| (value | cpu::read_msr(msrs[0])) & cpu::read_msr(msrs[1]);
+        let fixed =
+            |value, msrs: [u32; 2]| (value | cpu::read_msr(msrs[0])) & cpu::read_msr(msrs[1]);
         cpu::set_control_registers(fixed(cr0, CR0_FIXED), fixed(cr4 | CR4_VMXE, CR4_FIXED));
         let region = control_region().ok_or("no frame for VMXON")?;
         instruction::vmxon(region).map_err(|_| "VMXON failed")

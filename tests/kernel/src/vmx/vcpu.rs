@@ -54,7 +54,10 @@ pub(crate) struct Injection {
 impl Injection {
     /// A hardware exception without error code.
     pub(crate) const fn exception(vector: u8) -> Self {
-        Self { information: 1 << 31 | 3 << 8 | vector as u32, error_code: 0 }
+        Self {
+            information: 1 << 31 | 3 << 8 | vector as u32,
+            error_code: 0,
+        }
     }
 }
 
@@ -101,12 +104,22 @@ impl Vcpu {
         let mut extended = [0; 512];
         extended[..2].copy_from_slice(&FPU_CONTROL.to_le_bytes());
         extended[24..28].copy_from_slice(&MXCSR.to_le_bytes());
-        let vcpu =
-            Self { vmcs, launched: false, context: Context { registers: Registers::default(), reserved: 0, extended } };
+        let vcpu = Self {
+            vmcs,
+            launched: false,
+            context: Context {
+                registers: Registers::default(),
+                reserved: 0,
+                extended,
+            },
+        };
         // SAFETY: the frame was taken for good and carries the revision.
         unsafe { instruction::vmclear(vmcs) }.map_err(|_| "VMCLEAR failed")?;
         vcpu.load();
-        let secondary = control::EPT | config.ve_information.map_or(0, |_| control::VIRTUALIZATION_EXCEPTION);
+        let secondary = control::EPT
+            | config
+                .ve_information
+                .map_or(0, |_| control::VIRTUALIZATION_EXCEPTION);
         let controls = Controls::new(control::PREEMPTION_TIMER, secondary)?;
         vcpu.write_controls(&controls, config.ve_information);
         vcpu.write_host_state();
@@ -194,7 +207,10 @@ impl Vcpu {
     fn write(&self, name: u32, value: u64) {
         // SAFETY: the values that this module writes describe the running kernel, or the guest.
         if unsafe { vmwrite(name, value) }.is_err() {
-            panic!("VMWRITE of field {name:#x} failed with error {}", vmread(field::INSTRUCTION_ERROR));
+            panic!(
+                "VMWRITE of field {name:#x} failed with error {}",
+                vmread(field::INSTRUCTION_ERROR)
+            );
         }
     }
 
@@ -219,8 +235,21 @@ impl Vcpu {
         self.write(field::HOST_CR3, cr3);
         self.write(field::HOST_CR4, cr4);
         // ES, CS, SS, DS, FS, GS.
-        for (index, selector) in [descriptor::DATA, descriptor::CODE, descriptor::DATA, descriptor::DATA, 0, 0].iter().enumerate() {
-            self.write(field::HOST_ES_SELECTOR + 2 * index as u32, (*selector).into());
+        for (index, selector) in [
+            descriptor::DATA,
+            descriptor::CODE,
+            descriptor::DATA,
+            descriptor::DATA,
+            0,
+            0,
+        ]
+        .iter()
+        .enumerate()
+        {
+            self.write(
+                field::HOST_ES_SELECTOR + 2 * index as u32,
+                (*selector).into(),
+            );
         }
         self.write(field::HOST_TR_SELECTOR, descriptor::TASK.into());
         self.write(field::HOST_TR_BASE, bases.task);
@@ -234,13 +263,29 @@ impl Vcpu {
         self.write(field::GUEST_CR3, config.cr3);
         self.write(field::GUEST_CR4, CR4);
         // ES, CS, SS, DS, FS, GS, LDTR, TR.
-        let rights = [DATA_RIGHTS, CODE_RIGHTS, DATA_RIGHTS, DATA_RIGHTS, DATA_RIGHTS, DATA_RIGHTS, UNUSABLE, TASK_RIGHTS];
+        let rights = [
+            DATA_RIGHTS,
+            CODE_RIGHTS,
+            DATA_RIGHTS,
+            DATA_RIGHTS,
+            DATA_RIGHTS,
+            DATA_RIGHTS,
+            UNUSABLE,
+            TASK_RIGHTS,
+        ];
         let selectors = [0x10, 0x08, 0x10, 0x10, 0x10, 0x10, 0, 0x18];
         for (index, (rights, selector)) in rights.into_iter().zip(selectors).enumerate() {
             let step = 2 * index as u32;
             self.write(field::GUEST_ES_SELECTOR + step, selector);
             self.write(field::GUEST_ES_BASE + step, 0);
-            self.write(field::GUEST_ES_LIMIT + step, if rights == TASK_RIGHTS { 0x67 } else { 0xffff_ffff });
+            self.write(
+                field::GUEST_ES_LIMIT + step,
+                if rights == TASK_RIGHTS {
+                    0x67
+                } else {
+                    0xffff_ffff
+                },
+            );
             self.write(field::GUEST_ES_RIGHTS + step, rights);
         }
         self.write(field::GUEST_GDTR_BASE, 0);
