@@ -1,9 +1,8 @@
 //! What the macros do: find the specification, read it, and write one section or the mistakes.
 
-use std::env;
+use alloc::sync::Arc;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -21,11 +20,13 @@ use crate::emit::rust::Section;
 ///
 /// Mistakes in the arguments or the specification become compile errors. The files that the section depends on are
 /// named by `include_bytes!`, so that the compiler looks again when one of them changes.
-pub fn expand(name: &str, arguments: TokenStream) -> TokenStream {
+///
+/// `file` is the source file that holds the macro; a relative `spec` is looked for beside it, as `include_str!` does.
+pub fn expand(name: &str, arguments: TokenStream, file: Option<&Path>) -> TokenStream {
     let Some(section) = SECTIONS.iter().find(|section| section.name == name) else {
         return error(&format!("there is no section `{name}`"));
     };
-    match parse(arguments) {
+    match parse(arguments, file) {
         Ok(arguments) => expand_section(section, &arguments),
         Err(message) => error(&message),
     }
@@ -63,6 +64,7 @@ fn expand_section(section: &Section, arguments: &Arguments) -> TokenStream {
 }
 
 fn track<'p>(paths: impl Iterator<Item = &'p Path>) -> TokenStream {
+    let paths = paths.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     let paths = paths.map(|path| path.to_string_lossy().into_owned());
     quote!(const _: &[&[u8]] = &[#(::core::include_bytes!(#paths)),*];)
 }
@@ -73,7 +75,7 @@ struct Arguments {
 }
 
 /// `key = value, ..` without a parser crate.
-fn parse(arguments: TokenStream) -> Result<Arguments, String> {
+fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, String> {
     let mut parsed = Arguments {
         directory: PathBuf::from(tdx_spec::DIRECTORY),
         root: quote!(crate),
@@ -94,8 +96,8 @@ fn parse(arguments: TokenStream) -> Result<Arguments, String> {
             "spec" => {
                 let text = value.to_string();
                 let path = text.trim_matches('"');
-                parsed.directory = match env::var_os("CARGO_MANIFEST_DIR") {
-                    Some(manifest) => Path::new(&manifest).join(path),
+                parsed.directory = match file.and_then(Path::parent) {
+                    Some(folder) => folder.join(path),
                     None => PathBuf::from(path),
                 };
             }

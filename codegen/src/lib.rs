@@ -4,6 +4,8 @@
 //! [`check::check`] looks for contradictions, and the modules of [`emit`] write it out. [`read`] does the first three.
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod check;
 pub mod diagnostic;
 pub mod emit;

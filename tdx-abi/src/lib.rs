@@ -12,6 +12,8 @@ mod control;
 pub mod field;
 pub mod format;
 pub mod handler;
+#[cfg(all(target_arch = "x86_64", feature = "hardware"))]
+pub mod hardware;
 pub mod leaf;
 pub mod level;
 pub mod module;

@@ -1,10 +1,11 @@
 //! Procedural macros that expand to the typed TDX ABI.
 //!
 //! Each macro expands to one section of the ABI, which `tdx_codegen::expand` writes. All of them take the same
-//! arguments, both optional: `spec = "directory"` (relative to the using crate; default: the specification of
+//! arguments, both optional: `spec = "directory"` (relative to the file that holds the macro; default: the specification of
 //! `tdx-spec`), and `root = path` (of the crate with the types written by hand; default: `crate`).
 #![forbid(unsafe_code)]
 
+use proc_macro::Span;
 use proc_macro::TokenStream;
 
 macro_rules! sections {
@@ -12,7 +13,8 @@ macro_rules! sections {
         $($(#[$doc])*
         #[proc_macro]
         pub fn $name(arguments: TokenStream) -> TokenStream {
-            tdx_codegen::expand::expand(stringify!($name), arguments.into()).into()
+            let file = Span::call_site().local_file();
+            tdx_codegen::expand::expand(stringify!($name), arguments.into(), file.as_deref()).into()
         })*
     };
 }
@@ -36,6 +38,8 @@ sections! {
     fields
     /// Enums, bit formats and structures.
     formats
+    /// The macro `for_each_format!`, which hands name, word and fields of every bit format to another macro.
+    format_list
     /// A type for each leaf, for the caller.
     leaves
     /// Traits and dispatchers, for the callee.

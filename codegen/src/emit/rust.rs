@@ -19,6 +19,7 @@ use proc_macro2::TokenStream;
 use crate::model::Spec;
 
 pub use format::fits_bitfield_struct;
+pub use format::format_list;
 pub use format::formats;
 pub use handler::handlers;
 pub use leaf::is_typed;
@@ -116,5 +117,10 @@ pub const SECTIONS: &[Section] = &[
         name: "handlers",
         files: &["leaves/"],
         emit: handlers,
+    },
+    Section {
+        name: "format_list",
+        files: &["formats/"],
+        emit: format_list,
     },
 ];

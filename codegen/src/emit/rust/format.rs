@@ -179,6 +179,30 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
     quote!(#(#enums)* #(#formats)* #(#structures)*)
 }
 
+/// The macro `for_each_format!`.
+pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
+    let rows = spec.formats.iter().map(|format| {
+        let ty = ident(&format.name);
+        let carrier = carrier(format.width);
+        let fields = format.items.iter().filter_map(|item| match item {
+            BitItem::Field(field) => {
+                Some((ident(&field.name), format_ident!("with_{}", field.name)))
+            }
+            _ => None,
+        });
+        let fields = fields.map(|(name, with)| quote!(#name #with));
+        let views = format.views.iter().map(|view| ident(&view.name));
+        quote!(#ty #carrier [#(#fields),*] [#(#views),*])
+    });
+    quote! {
+        macro_rules! for_each_format {
+            ($callback:ident) => {
+                $callback! { #(#rows)* }
+            };
+        }
+    }
+}
+
 fn enumeration(entity: &Enum) -> TokenStream {
     let ty = ident(&entity.name);
     let name_text = &entity.name;

@@ -1,6 +1,6 @@
 //! The caller's side: a type for each operand list, with typed inputs and outputs.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use proc_macro2::Ident;
 use proc_macro2::TokenStream;
