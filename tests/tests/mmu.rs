@@ -10,6 +10,8 @@ mod mmu {
     mod costs;
     mod host;
     mod injection;
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    mod instruction;
     mod life;
     mod threads;
 }

@@ -92,7 +92,10 @@ fn instruction(rip: u64) -> Option<u8> {
     // SAFETY: the CPU raised #UD for the instruction at `rip`, so it fetched all of it; each prefix of ours is
     // incomplete without the byte after it, which is therefore read only if it belongs to the instruction.
     let byte = |at: u64| unsafe { ((rip + at) as *const u8).read_volatile() };
-    (0..).zip(PREFIX).all(|(at, expected)| byte(at) == expected).then(|| byte(3))
+    (0..)
+        .zip(PREFIX)
+        .all(|(at, expected)| byte(at) == expected)
+        .then(|| byte(3))
 }
 
 fn on_seamcall(gregs: &mut Gregs) -> bool {
@@ -123,8 +126,23 @@ fn on_tdcall(gregs: &mut Gregs) -> bool {
 }
 
 fn load(gregs: &Gregs) -> Registers {
-    let [rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] =
-        PLACES.map(|place| gregs[place as usize] as u64);
+    let [
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+    ] = PLACES.map(|place| gregs[place as usize] as u64);
     Registers {
         rax,
         rcx,

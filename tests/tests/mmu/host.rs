@@ -21,6 +21,7 @@ use tdx_abi::Seamcall;
 use tdx_abi::SharedBit;
 use tdx_abi::SharedGpa;
 use tdx_abi::Trap;
+use tdx_abi::hardware::HardwareSeamcall;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
 use tdx_emulator::HostCall;
@@ -108,6 +109,20 @@ pub struct HostLp {
     platform: &'static Platform,
     number: usize,
     injector: Arc<Injector>,
+    /// The instruction with which it calls, where it does not call the platform itself.
+    instruction: Option<HardwareSeamcall>,
+}
+
+impl HostLp {
+    fn execute(&self, registers: &mut Registers) -> Result<(), Trap> {
+        match self.instruction {
+            Some(instruction) => {
+                tdx_emulator_guard::run_on(self.number);
+                instruction.seamcall(registers)
+            }
+            None => self.platform.lp(self.number).unwrap().seamcall(registers),
+        }
+    }
 }
 
 impl Seamcall for HostLp {
@@ -117,7 +132,7 @@ impl Seamcall for HostLp {
                 registers.rax = rax;
                 Ok(())
             }
-            None => self.platform.lp(self.number).unwrap().seamcall(registers),
+            None => self.execute(registers),
         }
     }
 }
@@ -155,13 +170,18 @@ pub struct Host {
 impl Host {
     /// A platform brought up, with 1 GiB of guest memory to give.
     pub fn new() -> Self {
-        let platform: &'static Platform =
-            Box::leak(Box::new(Platform::new(PlatformConfig::default())));
+        let platform = Platform::new(PlatformConfig::default());
+        Self::on(Box::leak(Box::new(platform)), None)
+    }
+
+    /// The same on `platform`, which only has its module loaded; calls are made by `instruction` if it is given.
+    pub fn on(platform: &'static Platform, instruction: Option<HardwareSeamcall>) -> Self {
         let injector = Arc::new(Injector::default());
         let lp = |number| HostLp {
             platform,
             number,
             injector: injector.clone(),
+            instruction,
         };
         let host = Self {
             platform,
@@ -200,11 +220,7 @@ impl Host {
             r8,
             ..Registers::default()
         };
-        self.platform
-            .lp(lp)
-            .unwrap()
-            .seamcall(&mut registers)
-            .unwrap();
+        self.lps[lp].execute(&mut registers).unwrap();
         assert_eq!(
             registers.rax >> 63,
             0,

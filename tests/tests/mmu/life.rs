@@ -21,7 +21,12 @@ const SHARED: u64 = 1 << 47;
 
 /// A TD that runs, with `vcpus` vCPUs and one measured page at 0.
 pub fn runnable(vcpus: usize) -> Td<Host> {
-    let td = Host::new().create(vcpus);
+    runnable_on(Host::new(), vcpus)
+}
+
+/// The same of `host`.
+pub fn runnable_on(host: Host, vcpus: usize) -> Td<Host> {
+    let td = host.create(vcpus);
     let page = td.embedder().take(0, Level::Pt);
     td.add_page(
         PrivateGpa::new(0),
