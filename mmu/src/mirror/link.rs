@@ -59,7 +59,8 @@ pub(super) fn uniform<T: Tables>(
     level: Level,
 ) -> Result<Hpa, Position> {
     let entries = tables.entries(table);
-    let seen = |index: usize| MirrorEntry::from_bits(entries[index].load(Ordering::Acquire));
+    // Nobody changes them now; whoever did has left a section since.
+    let seen = |index: usize| MirrorEntry::from_bits(entries[index].load(Ordering::Relaxed));
     let here = |index: usize| {
         Position::new(
             gpa.bits() + index as u64 * level.size(),
@@ -88,7 +89,7 @@ pub(super) fn vacant<T: Tables>(
     level: Level,
 ) -> Result<(), Position> {
     for (index, entry) in (0..).zip(tables.entries(table)) {
-        let bits = entry.load(Ordering::Acquire);
+        let bits = entry.load(Ordering::Relaxed);
         if bits != MirrorEntry::EMPTY.bits() {
             return Err(Position::new(
                 gpa.bits() + index * level.size(),
