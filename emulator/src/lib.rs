@@ -33,7 +33,6 @@ mod structures;
 mod tlb;
 mod translate;
 mod vcpu_init;
-mod words;
 
 pub use config::PlatformConfig;
 pub use config::Range;

@@ -6,7 +6,6 @@ use sha2::Sha384;
 use tdx_abi::format::ReportMac;
 use tdx_abi::format::ReportTeeType;
 use tdx_abi::format::ReportType;
-use tdx_abi::format::TdInfo;
 use tdx_abi::format::TdReport;
 use tdx_abi::format::TeeTcbInfo;
 
@@ -120,7 +119,7 @@ impl Guest<'_> {
         let mut report = TdReport::from_bytes([0; REPORT_BYTES]);
         report.set_report_mac(&mac);
         report.set_tee_tcb_info(&tcb);
-        report.set_td_info(&TdInfo::from_bytes(info));
+        report.set_td_info(&info);
 
         let hpa = self
             .translate(report_gpa, Use::Write, false)

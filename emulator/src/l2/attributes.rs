@@ -3,9 +3,18 @@
 //! Source: `tdg_mem_page_attr_rd.c` and `tdg_mem_page_attr_wr.c` of the TDX module 1.5.01.
 
 use tdx_abi::Level;
+use tdx_abi::PrivateGpa;
+use tdx_abi::format::EptViolationQualification;
+use tdx_abi::format::ExtendedExitQualification;
+use tdx_abi::format::ExtendedExitQualificationType;
+use tdx_abi::format::GpaAttributesVm;
+use tdx_abi::format::GpaMappingAndFlags;
+use tdx_abi::format::L2SeptEntry;
+use tdx_abi::format::VmCtls;
 
-use super::entry::L2Entry;
-use super::entry::VmAttributes;
+use super::entry;
+use super::entry::is_legal;
+use super::entry::is_present;
 use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeptState;
@@ -14,8 +23,10 @@ use crate::abi::StatusCode;
 use crate::abi::TdcallLeaf;
 use crate::exit::Guest;
 use crate::exit::Leave;
-use crate::exit::TdExit;
+use crate::exit::ept_violation::ept_violation_exit;
+use crate::exit::ept_violation::refused_entry_exit;
 use crate::exit::gpr;
+use crate::exit::reason;
 use crate::guest::Outcome;
 use crate::module::check::with_l2_details;
 use crate::module::mem::entry::Mapping;
@@ -27,20 +38,14 @@ use crate::sept::SeptEntry;
 use crate::structures::Structure;
 use crate::structures::tdcs;
 
-/// Basic exit reason of an EPT violation.
-const EPT_VIOLATION: u64 = 48;
-/// Exit qualification: the access was a write.
-const DATA_WRITE: u64 = 1 << 1;
-/// Extended exit qualification: the info field tells where a walk stopped.
-const GPA_DETAILS: u64 = 2;
-/// Extended exit qualification: as above, for TDG.MEM.PAGE.ATTR.WR on the L1 entry.
-const ATTRIBUTE_WRITE: u64 = 5;
-/// VM_CTLS: exit rather than fail where a Secure-EPT page of an L2 VM is missing.
-const EXIT_ON_MISSING_L2_PAGE: u64 = 1;
-/// The page is pending, in RCX of the outputs.
-const PENDING: u64 = 1 << 62;
-/// Flags of a VM other than the mask of its attributes: invalidate its translations.
-const VMS: u16 = 4;
+/// Where the information of an extended exit qualification holds the level at which a walk stopped, and the VM.
+const LEVEL_SHIFT: u32 = 3;
+const VM_SHIFT: u32 = 20;
+/// The L1 VMM and the most L2 VMs.
+const VMS: usize = 4;
+
+/// Nothing allowed.
+const NO_ATTRIBUTES: GpaAttributesVm = GpaAttributesVm::from_bits(0);
 
 /// How a leaf ends for the guest.
 enum Failure {
@@ -49,7 +54,7 @@ enum Failure {
     /// Status, RCX 0, these attributes in RDX.
     Attributes(Status, u64),
     /// TD exit.
-    Exit(TdExit),
+    Exit(Leave),
 }
 
 impl From<Status> for Failure {
@@ -75,7 +80,7 @@ fn finish(guest: &Guest<'_>, outcome: Result<(u64, u64), Failure>) -> Outcome {
         Ok((rcx, rdx)) => (Status::of(StatusCode::SUCCESS), rcx, rdx),
         Err(Failure::Status(status)) => (status, 0, 0),
         Err(Failure::Attributes(status, attributes)) => (status, 0, attributes),
-        Err(Failure::Exit(exit)) => return Err(Leave::Async(exit).into()),
+        Err(Failure::Exit(exit)) => return Err(exit.into()),
     };
     guest.set_register(gpr::RCX, rcx);
     guest.set_register(gpr::RDX, rdx);
@@ -92,11 +97,8 @@ fn invalid(operand: OperandId) -> Failure {
 
 /// An EPT violation of the guest at the page of `gpa`.
 fn violation(gpa: u64, qualification: u64, extended: u64) -> Failure {
-    Failure::Exit(TdExit {
-        extended,
-        gpa: gpa & !0xfff,
-        ..TdExit::of(StatusCode::SUCCESS, EPT_VIOLATION, qualification)
-    })
+    let reason = reason::EPT_VIOLATION.into();
+    Failure::Exit(ept_violation_exit(gpa, reason, qualification, extended))
 }
 
 fn lock(found: Found<'_>) -> Result<EntryLock<'_>, Failure> {
@@ -127,19 +129,15 @@ fn read(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
     let mut attributes = 0;
     for vm in (1..=tdcs.l2_vms()).filter(|&vm| entry.is_aliased(vm)) {
         let alias = sept::walk_l2_guest(core.memory(), tdcs.l2_root(vm), gpa, found.level);
-        let shown = L2Entry::from_bits(alias.entry.0).attributes(entry.state().any_blockedw());
-        attributes = shown.put_into(attributes, vm as u16);
+        let shown = entry::attributes(alias.entry, entry.state().any_blockedw());
+        attributes = entry::put(attributes, vm, shown);
     }
     let page = gpa & !(found.level.size() - 1);
-    Ok((page | found.level as u64 | pending(entry), attributes))
-}
-
-const fn pending(entry: SeptEntry) -> u64 {
-    if entry.state().any_pending() {
-        PENDING
-    } else {
-        0
-    }
+    let mapping = GpaMappingAndFlags::default()
+        .with_gpa(PrivateGpa::new(page))
+        .with_level(found.level)
+        .with_pending(entry.state().any_pending());
+    Ok((mapping.into_bits(), attributes))
 }
 
 fn write(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
@@ -159,7 +157,7 @@ fn write(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
     }
     let found = sept::walk(core.memory(), tdcs.root(), gpa, level);
     if found.level != level {
-        return Err(l1_violation(gpa, level, found.entry, found.level));
+        return Err(refused(gpa, level, found.entry, found.level));
     }
     let lock = lock(found)?;
     let entry = lock.get();
@@ -167,42 +165,41 @@ fn write(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
         return Err(Status::with_detail(StatusCode::PAGE_SIZE_MISMATCH, level as u32).into());
     }
     if !is_allowed(TdcallLeaf::TDG_MEM_PAGE_ATTR_WR, entry) {
-        return Err(l1_violation(gpa, level, entry, level));
+        return Err(refused(gpa, level, entry, level));
     }
     let (attributes, aliases) = combine(guest, gpa, level, entry, attributes, flags)?;
     let attributes = commit(&lock, entry, attributes, aliases);
-    Ok((rcx | pending(entry), attributes))
+    let mapping = GpaMappingAndFlags::from_bits(rcx).with_pending(entry.state().any_pending());
+    Ok((mapping.into_bits(), attributes))
 }
 
 /// Checks that only L2 VMs that exist are given attributes, and those whole ones.
 fn check_vms(attributes: u64, flags: u64, l2_vms: usize) -> Result<(), Failure> {
     for vm in 0..VMS {
-        let given = VmAttributes::of(attributes, vm);
-        if vm == 0 || usize::from(vm) > l2_vms {
+        let given = entry::of_vm(attributes, vm);
+        if vm == 0 || vm > l2_vms {
             if given.into_bits() != 0 {
                 return Err(invalid(OperandId::RDX));
             }
-            if VmAttributes::of(flags, vm).into_bits() != 0 {
+            if entry::of_vm(flags, vm).into_bits() != 0 {
                 return Err(invalid(OperandId::R8));
             }
-        } else if given.into_bits() != 0 && given.valid() == 0 {
+        } else if given.into_bits() != 0 && !given.valid() {
             return Err(invalid(OperandId::RDX));
         }
     }
     Ok(())
 }
 
-/// An EPT violation at the L1 entry.
-fn l1_violation(gpa: u64, asked: Level, entry: SeptEntry, level: Level) -> Failure {
-    let info = asked as u64
-        | (level as u64) << 3
-        | (entry.state().public_state() as u64) << 6
-        | u64::from(entry.is_leaf()) << 14;
-    violation(
+/// The exit with which the host learns that the L1 entry is in the way.
+fn refused(gpa: u64, asked: Level, entry: SeptEntry, level: Level) -> Failure {
+    Failure::Exit(refused_entry_exit(
         gpa,
-        DATA_WRITE | entry.permissions() << 3,
-        ATTRIBUTE_WRITE | info << 32,
-    )
+        asked,
+        entry,
+        level,
+        ExtendedExitQualificationType::ATTR_WR.into_bits().into(),
+    ))
 }
 
 /// The entries of L2 VMs 1 to 3 that are to change.
@@ -225,28 +222,25 @@ fn combine<'m>(
     let mut aliases: Aliases<'m> = [None; 4];
     let mut illegal = false;
     for vm in 1..=tdcs.l2_vms() {
-        let number = vm as u16;
-        let mask = VmAttributes::of(flags, number).with_valid(1).into_bits();
-        let asked =
-            VmAttributes::from_bits(VmAttributes::of(attributes, number).into_bits() & mask);
-        if asked.valid() == 0 {
+        let mask = entry::of_vm(flags, vm).with_valid(true).into_bits();
+        let asked = GpaAttributesVm::from_bits(entry::of_vm(attributes, vm).into_bits() & mask);
+        if !asked.valid() {
             continue;
         }
         let walk = || sept::walk_l2_guest(core.memory(), tdcs.l2_root(vm), gpa, level);
         if entry.is_aliased(vm) {
             let found = walk();
-            let current =
-                L2Entry::from_bits(found.entry.0).attributes(entry.state().any_blockedw());
-            let new = VmAttributes::from_bits(current.into_bits() & !mask | asked.into_bits());
-            let legal = !new.is_present() || new.is_legal();
+            let current = entry::attributes(found.entry, entry.state().any_blockedw());
+            let new = GpaAttributesVm::from_bits(current.into_bits() & !mask | asked.into_bits());
+            let legal = !is_present(new) || is_legal(new);
             illegal |= !legal;
-            combined = if legal { new } else { current }.put_into(combined, number);
+            combined = entry::put(combined, vm, if legal { new } else { current });
             aliases[vm] = Some(found.cell);
-        } else if asked.is_present() && !asked.is_legal() {
+        } else if is_present(asked) && !is_legal(asked) {
             illegal = true;
-            combined = VmAttributes::from_bits(0).put_into(combined, number);
-        } else if asked.is_present() {
-            combined = asked.put_into(combined, number);
+            combined = entry::put(combined, vm, NO_ATTRIBUTES);
+        } else if is_present(asked) {
+            combined = entry::put(combined, vm, asked);
             let found = walk();
             if found.level != level {
                 return Err(missing_page(guest, gpa, vm, found));
@@ -265,13 +259,23 @@ fn combine<'m>(
 
 /// A Secure-EPT page of an L2 VM is missing: an exit or a status, as the L1 VMM has chosen.
 fn missing_page(guest: &Guest<'_>, gpa: u64, vm: usize, found: Found<'_>) -> Failure {
-    if guest.tdcs.get(tdcs::VM_CTLS.nth(vm)) & EXIT_ON_MISSING_L2_PAGE == 0 {
+    if !VmCtls::from_bits(guest.tdcs.get(tdcs::VM_CTLS.nth(vm)))
+        .ept_violation_on_l2_sept_walk_failure()
+    {
         return with_l2_details(StatusCode::L2_SEPT_WALK_FAILED, vm, found.level).into();
     }
-    let stopped_at = L2Entry::from_bits(found.entry.0);
-    let permissions = found.entry.permissions() | stopped_at.xu() << 3;
-    let info = (found.level as u64) << 3 | (vm as u64) << 20;
-    violation(gpa, DATA_WRITE | permissions << 3, GPA_DETAILS | info << 32)
+    let stopped_at = L2SeptEntry::from_bits(found.entry.0);
+    let qualification = EptViolationQualification::default()
+        .with_write(true)
+        .with_readable(stopped_at.r())
+        .with_writable(stopped_at.w())
+        .with_executable(stopped_at.xs())
+        .with_executable_user(stopped_at.xu());
+    let info = (found.level as u32) << LEVEL_SHIFT | (vm as u32) << VM_SHIFT;
+    let extended = ExtendedExitQualification::default()
+        .with_type(ExtendedExitQualificationType::GPA_DETAILS)
+        .with_info(info);
+    violation(gpa, qualification.into_bits(), extended.into_bits())
 }
 
 /// Changes the L2 entries and the alias bits; returns the attributes that they now have.
@@ -280,22 +284,19 @@ fn commit(lock: &EntryLock<'_>, entry: SeptEntry, attributes: u64, aliases: Alia
     let mut l1 = entry;
     for (vm, cell) in aliases.into_iter().enumerate() {
         let Some(cell) = cell else { continue };
-        let number = vm as u16;
-        let new = VmAttributes::of(attributes, number);
-        let old = L2Entry::from_bits(cell.get().0);
+        let new = entry::of_vm(attributes, vm);
+        let old = cell.get();
         let l2 = if !entry.is_aliased(vm) {
             l1 = l1.with_alias(vm);
-            old.leaf_for(entry.address() >> 12, new, entry.state().any_pending())
-        } else if new.is_present() {
-            old.with_attributes(new)
+            entry::leaf_for(old, entry.address(), new, entry.state().any_pending())
+        } else if is_present(new) {
+            entry::with_attributes(old, new)
         } else {
             l1 = l1.without_alias(vm);
-            result = VmAttributes::from_bits(0)
-                .with_valid(1)
-                .put_into(result, number);
-            L2Entry::FREE
+            result = entry::put(result, vm, NO_ATTRIBUTES.with_valid(true));
+            SeptEntry(0)
         };
-        cell.set(SeptEntry(l2.into_bits()));
+        cell.set(l2);
     }
     lock.set(l1);
     result

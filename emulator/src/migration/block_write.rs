@@ -5,8 +5,6 @@ use tdx_abi::Level;
 use super::gpa_list;
 use super::gpa_list::Progress;
 use super::operand;
-use super::wire::EntryStatus;
-use super::wire::GpaListInfo;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::SeptState;
@@ -25,6 +23,8 @@ use crate::sept::SeptEntry;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
+use tdx_abi::format::GpaListInfo;
+use tdx_abi::format::GpaListStatus;
 
 /// TDH.EXPORT.BLOCKW: blocks the listed pages for writing.
 pub(crate) fn blockw(call: &mut Call<'_>) -> Outcome {
@@ -35,7 +35,7 @@ pub(crate) fn blockw(call: &mut Call<'_>) -> Outcome {
             SeptState::ExportedDirty => SeptState::ExportedDirtyBlockedw,
             SeptState::Pending => SeptState::PendingBlockedw,
             SeptState::PendingExportedDirty => SeptState::PendingExportedDirtyBlockedw,
-            _ => return Err(EntryStatus::SeptEntryStateIncorrect),
+            _ => return Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT),
         };
         lock.set(entry.with_state(state).with_write(false));
         tdcs.set(tdcs::BW_EPOCH, tdcs.get(tdcs::TD_EPOCH));
@@ -101,7 +101,7 @@ pub(crate) fn unblockw(call: &mut Call<'_>) -> Outcome {
 fn list_leaf(
     call: &mut Call<'_>,
     leaf: SeamcallLeaf,
-    change: impl Fn(Tdcs<'_>, &EntryLock<'_>) -> Result<(), EntryStatus>,
+    change: impl Fn(Tdcs<'_>, &EntryLock<'_>) -> Result<(), GpaListStatus>,
 ) -> Outcome {
     let core = call.core;
     let info = GpaListInfo::from_bits(call.regs.rcx);
@@ -118,7 +118,7 @@ fn list_leaf(
         |gpa| {
             let lock = lock_entry(core, *tdcs, gpa)?;
             if !is_allowed(leaf, lock.get()) {
-                return Err(EntryStatus::SeptEntryStateIncorrect);
+                return Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT);
             }
             change(*tdcs, &lock)
         },
@@ -132,13 +132,13 @@ pub(crate) fn lock_entry<'m>(
     core: &'m Core,
     tdcs: Tdcs<'m>,
     gpa: u64,
-) -> Result<EntryLock<'m>, EntryStatus> {
+) -> Result<EntryLock<'m>, GpaListStatus> {
     let found = sept::walk(core.memory(), tdcs.root(), gpa, Level::Pt);
     if found.level != Level::Pt {
-        return Err(EntryStatus::SeptWalkFailed);
+        return Err(GpaListStatus::SEPT_WALK_FAILED);
     }
     found
         .cell
         .lock_host()
-        .map_err(|_| EntryStatus::SeptEntryBusyHostPriority)
+        .map_err(|_| GpaListStatus::SEPT_ENTRY_BUSY_HOST_PRIORITY)
 }

@@ -177,7 +177,7 @@ fn bytes(value: &mut [u8], word: &mut impl FnMut(&mut u64)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migration::mbmd::BundleType;
+    use tdx_abi::format::MbType;
 
     #[test]
     fn survives_its_page() {
@@ -188,7 +188,7 @@ mod tests {
         context.expected_mb_counter = 9;
         context.mbmd = Mbmd {
             mac: [5; 16],
-            ..Mbmd::new(BundleType::Memory, 1, 2, 3, 4)
+            ..Mbmd::new(MbType::MEM, 1, 2, 3, 4)
         };
         context.interrupted = Interrupted {
             valid: true,

@@ -6,17 +6,11 @@ use super::gpa_list;
 use super::gpa_list::Next;
 use super::gpa_list::Progress;
 use super::gpa_list::Refusal;
-use super::mbmd::BundleType;
 use super::mbmd::Mbmd;
 use super::operand;
 use super::operand::invalid;
 use super::stream::Stream;
 use super::stream::StreamId;
-use super::wire::EntryStatus;
-use super::wire::GpaListEntry;
-use super::wire::GpaListInfo;
-use super::wire::PageListEntry;
-use super::wire::operation;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -35,9 +29,15 @@ use crate::sept::SeptEntry;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
+use tdx_abi::format::GpaListEntry;
+use tdx_abi::format::GpaListInfo;
+use tdx_abi::format::GpaListOperation;
+use tdx_abi::format::GpaListStatus;
+use tdx_abi::format::MbType;
+use tdx_abi::format::PageListEntry;
 
 /// Entries of a MAC list page.
-const MACS_PER_PAGE: u64 = 256;
+const MACS_PER_PAGE: u16 = 256;
 
 /// The two pages with a MAC for each entry of a GPA list; only those that the list reaches are checked.
 pub(crate) struct MacLists<'m>([Option<&'m Frame>; 2]);
@@ -118,10 +118,10 @@ fn export(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
             index,
             &exported.entry.into_bits().to_le_bytes(),
         );
-        if exported.buffer.invalid() == 0 {
+        if !exported.buffer.invalid() {
             let to = operand::shared_page(
                 core,
-                exported.buffer.page() << 12,
+                exported.buffer.hpa().bits(),
                 OperandId::MIG_BUFF_LIST_ENTRY,
             )?;
             let mut page = [0; FRAME_BYTES];
@@ -173,11 +173,11 @@ fn begin(
     context.interrupted.num_processed = 1 + mac_pages;
     context.iv_counter = context.iv_counter.wrapping_add(1);
     let mut mbmd = Mbmd::new(
-        BundleType::Memory,
+        MbType::MEM,
         tdcs.get(tdcs::MIG_WORKING_VERSION),
         context.next_mb_counter,
         tdcs.get(tdcs::MIG_EPOCH),
-        info.last_entry() + 1,
+        u64::from(info.last_entry()) + 1,
     );
     context.start(context.iv_counter, index, &mbmd.covered());
     mbmd.mac = context.mac();
@@ -216,7 +216,7 @@ struct Exported<'m> {
     entry: GpaListEntry,
     buffer: PageListEntry,
     page: u64,
-    refused: Option<EntryStatus>,
+    refused: Option<GpaListStatus>,
     lock: Option<EntryLock<'m>>,
 }
 
@@ -233,8 +233,8 @@ fn prepare<'m>(
     match change(core, tdcs, entry, buffer) {
         Ok(exported) => Ok(exported),
         Err(Refusal::Entry(status)) => Ok(Exported {
-            entry: entry.failed(status),
-            buffer: buffer.with_invalid(1),
+            entry: gpa_list::failed(entry, status),
+            buffer: buffer.with_invalid(true),
             page: 0,
             refused: Some(status),
             lock: None,
@@ -242,7 +242,7 @@ fn prepare<'m>(
         Err(Refusal::Invalid) => {
             list.store(
                 number * 8,
-                entry.failed(EntryStatus::GpaListEntryInvalid).into_bits(),
+                gpa_list::failed(entry, GpaListStatus::GPA_LIST_ENTRY_INVALID).into_bits(),
             );
             Err(gpa_list::invalid_entry())
         }
@@ -255,36 +255,36 @@ fn change<'m>(
     entry: GpaListEntry,
     buffer: PageListEntry,
 ) -> Result<Exported<'m>, Refusal> {
-    let gpa = entry.gpa_page() << 12;
-    if !entry.is_valid()
+    let gpa = entry.gpa().bits();
+    if !gpa_list::is_valid(entry)
         || (!gpa_list::is_nop(entry) && !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true))
     {
         return Err(Refusal::Invalid);
     }
     if gpa_list::is_nop(entry) {
-        return Err(EntryStatus::Skipped.into());
+        return Err(GpaListStatus::SKIPPED.into());
     }
     let lock = block_write::lock_entry(core, tdcs, gpa)?;
     let septe = lock.get();
     let state = septe.state();
     if !is_allowed(SeamcallLeaf::TDH_EXPORT_MEM, septe) {
-        return Err(EntryStatus::SeptEntryStateIncorrect.into());
+        return Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT.into());
     }
     let operation = operation_for(tdcs, entry, state)?;
     let pending = state.any_pending();
     let entry = entry
         .with_operation(operation)
-        .with_pending(pending.into())
+        .with_pending(pending)
         .with_l2_map(0);
-    let (septe, buffer) = if operation == operation::CANCEL {
+    let (septe, buffer) = if operation == GpaListOperation::CANCEL {
         tdcs.update(tdcs::MIG_COUNT, |count: u64| count.wrapping_sub(1));
         if state.any_exported_and_dirty() {
             tdcs.update(tdcs::DIRTY_COUNT, |count: u64| count.wrapping_sub(1));
         }
-        (block_write::restored(septe), buffer.with_invalid(1))
+        (block_write::restored(septe), buffer.with_invalid(true))
     } else {
-        if !pending && buffer.invalid() == 1 {
-            return Err(EntryStatus::MigBufferNotAvailable.into());
+        if !pending && buffer.invalid() {
+            return Err(GpaListStatus::MIG_BUFFER_NOT_AVAILABLE.into());
         }
         if !state.any_exported() {
             tdcs.update(tdcs::MIG_COUNT, |count: u64| count.wrapping_add(1));
@@ -307,7 +307,7 @@ fn exported(septe: SeptEntry, buffer: PageListEntry, pending: bool) -> (SeptEntr
     if pending {
         (
             septe.with_state(SeptState::PendingExportedBlockedw),
-            buffer.with_invalid(1),
+            buffer.with_invalid(true),
         )
     } else {
         (septe.with_state(SeptState::ExportedBlockedw), buffer)
@@ -319,28 +319,28 @@ fn operation_for(
     tdcs: Tdcs<'_>,
     entry: GpaListEntry,
     state: SeptState,
-) -> Result<u64, EntryStatus> {
+) -> Result<GpaListOperation, GpaListStatus> {
     let op_state = tdcs.op_state();
-    let cancel = entry.operation() == operation::CANCEL;
-    let incorrect = Err(EntryStatus::SeptEntryStateIncorrect);
+    let cancel = entry.operation() == GpaListOperation::CANCEL;
+    let incorrect = Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT);
     if !op_state.export_in_order() {
         return match (cancel, state.paused_export_allowed()) {
-            (true, _) => Err(EntryStatus::OpStateIncorrect),
-            (false, true) => Ok(operation::MIGRATE),
+            (true, _) => Err(GpaListStatus::OP_STATE_INCORRECT),
+            (false, true) => Ok(GpaListOperation::MIGRATE),
             (false, false) => incorrect,
         };
     }
     if cancel {
         return if state.export_cancel_allowed() {
-            Ok(operation::CANCEL)
+            Ok(GpaListOperation::CANCEL)
         } else {
             incorrect
         };
     }
     let operation = if state.first_time_export_allowed() {
-        operation::MIGRATE
+        GpaListOperation::MIGRATE
     } else if state.any_exported_and_dirty() {
-        operation::REMIGRATE
+        GpaListOperation::REMIGRATE
     } else {
         return incorrect;
     };
@@ -349,7 +349,7 @@ fn operation_for(
             return incorrect;
         }
         if state.tlb_tracking_required() && !tdcs.is_tlb_tracked(tdcs.get(tdcs::BW_EPOCH)) {
-            return Err(EntryStatus::TlbTrackingNotDone);
+            return Err(GpaListStatus::TLB_TRACKING_NOT_DONE);
         }
     }
     Ok(operation)

@@ -1,6 +1,6 @@
 //! TDH.EXPORT.STATE.IMMUTABLE, TD and VP: export state other than memory, as metadata lists.
 
-use super::mbmd::BundleType;
+use super::mbmd;
 use super::mbmd::Mbmd;
 use super::metadata_list;
 use super::metadata_list::PAGE_WORDS;
@@ -10,7 +10,6 @@ use super::stream;
 use super::stream::MIN_STREAMS;
 use super::stream::Stream;
 use super::stream::StreamId;
-use super::wire::PageListInfo;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -31,6 +30,9 @@ use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
+use tdx_abi::format::MbType;
+use tdx_abi::format::MbmdImmutableTdState;
+use tdx_abi::format::PageListInfo;
 
 /// Pages that the host must at least give for the immutable state of a TD.
 const MIN_IMMUTABLE_PAGES: u64 = 3;
@@ -39,7 +41,7 @@ const MIN_TD_PAGES: u64 = 2;
 /// Pages that the host must at least give for the state of a vCPU.
 const MIN_VCPU_PAGES: u64 = 5;
 /// Pages of the module's own metadata at the head of the immutable state.
-const SYSTEM_PAGES: u64 = 1;
+const SYSTEM_PAGES: u8 = 1;
 /// The most export sessions that a TD may have.
 const MAX_EXPORTS: u32 = 0x7fff_ffff;
 
@@ -101,7 +103,7 @@ pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
         if !more && place.system_done {
             break;
         }
-        if u64::from(place.page) > info.last_entry() {
+        if place.page > info.last_entry().into() {
             return Err(invalid(OperandId::R9));
         }
         if !more {
@@ -130,9 +132,11 @@ fn begin_session(core: &Core, tdcs: Tdcs<'_>, stream: &mut Stream<'_>) -> Result
     tdcs.set(tdcs::DIRTY_COUNT, 0);
     stream::forget_all(tdcs);
     stream.initialize(tdcs::MIG_ENC_WORKING_KEY);
-    let specific =
-        u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) & 0xffff | SYSTEM_PAGES << 32;
-    begin_bundle(tdcs, stream, 0, BundleType::ImmutableTdState, specific);
+    let mut mbmd = MbmdImmutableTdState::new();
+    mbmd.set_num_f_migs(tdcs.get(tdcs::NUM_MIGS).wrapping_sub(1));
+    mbmd.set_num_sys_md_pages(SYSTEM_PAGES);
+    let specific = mbmd::specific_of(mbmd.as_bytes());
+    begin_bundle(tdcs, stream, 0, MbType::IMMUTABLE_TD_STATE, specific);
     let exports: u32 = tdcs.get(tdcs::EXPORT_COUNT);
     if exports >= MAX_EXPORTS {
         return Err(Status::of(StatusCode::MAX_EXPORTS_EXCEEDED));
@@ -173,7 +177,7 @@ pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
         Place::resume(call, &mut stream, None)?
     } else {
         check_page_list_size(info, MIN_TD_PAGES)?;
-        begin_bundle(*tdcs, &mut stream, 0, BundleType::MutableTdState, 0);
+        begin_bundle(*tdcs, &mut stream, 0, MbType::MUTABLE_TD_STATE, 0);
         Place::start(ContextCode::Td)
     };
     let context = Context {
@@ -226,7 +230,7 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
             *tdcs,
             &mut stream,
             index,
-            BundleType::MutableVcpuState,
+            MbType::MUTABLE_VCPU_STATE,
             number.into(),
         );
         Place::start(ContextCode::Vcpu)
@@ -266,7 +270,7 @@ fn export_mutable(
     let info = PageListInfo::from_bits(call.regs.r9);
     let list = page_list(core, info)?;
     while place.export(context, scope, Access::ExportMutable, core, list, stream)? {
-        if u64::from(place.page) > info.last_entry() {
+        if place.page > info.last_entry().into() {
             return Err(invalid(OperandId::R9));
         }
         if call.interrupt_pending() {
@@ -285,13 +289,7 @@ fn export_mutable(
 }
 
 /// Begins a bundle whose MBMD is written once all of it is authenticated.
-fn begin_bundle(
-    tdcs: Tdcs<'_>,
-    stream: &mut Stream<'_>,
-    index: u16,
-    kind: BundleType,
-    specific: u64,
-) {
+fn begin_bundle(tdcs: Tdcs<'_>, stream: &mut Stream<'_>, index: u16, kind: MbType, specific: u64) {
     let context = &mut stream.context;
     context.interrupted.valid = false;
     context.iv_counter = context.iv_counter.wrapping_add(1);
@@ -316,7 +314,7 @@ fn finish(core: &Core, stream: &mut Stream<'_>, mbmd_at: u64) {
 }
 
 fn check_page_list_size(info: PageListInfo, pages: u64) -> Result<(), Status> {
-    if info.last_entry() < pages - 1 || !info.reserved_is_zero() {
+    if u64::from(info.last_entry()) < pages - 1 || !info.is_reserved_valid() {
         return Err(invalid(OperandId::R9));
     }
     Ok(())
@@ -329,7 +327,7 @@ fn check_page_list(core: &Core, info: PageListInfo, pages: u64) -> Result<(), St
 
 /// Takes R9 as a list of metadata pages.
 pub(crate) fn page_list(core: &Core, info: PageListInfo) -> Result<&Frame, Status> {
-    operand::shared_page(core, info.list_page() << 12, OperandId::R9)
+    operand::shared_page(core, info.hpa().bits(), OperandId::R9)
 }
 
 /// The identifier that stands for the first field of `scope`.

@@ -1,24 +1,24 @@
 //! Walking a GPA list: one leaf call per list, interrupted between entries where an interrupt is pending.
 
-use super::wire::EntryStatus;
-use super::wire::GpaListEntry;
-use super::wire::GpaListInfo;
-use super::wire::operation;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::frame::Frame;
+use tdx_abi::format::GpaListEntry;
+use tdx_abi::format::GpaListInfo;
+use tdx_abi::format::GpaListOperation;
+use tdx_abi::format::GpaListStatus;
 
 /// Why an entry was not carried out.
 pub(crate) enum Refusal {
     /// The leaf says so in the entry and goes on.
-    Entry(EntryStatus),
+    Entry(GpaListStatus),
     /// The entry cannot be one: the leaf fails.
     Invalid,
 }
 
-impl From<EntryStatus> for Refusal {
-    fn from(status: EntryStatus) -> Self {
+impl From<GpaListStatus> for Refusal {
+    fn from(status: GpaListStatus) -> Self {
         Self::Entry(status)
     }
 }
@@ -26,7 +26,7 @@ impl From<EntryStatus> for Refusal {
 /// Counts what a call has done with its list.
 pub(crate) struct Progress {
     info: GpaListInfo,
-    next: u64,
+    next: u16,
     problems: u32,
 }
 
@@ -54,8 +54,8 @@ impl Progress {
     }
 
     /// Counts an entry that was not carried out although it should have been.
-    pub(crate) fn refused(&mut self, status: EntryStatus) {
-        if status != EntryStatus::Skipped {
+    pub(crate) fn refused(&mut self, status: GpaListStatus) {
+        if status != GpaListStatus::SKIPPED {
             self.problems += 1;
         }
     }
@@ -98,32 +98,32 @@ pub(crate) fn each(
     list: &Frame,
     gpa_is_private: impl Fn(u64) -> bool,
     interrupted: impl Fn() -> bool,
-    mut carry_out: impl FnMut(u64) -> Result<(), EntryStatus>,
+    mut carry_out: impl FnMut(u64) -> Result<(), GpaListStatus>,
 ) -> Result<Status, Status> {
     let mut index = progress.index();
     loop {
         let entry = GpaListEntry::from_bits(list.load(index * 8));
-        let outcome = if entry.is_nop_or_cancel() {
-            if entry.is_valid() {
-                Err(Refusal::Entry(EntryStatus::Skipped))
+        let outcome = if is_nop_or_cancel(entry) {
+            if is_valid(entry) {
+                Err(Refusal::Entry(GpaListStatus::SKIPPED))
             } else {
                 Err(Refusal::Invalid)
             }
-        } else if !entry.is_valid() || !gpa_is_private(entry.gpa_page() << 12) {
+        } else if !is_valid(entry) || !gpa_is_private(entry.gpa().bits()) {
             Err(Refusal::Invalid)
         } else {
-            carry_out(entry.gpa_page() << 12).map_err(Refusal::Entry)
+            carry_out(entry.gpa().bits()).map_err(Refusal::Entry)
         };
         let entry = match outcome {
-            Ok(()) => entry.with_status(0),
+            Ok(()) => entry.with_status(GpaListStatus::SUCCESS),
             Err(Refusal::Entry(status)) => {
                 progress.refused(status);
-                entry.failed(status)
+                failed(entry, status)
             }
             Err(Refusal::Invalid) => {
                 list.store(
                     index * 8,
-                    entry.failed(EntryStatus::GpaListEntryInvalid).into_bits(),
+                    failed(entry, GpaListStatus::GPA_LIST_ENTRY_INVALID).into_bits(),
                 );
                 return Err(invalid_entry());
             }
@@ -141,7 +141,45 @@ pub(crate) const fn invalid_entry() -> Status {
     Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::GPA_LIST_ENTRY)
 }
 
+/// Whether no reserved bit of an entry is set and its level is 4 KiB.
+pub(crate) const fn is_valid(entry: GpaListEntry) -> bool {
+    entry.is_reserved_valid() && entry.level() == 0
+}
+
+/// An entry as it is returned when it was not carried out.
+pub(crate) const fn failed(entry: GpaListEntry, status: GpaListStatus) -> GpaListEntry {
+    entry
+        .with_operation(GpaListOperation::NOP)
+        .with_status(status)
+}
+
 /// Whether the operation of an entry is NOP.
-pub(crate) const fn is_nop(entry: GpaListEntry) -> bool {
-    entry.operation() == operation::NOP
+pub(crate) fn is_nop(entry: GpaListEntry) -> bool {
+    entry.operation() == GpaListOperation::NOP
+}
+
+/// Whether BLOCKW and RESTORE leave an entry alone.
+fn is_nop_or_cancel(entry: GpaListEntry) -> bool {
+    is_nop(entry) || entry.operation() == GpaListOperation::CANCEL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_list_info_and_entries_take_apart() {
+        // RCX of the first EXPORT.BLOCKW recorded from the module: ten entries at 0x1a0130000.
+        let info = GpaListInfo::from_bits(0x0480_0001_a013_0000);
+        assert_eq!((info.first_entry(), info.last_entry()), (0, 9));
+        assert_eq!(info.hpa().bits(), 0x1_a013_0000);
+        assert_eq!(info.with_first_entry(10).into_bits(), 0x0480_0001_a013_0050);
+        // An entry that came back as SEPT_ENTRY_STATE_INCORRECT.
+        let entry = GpaListEntry::from_bits(0x0010_0000_0000_8000);
+        assert_eq!(entry.operation(), GpaListOperation::MIGRATE);
+        assert_eq!(
+            failed(entry, GpaListStatus::SEPT_ENTRY_STATE_INCORRECT).into_bits(),
+            0x0400_0000_0000_8000
+        );
+    }
 }

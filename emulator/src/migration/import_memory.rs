@@ -9,7 +9,6 @@ use super::gcm::same_mac;
 use super::gpa_list;
 use super::gpa_list::Next;
 use super::gpa_list::Progress;
-use super::mbmd::BundleType;
 use super::mbmd::MBMD_BYTES;
 use super::mbmd::Mbmd;
 use super::mbmd::OUT_OF_ORDER;
@@ -18,12 +17,6 @@ use super::operand::invalid;
 use super::operand::made_fatal;
 use super::stream::Stream;
 use super::stream::StreamId;
-use super::wire::EntryStatus;
-use super::wire::GpaListEntry;
-use super::wire::GpaListInfo;
-use super::wire::ImportEpoch;
-use super::wire::PageListEntry;
-use super::wire::operation;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -48,6 +41,13 @@ use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::tdcs;
 use crate::structures::tdvps::NULL_PA;
+use tdx_abi::format::Bepoch;
+use tdx_abi::format::GpaListEntry;
+use tdx_abi::format::GpaListInfo;
+use tdx_abi::format::GpaListOperation;
+use tdx_abi::format::GpaListStatus;
+use tdx_abi::format::MbType;
+use tdx_abi::format::PageListEntry;
 
 /// TDH.IMPORT.MEM.
 pub(crate) fn mem(call: &mut Call<'_>) -> Outcome {
@@ -62,16 +62,16 @@ enum Failure {
     /// The entry is skipped.
     Skip,
     /// The session is aborted with this status.
-    Abort(EntryStatus, Status),
+    Abort(GpaListStatus, Status),
     /// The session is aborted with this status in the in-order phase; later the entry is skipped.
-    AbortInOrder(EntryStatus, Status),
+    AbortInOrder(GpaListStatus, Status),
 }
 
-fn abort(entry: EntryStatus, code: StatusCode) -> Failure {
+fn abort(entry: GpaListStatus, code: StatusCode) -> Failure {
     Failure::Abort(entry, Status::with_operand(code, OperandId::GPA_LIST_ENTRY))
 }
 
-fn abort_in_order(entry: EntryStatus, code: StatusCode) -> Failure {
+fn abort_in_order(entry: GpaListStatus, code: StatusCode) -> Failure {
     Failure::AbortInOrder(entry, Status::with_operand(code, OperandId::GPA_LIST_ENTRY))
 }
 
@@ -163,10 +163,10 @@ fn begin(
     } else {
         mbmd.mig_epoch == OUT_OF_ORDER
     };
-    let expected = mbmd.is(BundleType::Memory, tdcs.get(tdcs::MIG_WORKING_VERSION))
+    let expected = mbmd.is(MbType::MEM, tdcs.get(tdcs::MIG_WORKING_VERSION))
         && mbmd.stream == index
         && mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH)
-        && mbmd.specific == info.last_entry() + 1;
+        && mbmd.specific == u64::from(info.last_entry()) + 1;
     if !expected || !in_turn {
         return Err(Status::of(StatusCode::INVALID_MBMD));
     }
@@ -230,7 +230,7 @@ fn import_entry(
     };
     let in_order = target.tdcs.op_state().import_in_order();
     let (entry_status, fatal) = match failure {
-        Failure::Skip => (EntryStatus::Skipped, None),
+        Failure::Skip => (GpaListStatus::SKIPPED, None),
         Failure::Abort(entry, status) => (entry, Some(abort_session(target.tdcs, status))),
         Failure::AbortInOrder(entry, status) => (
             entry,
@@ -240,11 +240,12 @@ fn import_entry(
             }),
         ),
     };
-    lists
-        .gpas
-        .store(number * 8, entry.failed(entry_status).into_bits());
+    lists.gpas.store(
+        number * 8,
+        gpa_list::failed(entry, entry_status).into_bits(),
+    );
     if let (Some(list), Some(new_page)) = (lists.new_pages, page.new_page) {
-        list.store(number * 8, new_page.with_invalid(1).into_bits());
+        list.store(number * 8, new_page.with_invalid(true).into_bits());
     }
     progress.refused(entry_status);
     fatal.map_or(Ok(()), Err)
@@ -274,25 +275,25 @@ impl Page {
         let Target { core, tdcs, .. } = target;
         if gpa_list::is_nop(self.entry) {
             self.authenticate(stream)?;
-            return Err(if self.entry.is_valid() {
+            return Err(if gpa_list::is_valid(self.entry) {
                 Failure::Skip
             } else {
                 abort(
-                    EntryStatus::GpaListEntryInvalid,
+                    GpaListStatus::GPA_LIST_ENTRY_INVALID,
                     StatusCode::OPERAND_INVALID,
                 )
             });
         }
-        let gpa = self.entry.gpa_page() << 12;
-        if !self.entry.is_valid() || !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
+        let gpa = self.entry.gpa().bits();
+        if !gpa_list::is_valid(self.entry) || !core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true) {
             return Err(abort(
-                EntryStatus::GpaListEntryInvalid,
+                GpaListStatus::GPA_LIST_ENTRY_INVALID,
                 StatusCode::OPERAND_INVALID,
             ));
         }
         let lock = block_write::lock_entry(core, tdcs, gpa).map_err(|status| {
             let code = match status {
-                EntryStatus::SeptWalkFailed => StatusCode::EPT_WALK_FAILED,
+                GpaListStatus::SEPT_WALK_FAILED => StatusCode::EPT_WALK_FAILED,
                 _ => StatusCode::OPERAND_BUSY,
             };
             abort_in_order(status, code)
@@ -300,19 +301,19 @@ impl Page {
         let septe = lock.get();
         if !is_allowed(SeamcallLeaf::TDH_IMPORT_MEM, septe) {
             return Err(abort_in_order(
-                EntryStatus::SeptEntryStateIncorrect,
+                GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
             ));
         }
         let operation = self.entry.operation();
-        if operation != operation::MIGRATE && !tdcs.op_state().import_in_order() {
+        if operation != GpaListOperation::MIGRATE && !tdcs.op_state().import_in_order() {
             let status = Status::of(StatusCode::OP_STATE_INCORRECT);
-            return Err(Failure::Abort(EntryStatus::OpStateIncorrect, status));
+            return Err(Failure::Abort(GpaListStatus::OP_STATE_INCORRECT, status));
         }
         let source = self.check_buffer(core)?;
         match operation {
-            operation::MIGRATE => self.migrate(target, stream, lock, source),
-            operation::REMIGRATE => self.remigrate(target, stream, lock, source),
+            GpaListOperation::MIGRATE => self.migrate(target, stream, lock, source),
+            GpaListOperation::REMIGRATE => self.remigrate(target, stream, lock, source),
             _ => self.cancel(target, stream, lock),
         }
     }
@@ -323,35 +324,38 @@ impl Page {
             Ok(())
         } else {
             Err(abort(
-                EntryStatus::InvalidPageMac,
+                GpaListStatus::INVALID_PAGE_MAC,
                 StatusCode::INVALID_PAGE_MAC,
             ))
         }
     }
 
     const fn is_pending(&self) -> bool {
-        self.entry.pending() == 1
+        self.entry.pending()
     }
 
     /// The page with the encrypted content, if the entry has one.
     fn check_buffer<'m>(&self, core: &'m Core) -> Result<Option<&'m Frame>, Failure> {
-        if self.entry.operation() == operation::CANCEL || self.is_pending() {
+        if self.entry.operation() == GpaListOperation::CANCEL || self.is_pending() {
             return Ok(None);
         }
         self.usable_buffer()?;
         operand::shared_page(
             core,
-            self.buffer.page() << 12,
+            self.buffer.hpa().bits(),
             OperandId::MIG_BUFF_LIST_ENTRY,
         )
         .map(Some)
-        .map_err(|status| Failure::Abort(EntryStatus::MigBufferNotAvailable, status))
+        .map_err(|status| Failure::Abort(GpaListStatus::MIG_BUFFER_NOT_AVAILABLE, status))
     }
 
     fn usable_buffer(&self) -> Result<(), Failure> {
-        if self.buffer.invalid() == 1 {
+        if self.buffer.invalid() {
             let status = invalid(OperandId::MIG_BUFF_LIST_ENTRY);
-            return Err(Failure::Abort(EntryStatus::MigBufferNotAvailable, status));
+            return Err(Failure::Abort(
+                GpaListStatus::MIG_BUFFER_NOT_AVAILABLE,
+                status,
+            ));
         }
         Ok(())
     }
@@ -359,11 +363,11 @@ impl Page {
     /// The physical page that becomes the TD's: the one given for it, or the buffer itself.
     fn destination(&self, core: &Core) -> Result<u64, Failure> {
         match self.new_page {
-            Some(page) if page.invalid() == 0 => {
+            Some(page) if !page.invalid() => {
                 core.check_hpa(page.into_bits(), FRAME_BYTES as u64)
                     .map_err(|code| {
                         let status = Status::with_operand(code, OperandId::NEW_PAGE_LIST_ENTRY);
-                        Failure::Abort(EntryStatus::NewPageNotAvailable, status)
+                        Failure::Abort(GpaListStatus::NEW_PAGE_NOT_AVAILABLE, status)
                     })?;
                 Ok(page.into_bits())
             }
@@ -400,14 +404,14 @@ impl Page {
         let septe = lock.get();
         if !septe.state().first_time_import_allowed() {
             return Err(abort_in_order(
-                EntryStatus::SeptEntryStateIncorrect,
+                GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
             ));
         }
         let epoch: u32 = tdcs.get(tdcs::MIG_EPOCH);
         if septe.removed_in().is_some_and(|removed| removed >= epoch) {
             return Err(abort(
-                EntryStatus::DisallowedImportOverRemoved,
+                GpaListStatus::DISALLOWED_IMPORT_OVER_REMOVED,
                 StatusCode::DISALLOWED_IMPORT_OVER_REMOVED,
             ));
         }
@@ -419,17 +423,19 @@ impl Page {
                 Mode::Exclusive,
                 PageType::Nda,
             )
-            .map_err(|status| Failure::AbortInOrder(EntryStatus::NewPageNotAvailable, status))?;
+            .map_err(|status| {
+                Failure::AbortInOrder(GpaListStatus::NEW_PAGE_NOT_AVAILABLE, status)
+            })?;
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
         }
         self.authenticate(stream)?;
         tdr.add_children(1);
         pamt.entry.assign(PageType::Regular, tdr.hpa);
-        let imported = ImportEpoch::from_bits(pamt.entry.bepoch())
-            .with_mig_flag(1)
-            .with_export_count(tdcs.get::<u32>(tdcs::EXPORT_COUNT).into())
-            .with_mig_epoch(epoch.into());
+        let imported = Bepoch::from_bits(pamt.entry.bepoch())
+            .with_mig_flag(true)
+            .with_export_count(tdcs.get(tdcs::EXPORT_COUNT))
+            .with_mig_epoch(epoch);
         pamt.entry.set_bepoch(imported.into_bits());
         lock.set_and_release(self.mapping(hpa));
         Ok(())
@@ -447,18 +453,18 @@ impl Page {
         let septe = lock.get();
         if !septe.state().re_import_allowed() {
             return Err(abort(
-                EntryStatus::SeptEntryStateIncorrect,
+                GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
             ));
         }
         let hpa = septe.address();
         let pamt = core
             .implicit(hpa, Level::Pt)
-            .map_err(|status| Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status))?;
+            .map_err(|status| Failure::Abort(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT, status))?;
         let imported = imported_before(pamt.bepoch(), tdcs)?;
         if self.is_pending() && septe.state() != SeptState::Pending {
             return Err(abort(
-                EntryStatus::SeptEntryStateIncorrect,
+                GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::IMPORT_MISMATCH,
             ));
         }
@@ -468,7 +474,7 @@ impl Page {
         self.authenticate(stream)?;
         pamt.set_bepoch(
             imported
-                .with_mig_epoch(tdcs.get::<u32>(tdcs::MIG_EPOCH).into())
+                .with_mig_epoch(tdcs.get(tdcs::MIG_EPOCH))
                 .into_bits(),
         );
         lock.set_and_release(self.mapping(hpa));
@@ -486,16 +492,16 @@ impl Page {
         let septe = lock.get();
         if !septe.state().import_cancel_allowed() {
             return Err(abort(
-                EntryStatus::SeptEntryStateIncorrect,
+                GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
             ));
         }
         self.authenticate(stream)?;
         let pamt = core
             .implicit(septe.address(), Level::Pt)
-            .map_err(|status| Failure::Abort(EntryStatus::SeptEntryStateIncorrect, status))?;
+            .map_err(|status| Failure::Abort(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT, status))?;
         let _lock = SharexHp::acquire(pamt.lock(), Mode::Exclusive, Side::Host)
-            .map_err(|code| abort(EntryStatus::TdPageBusyHostPriority, code))?;
+            .map_err(|code| abort(GpaListStatus::TD_PAGE_BUSY_HOST_PRIORITY, code))?;
         imported_before(pamt.bepoch(), tdcs)?;
         lock.set_and_release(SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH)));
         tdr.add_children(-1);
@@ -513,11 +519,11 @@ impl Page {
 }
 
 /// Checks that a page was last imported in an earlier migration epoch.
-fn imported_before(bepoch: u64, tdcs: Tdcs<'_>) -> Result<ImportEpoch, Failure> {
-    let imported = ImportEpoch::from_bits(bepoch);
-    if imported.mig_epoch() >= tdcs.get::<u32>(tdcs::MIG_EPOCH).into() {
+fn imported_before(bepoch: u64, tdcs: Tdcs<'_>) -> Result<Bepoch, Failure> {
+    let imported = Bepoch::from_bits(bepoch);
+    if imported.mig_epoch() >= tdcs.get(tdcs::MIG_EPOCH) {
         return Err(abort(
-            EntryStatus::MigratedInCurrentEpoch,
+            GpaListStatus::MIGRATED_IN_CURRENT_EPOCH,
             StatusCode::MIGRATED_IN_CURRENT_EPOCH,
         ));
     }

@@ -7,7 +7,6 @@ use super::export_state;
 use super::export_state::first_of;
 use super::gcm::same_mac;
 use super::import_field;
-use super::mbmd::BundleType;
 use super::mbmd::MBMD_BYTES;
 use super::mbmd::Mbmd;
 use super::metadata_list;
@@ -20,7 +19,6 @@ use super::stream;
 use super::stream::MIN_STREAMS;
 use super::stream::Stream;
 use super::stream::StreamId;
-use super::wire::PageListInfo;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -42,6 +40,11 @@ use crate::structures::Tdcs;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 use crate::vcpu_init;
+use tdx_abi::format::MbType;
+use tdx_abi::format::MbmdImmutableTdState;
+use tdx_abi::format::MbmdVpState;
+use tdx_abi::format::MetadataListHeader;
+use tdx_abi::format::PageListInfo;
 
 /// Pages that the state of a vCPU takes at least.
 const MIN_VCPU_PAGES: u64 = 4;
@@ -122,7 +125,7 @@ fn import_immutable(call: &mut Call<'_>) -> Result<(), End> {
         let words = place.decrypt(core, *tdcs, list, &mut stream)?;
         let number = u64::from(place.page);
         if place.system_done {
-            let last = number == info.last_entry();
+            let last = number == u64::from(info.last_entry());
             place.take(
                 &context,
                 ContextCode::Td,
@@ -159,9 +162,14 @@ fn import_immutable(call: &mut Call<'_>) -> Result<(), End> {
     Ok(())
 }
 
+/// The MBMD of the immutable state in full.
+fn immutable_mbmd(mbmd: &Mbmd) -> MbmdImmutableTdState {
+    MbmdImmutableTdState::from_bytes(mbmd.to_bytes())
+}
+
 /// Pages of the module's own metadata, as the MBMD of the immutable state says.
-const fn system_pages(mbmd: &Mbmd) -> u64 {
-    mbmd.specific >> 32 & 0xff
+fn system_pages(mbmd: &Mbmd) -> u64 {
+    immutable_mbmd(mbmd).num_sys_md_pages().into()
 }
 
 /// Turns over the migration keys, sets the TD up for an import session and checks the first MBMD.
@@ -177,20 +185,20 @@ fn begin_session(
     tdcs.set(tdcs::TOTAL_MB_COUNT, 0);
     stream.initialize(tdcs::MIG_DEC_WORKING_KEY);
     let mbmd = read_mbmd(core, tdcs, r8)?;
-    let forward_streams = mbmd.specific & 0xffff;
+    let specific = immutable_mbmd(&mbmd);
     let expected = mbmd.is(
-        BundleType::ImmutableTdState,
+        MbType::IMMUTABLE_TD_STATE,
         tdcs.get(tdcs::MIG_WORKING_VERSION),
     ) && mbmd.stream == 0
         && mbmd.mb_counter == 0
         && mbmd.mig_epoch == 0
-        && mbmd.specific & !0x00ff_0000_ffff_u64 == 0
-        && system_pages(&mbmd) != 0;
+        && specific.is_reserved_valid()
+        && specific.num_sys_md_pages() != 0;
     stream.context.mbmd = mbmd;
     if !expected {
         return Err(failed(tdcs, Status::of(StatusCode::INVALID_MBMD)));
     }
-    if forward_streams > u64::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1) {
+    if specific.num_f_migs() > tdcs.get(tdcs::NUM_MIGS).wrapping_sub(1) {
         return Err(failed(
             tdcs,
             Status::of(StatusCode::NUM_MIGS_HIGHER_THAN_CREATED),
@@ -216,7 +224,7 @@ fn import_td(call: &mut Call<'_>) -> Result<(), End> {
             *tdcs,
             &mut stream,
             mbmd,
-            BundleType::MutableTdState,
+            MbType::MUTABLE_TD_STATE,
             0,
             mbmd.specific == 0,
         )?;
@@ -273,12 +281,12 @@ fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
             return Err(failed(*tdcs, state_incorrect).into());
         }
         let mbmd = read_mbmd(core, *tdcs, call.regs.r8)?;
-        let specific = mbmd.specific >> 16 == 0;
+        let specific = MbmdVpState::from_bytes(mbmd.to_bytes()).is_reserved_valid();
         check_mbmd(
             *tdcs,
             &mut stream,
             mbmd,
-            BundleType::MutableVcpuState,
+            MbType::MUTABLE_VCPU_STATE,
             index,
             specific,
         )?;
@@ -322,7 +330,7 @@ fn check_mbmd(
     tdcs: Tdcs<'_>,
     stream: &mut Stream<'_>,
     mbmd: Mbmd,
-    kind: BundleType,
+    kind: MbType,
     index: u16,
     specific: bool,
 ) -> Result<(), Status> {
@@ -363,7 +371,7 @@ fn page_list<'m>(
     info: PageListInfo,
     pages: u64,
 ) -> Result<&'m Frame, Status> {
-    if info.last_entry() + 1 < pages || !info.reserved_is_zero() {
+    if u64::from(info.last_entry()) + 1 < pages || !info.is_reserved_valid() {
         return Err(failed(tdcs, invalid(OperandId::R9)));
     }
     export_state::page_list(core, info).map_err(|status| failed(tdcs, status))
@@ -390,7 +398,7 @@ fn import_mutable(
     let list = page_list(core, tdcs, info, pages)?;
     loop {
         let words = place.decrypt(core, tdcs, list, stream)?;
-        let last = u64::from(place.page) == info.last_entry();
+        let last = place.page == info.last_entry().into();
         place.take(context, scope, Access::ImportMutable, last, &words, stream);
         match place.is_complete(call, info, stream, tdvpr) {
             Ok(false) => {}
@@ -492,9 +500,10 @@ impl Place {
         stream: &mut Stream<'_>,
     ) {
         let mut words = *words;
-        if words[0] & 0xffff > FRAME_BYTES as u64 {
+        let header = MetadataListHeader::from_bits(words[0]);
+        if usize::from(header.list_buff_size()) > FRAME_BYTES {
             remember(stream, invalid(OperandId::PAGE), 0);
-            words[0] = words[0] & !0xffff | FRAME_BYTES as u64;
+            words[0] = header.with_list_buff_size(FRAME_BYTES as u16).into_bits();
         }
         let taken = match context.cursor(scope, self.field) {
             Some(mut cursor) => metadata_list::take(
@@ -528,7 +537,7 @@ impl Place {
         tdvpr: Option<u64>,
     ) -> Result<bool, End> {
         self.page += 1;
-        if u64::from(self.page) > info.last_entry() {
+        if self.page > info.last_entry().into() {
             return Ok(true);
         }
         if !call.interrupt_pending() {

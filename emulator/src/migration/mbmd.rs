@@ -1,33 +1,23 @@
 //! Migration bundle metadata: the 48 bytes that head every migration bundle.
 
+use tdx_abi::format::MbType;
+use tdx_abi::format::MbmdHeader;
+use tdx_abi::format::MbmdMem;
+
 use super::gcm::Mac;
 
 /// Bytes of an MBMD, the tag included.
-pub const MBMD_BYTES: usize = 48;
+pub const MBMD_BYTES: usize = MbmdMem::SIZE;
 /// Bytes of an MBMD that its tag covers.
-const COVERED_BYTES: usize = 32;
+const COVERED_BYTES: usize = MbmdMem::OFFSET_MAC;
+/// Where what the bundle's kind adds begins.
+const SPECIFIC: usize = MbmdMem::OFFSET_NUM_GPAS;
+/// The byte of the header that must be 0.
+const RESERVED: usize = MbmdHeader::OFFSET_MB_TYPE + 1;
 /// The alignment that the host must give an MBMD buffer.
 pub const MBMD_ALIGN: u64 = 128;
 /// The migration epoch of the out-of-order phase.
 pub const OUT_OF_ORDER: u32 = u32::MAX;
-
-/// The kinds of migration bundles, with Intel's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum BundleType {
-    /// TD-scope state that never changes after the TD's build, and the module's own.
-    ImmutableTdState = 0,
-    /// TD-scope state at the time of the pause.
-    MutableTdState = 1,
-    /// State of one vCPU.
-    MutableVcpuState = 2,
-    /// Memory pages.
-    Memory = 16,
-    /// The end of a migration epoch.
-    EpochToken = 32,
-    /// The destination's statement that it will not run the TD.
-    AbortToken = 33,
-}
 
 /// Migration bundle metadata, as six little-endian words.
 ///
@@ -41,7 +31,7 @@ pub struct Mbmd {
     /// Index of the stream; outside the tag.
     pub stream: u16,
     /// Number of the bundle's kind.
-    pub bundle_type: u8,
+    pub bundle_type: MbType,
     /// Must be 0.
     pub reserved: u8,
     /// Number of the bundle in its stream and epoch.
@@ -59,7 +49,7 @@ pub struct Mbmd {
 impl Mbmd {
     /// An MBMD of this kind as it enters the tag: stream and IV counter 0.
     pub fn new(
-        kind: BundleType,
+        kind: MbType,
         mig_version: u16,
         mb_counter: u32,
         mig_epoch: u32,
@@ -68,7 +58,7 @@ impl Mbmd {
         Self {
             size: MBMD_BYTES as u16,
             mig_version,
-            bundle_type: kind as u8,
+            bundle_type: kind,
             mb_counter,
             mig_epoch,
             specific,
@@ -78,39 +68,35 @@ impl Mbmd {
 
     /// Takes an MBMD from memory; every value is possible.
     pub fn from_bytes(bytes: &[u8; MBMD_BYTES]) -> Self {
-        let word = |index: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[8 * index..8 * index + 8]);
-            u64::from_le_bytes(word)
-        };
-        let mut mac = Mac::default();
-        mac.copy_from_slice(&bytes[COVERED_BYTES..]);
+        let header = MbmdHeader::from_bytes(core::array::from_fn(|index| bytes[index]));
         Self {
-            size: word(0) as u16,
-            mig_version: (word(0) >> 16) as u16,
-            stream: (word(0) >> 32) as u16,
-            bundle_type: (word(0) >> 48) as u8,
-            reserved: (word(0) >> 56) as u8,
-            mb_counter: word(1) as u32,
-            mig_epoch: (word(1) >> 32) as u32,
-            iv_counter: word(2),
-            specific: word(3),
-            mac,
+            size: header.size(),
+            mig_version: header.mig_version(),
+            stream: header.migs_index(),
+            bundle_type: header.mb_type(),
+            reserved: bytes[RESERVED],
+            mb_counter: header.mb_counter(),
+            mig_epoch: header.mig_epoch(),
+            iv_counter: header.iv_counter(),
+            specific: specific_of(bytes),
+            mac: core::array::from_fn(|index| bytes[COVERED_BYTES + index]),
         }
     }
 
     /// The MBMD as it stands in memory.
     pub fn to_bytes(&self) -> [u8; MBMD_BYTES] {
+        let mut header = MbmdHeader::new();
+        header.set_size(self.size);
+        header.set_mig_version(self.mig_version);
+        header.set_migs_index(self.stream);
+        header.set_mb_type(self.bundle_type);
+        header.set_mb_counter(self.mb_counter);
+        header.set_mig_epoch(self.mig_epoch);
+        header.set_iv_counter(self.iv_counter);
         let mut bytes = [0; MBMD_BYTES];
-        bytes[0..2].copy_from_slice(&self.size.to_le_bytes());
-        bytes[2..4].copy_from_slice(&self.mig_version.to_le_bytes());
-        bytes[4..6].copy_from_slice(&self.stream.to_le_bytes());
-        bytes[6] = self.bundle_type;
-        bytes[7] = self.reserved;
-        bytes[8..12].copy_from_slice(&self.mb_counter.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.mig_epoch.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.iv_counter.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.specific.to_le_bytes());
+        bytes[..MbmdHeader::SIZE].copy_from_slice(header.as_bytes());
+        bytes[RESERVED] = self.reserved;
+        bytes[SPECIFIC..COVERED_BYTES].copy_from_slice(&self.specific.to_le_bytes());
         bytes[COVERED_BYTES..].copy_from_slice(&self.mac);
         bytes
     }
@@ -130,12 +116,17 @@ impl Mbmd {
     }
 
     /// Whether size, kind and reserved byte are those of a bundle of `kind` of protocol `mig_version`.
-    pub fn is(&self, kind: BundleType, mig_version: u16) -> bool {
+    pub fn is(&self, kind: MbType, mig_version: u16) -> bool {
         usize::from(self.size) == MBMD_BYTES
-            && self.bundle_type == kind as u8
+            && self.bundle_type == kind
             && self.reserved == 0
             && self.mig_version == mig_version
     }
+}
+
+/// What the bundle's kind adds, of an MBMD in memory.
+pub fn specific_of(bytes: &[u8; MBMD_BYTES]) -> u64 {
+    u64::from_le_bytes(core::array::from_fn(|index| bytes[SPECIFIC + index]))
 }
 
 #[cfg(test)]
@@ -151,7 +142,7 @@ mod tests {
             0x07, 0, 0, 0, 0, 0, 0, 0,
         ]);
         let mbmd = Mbmd::from_bytes(&bytes);
-        assert!(mbmd.is(BundleType::Memory, 0));
+        assert!(mbmd.is(MbType::MEM, 0));
         assert_eq!(
             (
                 mbmd.mb_counter,
@@ -165,7 +156,7 @@ mod tests {
         assert_eq!(
             Mbmd {
                 iv_counter: 2,
-                ..Mbmd::new(BundleType::Memory, 0, 1, 0, 7)
+                ..Mbmd::new(MbType::MEM, 0, 1, 0, 7)
             },
             mbmd
         );

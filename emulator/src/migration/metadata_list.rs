@@ -16,17 +16,11 @@ use crate::metadata::Step;
 use crate::metadata::id::Id;
 use tdx_abi::field::FieldRow;
 use tdx_abi::field::MigType;
+use tdx_abi::format::FieldId;
+use tdx_abi::format::MetadataListHeader;
 
 /// Words of a list that fills a page.
 pub(crate) const PAGE_WORDS: usize = 512;
-/// Reserved bits of a sequence header.
-const RESERVED: u64 = 0xff << 24 | 0x7 << 47 | 1 << 55 | 1 << 62;
-/// LAST_ELEMENT_IN_FIELD and LAST_FIELD_IN_SEQUENCE of a sequence header.
-const COUNTS: u64 = 0xf << 34 | LAST_FIELD;
-/// LAST_FIELD_IN_SEQUENCE of a sequence header.
-const LAST_FIELD: u64 = 0x1ff << 38;
-/// WRITE_MASK_VALID of a sequence header.
-const WRITE_MASK_VALID: u64 = 1 << 51;
 /// Class of the virtual CPUID values.
 const CPUID_CLASS: u8 = 20;
 /// RAX[31:16] where no sequence is at fault.
@@ -55,7 +49,7 @@ pub(crate) fn dump(
         cursor.advance_accessible(Step::Field, access);
     }
     let mut used = 1;
-    let mut sequences = 0_u64;
+    let mut sequences = 0_u16;
     while let Some(row) = here(cursor) {
         if used + 1 + usize::from(row.num_of_elem) > PAGE_WORDS {
             break;
@@ -69,7 +63,10 @@ pub(crate) fn dump(
             break;
         }
     }
-    list[0] = (used * 8) as u64 | sequences << 16;
+    list[0] = MetadataListHeader::default()
+        .with_list_buff_size((used * 8) as u16)
+        .with_num_sequences(sequences)
+        .into_bits();
     !cursor.id().is_none()
 }
 
@@ -154,9 +151,12 @@ fn dump_sequence(
 }
 
 /// The identifier of the first field of a sequence, as its header says it after `fields` more of them.
-const fn sequence_header(first: Id, scope: ContextCode, elements: usize, fields: u64) -> u64 {
-    const KEPT: u64 = !(RESERVED | COUNTS | WRITE_MASK_VALID);
-    first.with_context_code(scope as u8).bits() & KEPT | (elements as u64 - 1) << 34 | fields << 38
+const fn sequence_header(first: Id, scope: ContextCode, elements: usize, fields: u16) -> u64 {
+    FieldId::from_bits(first.with_context_code(scope as u8).bits() & !FieldId::RESERVED)
+        .with_write_mask_valid(false)
+        .with_last_element_in_field(elements as u8 - 1)
+        .with_last_field_in_sequence(fields)
+        .into_bits()
 }
 
 /// Whether `next` is the field after that of `elements` elements at `id`, as far as a sequence goes.
@@ -185,8 +185,9 @@ pub(crate) fn take(
         status: Status::of(code),
         field: 0,
     };
-    let sequences = (list[0] >> 16) as u16;
-    if sequences == 0 || list[0] >> 32 != 0 {
+    let header = MetadataListHeader::from_bits(list[0]);
+    let sequences = header.num_sequences();
+    if sequences == 0 || !header.is_reserved_valid() {
         return Err(plain(StatusCode::INVALID_METADATA_LIST_HEADER));
     }
     if cursor.id().is_none() {
@@ -195,7 +196,7 @@ pub(crate) fn take(
             return Err(plain(StatusCode::METADATA_FIELD_ID_INCORRECT));
         }
     }
-    let bytes = usize::from(list[0] as u16).wrapping_sub(8);
+    let bytes = usize::from(header.list_buff_size()).wrapping_sub(8);
     let mut rest = list[1..].get(..bytes / 8).unwrap_or(&list[1..]);
     for number in 0..u32::from(sequences) {
         let header = Id::new(rest.first().copied().unwrap_or(0));
@@ -248,7 +249,7 @@ fn take_sequence(
         return Err(too_short(cursor));
     };
     let header = Id::new(header);
-    if header.bits() & RESERVED != 0 {
+    if !FieldId::from_bits(header.bits()).is_reserved_valid() {
         return Err(ListError {
             status: incorrect(0),
             field: header.bits(),
@@ -261,12 +262,13 @@ fn take_sequence(
     if header.element_size_code() != cursor.id().element_size_code() {
         return Err(mismatch);
     }
-    let fields = (header.bits() & LAST_FIELD) >> 38;
+    let format = FieldId::from_bits(header.bits());
+    let fields = format.last_field_in_sequence();
     let mut word = 1;
     for field in 0..=fields {
         let row = here(cursor).ok_or(mismatch)?;
         let class = cursor.id().class_code();
-        let mask = if header.bits() & WRITE_MASK_VALID != 0 {
+        let mask = if format.write_mask_valid() {
             // The mask is always the sequence's first word, though each field has room for one.
             word += 1;
             sequence[1]

@@ -17,4 +17,3 @@ pub(crate) mod metadata_list;
 pub(crate) mod operand;
 pub(crate) mod session;
 pub(crate) mod stream;
-pub(crate) mod wire;

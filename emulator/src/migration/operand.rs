@@ -4,9 +4,6 @@ use super::mbmd::MBMD_ALIGN;
 use super::mbmd::MBMD_BYTES;
 use super::stream::Stream;
 use super::stream::StreamId;
-use super::wire::GpaListInfo;
-use super::wire::HpaAndSize;
-use super::wire::StreamAndCommand;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
@@ -17,6 +14,11 @@ use crate::lock::Sharex;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
+use tdx_abi::format::GpaListFormat;
+use tdx_abi::format::GpaListInfo;
+use tdx_abi::format::HpaAndSize;
+use tdx_abi::format::MigrationStreamAndCommand;
+use tdx_abi::format::StatusBits;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -28,7 +30,11 @@ pub(crate) const fn invalid(operand: OperandId) -> Status {
 
 /// A status with the FATAL bit: the TD can only be torn down.
 pub(crate) const fn made_fatal(status: Status) -> Status {
-    Status::from_rax(status.rax() | 1 << 61)
+    Status::from_rax(
+        StatusBits::from_bits(status.rax())
+            .with_fatal(true)
+            .into_bits(),
+    )
 }
 
 /// Locks the migration session of the TD as a whole.
@@ -49,34 +55,34 @@ pub(crate) fn lock_tree(tdcs: Tdcs<'_>) -> Result<Sharex<'_>, Status> {
 
 /// Takes R10 as the index of an existing forward stream and a command.
 pub(crate) fn any_stream(r10: u64, tdcs: Tdcs<'_>) -> Result<(u16, bool), Status> {
-    let operand = StreamAndCommand::from_bits(r10);
-    let index = operand.stream() as u16;
+    let operand = MigrationStreamAndCommand::from_bits(r10);
+    let index = operand.index();
     // One stream is the backward one.
     let forward = u32::from(tdcs.get(tdcs::NUM_MIGS)).wrapping_sub(1);
-    if !operand.reserved_is_zero() || u32::from(index) >= forward {
+    if !operand.is_reserved_valid() || u32::from(index) >= forward {
         return Err(invalid(OperandId::R10));
     }
-    Ok((index, operand.command() == 1))
+    Ok((index, operand.command()))
 }
 
 /// Takes R10 as a command for forward stream 0, the only one that is legal here.
 pub(crate) fn first_stream(r10: u64) -> Result<bool, Status> {
-    let operand = StreamAndCommand::from_bits(r10);
-    if !operand.reserved_is_zero() || operand.stream() != 0 {
+    let operand = MigrationStreamAndCommand::from_bits(r10);
+    if !operand.is_reserved_valid() || operand.index() != 0 {
         return Err(invalid(OperandId::R10));
     }
-    Ok(operand.command() == 1)
+    Ok(operand.command())
 }
 
 /// Takes R8 as a buffer for an MBMD in shared memory; returns its address without KeyID.
 pub(crate) fn mbmd_buffer(core: &Core, r8: u64) -> Result<u64, Status> {
     let operand = HpaAndSize::from_bits(r8);
-    if operand.size_bytes() < MBMD_BYTES as u64 {
+    if usize::from(operand.size()) < MBMD_BYTES {
         return Err(invalid(OperandId::R8));
     }
-    core.check_shared_hpa_aligned(operand.hpa(), MBMD_ALIGN)
+    core.check_shared_hpa_aligned(operand.hpa().bits(), MBMD_ALIGN)
         .map_err(|code| Status::with_operand(code, OperandId::R8))?;
-    Ok(core.without_key_id(operand.hpa()))
+    Ok(core.without_key_id(operand.hpa().bits()))
 }
 
 /// Takes `hpa` as the address of a page in shared memory.
@@ -88,10 +94,13 @@ pub(crate) fn shared_page(core: &Core, hpa: u64, operand: OperandId) -> Result<&
 
 /// Takes RCX as the description of a GPA list.
 pub(crate) fn gpa_list(core: &Core, info: GpaListInfo) -> Result<&Frame, Status> {
-    if !info.reserved_is_zero() || info.format() != 0 || info.first_entry() > info.last_entry() {
+    if !info.is_reserved_valid()
+        || info.format() != GpaListFormat::GPA_ONLY
+        || info.first_entry() > info.last_entry()
+    {
         return Err(invalid(OperandId::RCX));
     }
-    shared_page(core, info.list_page() << 12, OperandId::RCX)
+    shared_page(core, info.hpa().bits(), OperandId::RCX)
 }
 
 /// Locks forward stream 0, which this session must have used already.

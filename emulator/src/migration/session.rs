@@ -1,7 +1,6 @@
 //! The leaves that begin, pause, divide into epochs and end a migration session.
 
 use super::gcm::same_mac;
-use super::mbmd::BundleType;
 use super::mbmd::MBMD_BYTES;
 use super::mbmd::Mbmd;
 use super::mbmd::OUT_OF_ORDER;
@@ -25,6 +24,7 @@ use crate::pamt::PageType;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
+use tdx_abi::format::MbType;
 
 /// TDH.MIG.STREAM.CREATE: makes a page the context of one more stream.
 pub(crate) fn stream_create(call: &mut Call<'_>) -> Outcome {
@@ -92,7 +92,7 @@ pub(crate) fn export_track(call: &mut Call<'_>) -> Outcome {
     tdcs.set(tdcs::TOTAL_MB_COUNT, bundles);
     // The token carries MIG_VERSION, all other bundles the version in use.
     let token = Mbmd::new(
-        BundleType::EpochToken,
+        MbType::EPOCH_TOKEN,
         tdcs.get(tdcs::MIG_VERSION),
         0,
         epoch,
@@ -153,7 +153,7 @@ pub(crate) fn export_abort(call: &mut Call<'_>) -> Outcome {
 
 fn check_abort_token(core: &Core, tdcs: Tdcs<'_>, mbmd_at: u64) -> Result<(), Status> {
     let token = read_mbmd(core, mbmd_at);
-    if !token.is(BundleType::AbortToken, tdcs.get(tdcs::MIG_WORKING_VERSION))
+    if !token.is(MbType::ABORT_TOKEN, tdcs.get(tdcs::MIG_WORKING_VERSION))
         || token.specific != 0
         || token.stream != 0
     {
@@ -182,7 +182,7 @@ pub(crate) fn import_track(call: &mut Call<'_>) -> Outcome {
     stream.context.interrupted.valid = false;
     let token = read_mbmd(core, mbmd_at);
     let bundles = tdcs.get(tdcs::TOTAL_MB_COUNT).wrapping_add(1);
-    let expected = token.is(BundleType::EpochToken, tdcs.get(tdcs::MIG_WORKING_VERSION))
+    let expected = token.is(MbType::EPOCH_TOKEN, tdcs.get(tdcs::MIG_WORKING_VERSION))
         && token.stream == 0
         && token.mb_counter == 0
         && token.mig_epoch > tdcs.get(tdcs::MIG_EPOCH)
@@ -256,7 +256,7 @@ pub(crate) fn import_abort(call: &mut Call<'_>) -> Outcome {
     stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
     let number = stream.context.next_mb_counter;
     let token = Mbmd::new(
-        BundleType::AbortToken,
+        MbType::ABORT_TOKEN,
         tdcs.get(tdcs::MIG_WORKING_VERSION),
         number,
         0,

@@ -2,7 +2,6 @@
 
 use super::context::CONTEXT_WORDS;
 use super::context::StreamContext;
-use super::wire::StreamLink;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
@@ -12,6 +11,7 @@ use crate::memory::PhysicalMemory;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
+use tdx_abi::format::MigscLink;
 
 /// The most streams that a TD may have, the backward one included.
 pub(crate) const MAX_STREAMS: u16 = 512;
@@ -59,16 +59,16 @@ impl<'m> Stream<'m> {
     ) -> Result<Self, Status> {
         let link = id.link();
         let old = tdcs.update(link, |link: u64| {
-            StreamLink::from_bits(link).with_locked(1).into_bits()
+            MigscLink::from_bits(link).with_lock(true).into_bits()
         });
-        let old = StreamLink::from_bits(old);
-        if old.locked() == 1 {
+        let old = MigscLink::from_bits(old);
+        if old.lock() {
             return Err(Status::with_operand(
                 StatusCode::OPERAND_BUSY,
                 OperandId::MIGSC,
             ));
         }
-        let page = memory.frame(old.context_page());
+        let page = memory.frame(old.hpa().bits() >> 12);
         let words: [u64; CONTEXT_WORDS] = core::array::from_fn(|word| page.load(word * 8));
         Ok(Self {
             tdcs,
@@ -80,7 +80,7 @@ impl<'m> Stream<'m> {
 
     /// Whether the context has been set up in this migration session.
     pub(crate) fn is_initialized(&self) -> bool {
-        StreamLink::from_bits(self.tdcs.get(self.link)).initialized() == 1
+        MigscLink::from_bits(self.tdcs.get(self.link)).initialized()
     }
 
     /// Sets up the context with the key at `key` of the TDCS, and says so in the link.
@@ -91,7 +91,9 @@ impl<'m> Stream<'m> {
         }
         self.context.initialize(&bytes);
         self.tdcs.update(self.link, |link: u64| {
-            StreamLink::from_bits(link).with_initialized(1).into_bits()
+            MigscLink::from_bits(link)
+                .with_initialized(true)
+                .into_bits()
         });
     }
 
@@ -109,7 +111,7 @@ impl Drop for Stream<'_> {
             self.page.store(word * 8, value);
         }
         self.tdcs.update(self.link, |link: u64| {
-            StreamLink::from_bits(link).with_locked(0).into_bits()
+            MigscLink::from_bits(link).with_lock(false).into_bits()
         });
     }
 }
@@ -118,7 +120,9 @@ impl Drop for Stream<'_> {
 pub(crate) fn forget_all(tdcs: Tdcs<'_>) {
     for number in 0..tdcs.get(tdcs::NUM_MIGS) {
         tdcs.update(StreamId::link_number(number), |link: u64| {
-            StreamLink::from_bits(link).with_initialized(0).into_bits()
+            MigscLink::from_bits(link)
+                .with_initialized(false)
+                .into_bits()
         });
     }
 }

@@ -1,9 +1,10 @@
 //! TDG.SERVTD.RD and WR: a service TD reads and writes metadata of its target.
 
 use tdx_abi::Level;
+use tdx_abi::format::ServtdAttributes;
+use tdx_abi::format::ServtdBindingState;
 
 use super::binding;
-use super::binding::BindingState;
 use super::tdinfo;
 use crate::abi::OperandId;
 use crate::abi::Status;
@@ -189,7 +190,7 @@ fn check_uuid(
 
 /// Checks that the target is bound to this TD, as it is measured now.
 fn check_binding(guest: &Guest<'_>, tdcs: Tdcs<'_>, request: &Request) -> Result<(), Failure> {
-    if BindingState::of(tdcs) != BindingState::Bound {
+    if binding::state(tdcs) != ServtdBindingState::BOUND {
         let status = Status::with_detail(StatusCode::SERVTD_NOT_BOUND, request.slot as u32);
         return Err(Failure::CrossTd(status));
     }
@@ -198,8 +199,8 @@ fn check_binding(guest: &Guest<'_>, tdcs: Tdcs<'_>, request: &Request) -> Result
             StatusCode::SERVTD_UUID_MISMATCH,
         )));
     }
-    let ignored = (tdcs.get(servtd::ATTRIBUTES) >> 32) as u16;
-    let hash = tdinfo::hash(guest.tdcs, ignored, Side::Guest)
+    let attributes = ServtdAttributes::from_bits(tdcs.get(servtd::ATTRIBUTES));
+    let hash = tdinfo::hash(guest.tdcs, attributes, Side::Guest)
         .map_err(|code| Status::with_operand(code, OperandId::RTMR))?;
     if tdcs.bytes(servtd::INFO_HASH.offset(), hash.len()) != hash {
         return Err(Failure::CrossTd(Status::of(

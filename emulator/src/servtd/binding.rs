@@ -1,6 +1,10 @@
 //! TDH.SERVTD.PREBIND and BIND: tie a service TD to a target TD.
 
 use tdx_abi::Registers;
+use tdx_abi::format::ServtdAttributes;
+use tdx_abi::format::ServtdBindingHandle;
+use tdx_abi::format::ServtdBindingState;
+use tdx_abi::format::ServtdType;
 
 use super::tdinfo;
 use super::tdinfo::MEASUREMENT_BYTES;
@@ -24,42 +28,18 @@ use crate::structures::tdr;
 
 /// Binding slots of a TD.
 pub(crate) const SLOTS: u64 = 1;
-/// The only type of service TD: a migration TD.
-const MIGRATION_TD: u64 = 0;
-/// Bits that the attributes of a binding may have: INSTANCE_BINDING and what of TDINFO is ignored.
-const ATTRIBUTES_ALLOWED: u64 = 0x0000_07ff_0000_0001;
-/// INSTANCE_BINDING: the binding is to this very TD, not to any with the same TDINFO.
-const INSTANCE_BINDING: u64 = 1;
 /// Alignment of the TDINFO hash that PREBIND takes.
 const HASH_ALIGN: u64 = 64;
 
-/// State of a binding slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum BindingState {
-    /// Nothing is bound.
-    NotBound = 0,
-    /// The hash of a service TD is fixed, the TD is not there yet.
-    PreBound = 1,
-    /// A service TD is bound.
-    Bound = 2,
-}
-
-impl BindingState {
-    /// The state of the TD's slot. A number that stands for none counts as bound.
-    pub(crate) fn of(tdcs: Tdcs<'_>) -> Self {
-        match tdcs.get(servtd::STATE) {
-            0 => Self::NotBound,
-            1 => Self::PreBound,
-            _ => Self::Bound,
-        }
-    }
+/// The state of the TD's slot.
+pub(crate) fn state(tdcs: Tdcs<'_>) -> ServtdBindingState {
+    ServtdBindingState::from_bits(tdcs.get(servtd::STATE))
 }
 
 /// R8, R9 and R10 of both leaves, checked.
 struct Binding {
     kind: u16,
-    attributes: u64,
+    attributes: ServtdAttributes,
 }
 
 impl Binding {
@@ -68,15 +48,15 @@ impl Binding {
         if regs.r8 >= SLOTS {
             return Err(invalid(OperandId::R8));
         }
-        if regs.r9 != MIGRATION_TD {
+        if regs.r9 != u64::from(ServtdType::MIGTD.into_bits()) {
             return Err(invalid(OperandId::R9));
         }
-        if regs.r10 & !ATTRIBUTES_ALLOWED != 0 {
+        if !are_attributes_valid(ServtdAttributes::from_bits(regs.r10)) {
             return Err(invalid(OperandId::R10));
         }
         Ok(Self {
-            kind: MIGRATION_TD as u16,
-            attributes: regs.r10,
+            kind: ServtdType::MIGTD.into_bits(),
+            attributes: ServtdAttributes::from_bits(regs.r10),
         })
     }
 
@@ -85,7 +65,7 @@ impl Binding {
         if tdcs.get(servtd::TYPE) != self.kind {
             return Err(Status::of(StatusCode::SERVTD_TYPE_MISMATCH));
         }
-        if tdcs.get(servtd::ATTRIBUTES) != self.attributes {
+        if tdcs.get(servtd::ATTRIBUTES) != self.attributes.into_bits() {
             return Err(Status::of(StatusCode::SERVTD_ATTR_MISMATCH));
         }
         Ok(())
@@ -93,7 +73,7 @@ impl Binding {
 
     fn record(&self, tdcs: Tdcs<'_>, hash: &Measurement) {
         tdcs.set(servtd::TYPE, self.kind);
-        tdcs.set(servtd::ATTRIBUTES, self.attributes);
+        tdcs.set(servtd::ATTRIBUTES, self.attributes.into_bits());
         tdcs.set_bytes(servtd::INFO_HASH.offset(), hash);
     }
 }
@@ -104,16 +84,24 @@ pub(crate) fn is_importable(tdcs: Tdcs<'_>, slot: &[u64]) -> bool {
         return false;
     };
     let kind = (head >> 16) as u16;
-    match head as u8 {
-        0 => true,
-        1 | 2 => {
-            u64::from(kind) == MIGRATION_TD
-                && attributes & !ATTRIBUTES_ALLOWED == 0
-                && (BindingState::of(tdcs) == BindingState::NotBound
+    match ServtdBindingState::from_bits(head as u8) {
+        ServtdBindingState::NOT_BOUND => true,
+        ServtdBindingState::PRE_BOUND | ServtdBindingState::BOUND => {
+            kind == ServtdType::MIGTD.into_bits()
+                && are_attributes_valid(ServtdAttributes::from_bits(attributes))
+                && (state(tdcs) == ServtdBindingState::NOT_BOUND
                     || tdcs.get(servtd::TYPE) == kind && tdcs.get(servtd::ATTRIBUTES) == attributes)
         }
         _ => false,
     }
+}
+
+/// Whether a binding may have these attributes.
+const fn are_attributes_valid(attributes: ServtdAttributes) -> bool {
+    attributes.is_reserved_valid()
+        && !attributes.solicited_binding()
+        && !attributes.platform_binding()
+        && !attributes.migratable_binding()
 }
 
 fn lock_bindings(tdcs: Tdcs<'_>) -> Result<SharexHp<'_>, Status> {
@@ -139,15 +127,15 @@ pub(crate) fn prebind(call: &mut Call<'_>) -> Outcome {
         .map_err(|code| Status::with_operand(code, OperandId::RDX))?;
     let binding = Binding::take(call.regs)?;
     let _bindings = lock_bindings(*tdcs)?;
-    match BindingState::of(*tdcs) {
-        BindingState::Bound => return Err(Status::of(StatusCode::SERVTD_BOUND)),
-        BindingState::NotBound => count_binding(*tdcs),
-        BindingState::PreBound => {}
+    match state(*tdcs) {
+        ServtdBindingState::BOUND => return Err(Status::of(StatusCode::SERVTD_BOUND)),
+        ServtdBindingState::NOT_BOUND => count_binding(*tdcs),
+        _ => {}
     }
     let mut hash = [0; MEASUREMENT_BYTES];
     core.memory().read(core.without_key_id(hash_at), &mut hash);
     binding.record(*tdcs, &hash);
-    tdcs.set(servtd::STATE, BindingState::PreBound as u8);
+    tdcs.set(servtd::STATE, ServtdBindingState::PRE_BOUND.into_bits());
     Ok(())
 }
 
@@ -174,11 +162,10 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
     let service_tdcs = core.lock_service_tdcs(*service_tdr)?;
     let binding = Binding::take(&inputs)?;
     let _bindings = lock_bindings(*tdcs)?;
-    let ignored = (binding.attributes >> 32) as u16;
-    let hash = tdinfo::hash(*service_tdcs, ignored, Side::Host)
+    let hash = tdinfo::hash(*service_tdcs, binding.attributes, Side::Host)
         .map_err(|_| Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::RTMR))?;
     bind_slot(*tdcs, *service_tdr, &binding, &hash)?;
-    tdcs.set(servtd::STATE, BindingState::Bound as u8);
+    tdcs.set(servtd::STATE, ServtdBindingState::BOUND.into_bits());
     call.regs.rcx = handle(*service_tdr, target);
     call.regs.r10 = tdr.get(tdr::TD_UUID.nth(0));
     call.regs.r11 = tdr.get(tdr::TD_UUID.nth(1));
@@ -195,8 +182,8 @@ fn bind_slot(
 ) -> Result<(), Status> {
     let hash_matches = tdcs.bytes(servtd::INFO_HASH.offset(), hash.len()) == hash;
     let hash_mismatch = Err(Status::of(StatusCode::SERVTD_INFO_HASH_MISMATCH));
-    match BindingState::of(tdcs) {
-        BindingState::NotBound => {
+    match state(tdcs) {
+        ServtdBindingState::NOT_BOUND => {
             if !matches!(
                 tdcs.op_state(),
                 OpState::Uninitialized | OpState::Initialized
@@ -206,15 +193,15 @@ fn bind_slot(
             binding.record(tdcs, hash);
             count_binding(tdcs);
         }
-        BindingState::PreBound => {
+        ServtdBindingState::PRE_BOUND => {
             binding.check(tdcs)?;
             if !hash_matches {
                 return hash_mismatch;
             }
         }
-        BindingState::Bound => {
+        _ => {
             binding.check(tdcs)?;
-            if binding.attributes & INSTANCE_BINDING != 0 {
+            if binding.attributes.instance_binding() {
                 if !is_bound_to(tdcs, service) {
                     return Err(Status::of(StatusCode::SERVTD_UUID_MISMATCH));
                 }
@@ -243,5 +230,6 @@ fn handle(service: Tdr<'_>, target: u64) -> u64 {
 /// The target's TDR address and slot that a handle stands for.
 pub(crate) fn break_handle(service: Tdr<'_>, handle: u64) -> (u64, u64) {
     let plain = handle.wrapping_sub(service.get(tdr::TD_UUID.nth(0)));
-    (plain & 0x000f_ffff_ffff_f000, plain & 0xfff)
+    let plain = ServtdBindingHandle::from_bits(plain);
+    (plain.tdr().bits(), plain.slot().into())
 }
