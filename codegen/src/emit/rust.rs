@@ -120,7 +120,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "format_list",
-        files: &["formats/"],
+        files: &["formats/", "enums/"],
         emit: format_list,
     },
 ];

@@ -179,7 +179,7 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
     quote!(#(#enums)* #(#formats)* #(#structures)*)
 }
 
-/// The macro `for_each_format!`.
+/// The macros `for_each_format!` and `for_each_enum!`.
 pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
     let rows = spec.formats.iter().map(|format| {
         let ty = ident(&format.name);
@@ -194,7 +194,14 @@ pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
         let views = format.views.iter().map(|view| ident(&view.name));
         quote!(#ty #carrier [#(#fields),*] [#(#views),*])
     });
+    let enums = spec.enums.iter().map(|entity| ident(&entity.name));
     quote! {
+        macro_rules! for_each_enum {
+            ($callback:ident) => {
+                $callback! { #(#enums)* }
+            };
+        }
+
         macro_rules! for_each_format {
             ($callback:ident) => {
                 $callback! { #(#rows)* }

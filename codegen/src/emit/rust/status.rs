@@ -32,7 +32,8 @@ fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
     let (ty, table) = (ident(ty), ident(table));
     let tables = spec.statuses.iter().filter(|table| table.callee == callee);
     let mut rows: Vec<&StatusRow> = tables.flat_map(|table| &table.rows).collect();
-    rows.sort_by_key(|row| row.value);
+    // Of names that claim one value, the one that a module's own table has comes first.
+    rows.sort_by_key(|row| (row.value, row.modules.is_empty()));
     let mut seen = Vec::new();
     let constants = rows.iter().filter_map(|row| {
         if seen.contains(&&row.name) {
