@@ -91,4 +91,6 @@ pub struct Spec {
     pub structures: Vec<Structure>,
     /// Leaves, one element an operand list.
     pub leaves: Vec<Leaf>,
+    /// Names of leaves whose file could not be read as one: they exist, but nothing is known of them.
+    pub unread: Vec<String>,
 }

@@ -236,7 +236,8 @@ fn mapping_levels(place: Place, levels: &[u8], out: &mut Vec<Diagnostic>) {
     let mask = levels
         .iter()
         .fold(0u8, |mask, level| mask | 1 << level.min(&7));
-    if !LEVEL_SETS.contains(&mask) {
+    // Levels that do not exist were reported and left out when the file was read.
+    if mask != 0 && !LEVEL_SETS.contains(&mask) {
         let message = format!("{levels:?} is no usual set of levels");
         out.push(Diagnostic::new(Code::WrongLevel, place, message).help(
             "usual are a single level, [0, 1], [1, 2], [0, 1, 2], and the tables [1, 2, 3, 4]",

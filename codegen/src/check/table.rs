@@ -135,7 +135,8 @@ fn features(spec: &Spec, out: &mut Vec<Diagnostic>) {
 }
 
 fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let names: Vec<&str> = spec.leaves.iter().map(|leaf| leaf.name.as_str()).collect();
+    let read = spec.leaves.iter().map(|leaf| leaf.name.as_str());
+    let names: Vec<&str> = read.chain(spec.unread.iter().map(String::as_str)).collect();
     for (index, module) in spec.modules.iter().enumerate() {
         for before in spec.modules[..index]
             .iter()
@@ -189,7 +190,8 @@ fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
                 let mut lists = spec.leaves.iter().filter(|leaf| leaf.name == name.value);
                 let described = lists
                     .any(|leaf| leaf.modules.contains(index) && leaf.versions.contains(version));
-                let known = names.contains(&name.value.as_str());
+                let known =
+                    names.contains(&name.value.as_str()) && !spec.unread.contains(&name.value);
                 if *version > 7 {
                     let message = format!("`{}` has version {version}", name.value);
                     out.push(

@@ -26,7 +26,10 @@ impl Loader<'_> {
                 .need("width")?
                 .number_to(64)
                 .and_then(|width| u32::try_from(width).ok())?,
-            doc: record.need("doc")?.text()?,
+            doc: record
+                .need("doc")
+                .and_then(|item| item.text())
+                .unwrap_or_default(),
             cite: cites(record),
             values: record.need("values")?.each(|item| {
                 let mut row = item.record()?;
@@ -57,13 +60,22 @@ impl Loader<'_> {
         }
         let format = Format {
             place: record.place(),
-            name: record.need("name")?.text()?,
+            name: record
+                .need("name")
+                .and_then(|item| item.text())
+                .unwrap_or_default(),
             width: u32::try_from(bits).ok()?,
             modules: self.module_set(record, self.every_module()),
             variant_of: record.get("variant_of").and_then(|item| item.at_text()),
-            doc: record.need("doc")?.text()?,
+            doc: record
+                .need("doc")
+                .and_then(|item| item.text())
+                .unwrap_or_default(),
             cite: cites(record),
-            items: record.need("fields")?.each(bit_item)?,
+            items: record
+                .need("fields")
+                .and_then(|list| list.each(bit_item))
+                .unwrap_or_default(),
             views: match record.get("views") {
                 Some(list) => list.each(|item| {
                     let mut row = item.record()?;
@@ -87,9 +99,15 @@ impl Loader<'_> {
             align: record.need("align")?.u32()?,
             modules: self.module_set(record, self.every_module()),
             variant_of: record.get("variant_of").and_then(|item| item.at_text()),
-            doc: record.need("doc")?.text()?,
+            doc: record
+                .need("doc")
+                .and_then(|item| item.text())
+                .unwrap_or_default(),
             cite: cites(record),
-            items: record.need("fields")?.each(structure_item)?,
+            items: record
+                .need("fields")
+                .and_then(|list| list.each(structure_item))
+                .unwrap_or_default(),
         };
         self.spec.structures.push(structure);
         Some(())

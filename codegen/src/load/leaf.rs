@@ -47,32 +47,39 @@ impl Loader<'_> {
             );
             return None;
         };
-        let number = record.need("number")?;
         let limit = if matches!(side, Side::Vmcall) {
             u64::MAX
         } else {
             0xffff
         };
+        let number = record.need("number").and_then(|item| {
+            Some(At {
+                place: item.place(),
+                value: item.number_to(limit)?,
+            })
+        });
         let leaf = Leaf {
             place: record.place(),
             name: name.value,
             side: *side,
-            number: At {
-                place: number.place(),
-                value: number.number_to(limit)?,
-            },
+            number: number.clone().unwrap_or_default(),
             variant: record.text("variant"),
             versions: match record.get("versions") {
-                Some(list) => list.each(|item| {
-                    item.number_to(255)
-                        .and_then(|version| u8::try_from(version).ok())
-                })?,
+                Some(list) => list
+                    .each(|item| {
+                        item.number_to(255)
+                            .and_then(|version| u8::try_from(version).ok())
+                    })
+                    .unwrap_or_default(),
                 None => vec![0],
             },
             modules: self.module_set(record, self.every_module()),
             feature: record.get("feature").and_then(|item| item.at_text()),
             contested: record.flag("contested"),
-            doc: record.need("doc")?.text()?,
+            doc: record
+                .need("doc")
+                .and_then(|item| item.text())
+                .unwrap_or_default(),
             cite: cites(record),
             inputs: operands(record, "inputs", false),
             outputs: operands(record, "outputs", true),
@@ -96,7 +103,11 @@ impl Loader<'_> {
                 )
             }),
         };
-        self.spec.leaves.push(leaf);
+        if number.is_some() {
+            self.spec.leaves.push(leaf);
+        } else {
+            self.spec.unread.push(leaf.name);
+        }
         Some(())
     }
 

@@ -54,9 +54,13 @@ impl<'n> Item<'n> {
     pub(crate) fn wrong<T>(&self, expected: &str) -> Option<T> {
         let message = format!("expected {expected}, found {}", self.node.value.kind());
         let mut diagnostic = Diagnostic::new(Code::WrongType, self.place(), message);
-        if expected == "a text" {
-            diagnostic = diagnostic.help("put it in quotes");
-        }
+        diagnostic = diagnostic.help(match expected {
+            "a text" => "put it in quotes",
+            "a number from 0" => {
+                "write it in decimal, or in hexadecimal with 0x, and without quotes"
+            }
+            _ => "SCHEMA.md shows an example of each kind of file",
+        });
         self.reader.report(diagnostic);
         None
     }
@@ -190,10 +194,11 @@ impl<'n> Record<'n> {
             };
             let message = format!("`{key}` is missing");
             let mut diagnostic = Diagnostic::new(code, self.place(), message);
-            if key == "cite" {
-                diagnostic = diagnostic
-                    .help("every fact names its source: `cite: { id: <source>, at: <where> }`");
-            }
+            diagnostic = diagnostic.help(if key == "cite" {
+                "every fact names its source: `cite: { id: <source>, at: <where> }`".to_owned()
+            } else {
+                format!("add `{key}: ..` to this mapping; SCHEMA.md says what it holds")
+            });
             self.item.reader.report(diagnostic);
         }
         found

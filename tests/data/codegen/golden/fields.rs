@@ -1,0 +1,56 @@
+/// Part of a field in the migration of a TD.
+///
+/// Exhaustive: the classes are those of Intel's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MigType {
+    /// `MIG_NONE` of Intel's tables: the field is not migrated.
+    #[default]
+    None,
+    /// `MIG_MB` of Intel's tables.
+    Mb,
+}
+impl MigType {
+    /// Intel's name without `MIG_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Mb => "MB",
+        }
+    }
+}
+/// Ids of the fields of TDR_TDCS.
+pub mod tdr_tdcs {
+    use crate::field::FieldId;
+    /// NUM_TDCX.
+    pub const NUM_TDCX: FieldId = FieldId::from_bits(0x8010000200000002);
+    /// Guest CR0.
+    pub const GUEST_CR0: FieldId = FieldId::from_bits(0x8010000200000005);
+}
+/// Fields of TDR_TDCS.
+pub static TDR_TDCS: FieldTable = FieldTable {
+    rows: &[
+        FieldRow::new(
+            "NUM_TDCX",
+            0x8010000200000002,
+            1,
+            1,
+            4,
+            [0xffffffff, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            MigType::Mb,
+            MigType::None,
+            0x0,
+        ),
+        FieldRow::new(
+            "Guest CR0",
+            0x8010000200000005,
+            2,
+            1,
+            0,
+            [0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            MigType::None,
+            MigType::None,
+            0x81,
+        ),
+    ],
+    order: [&[0, 1]],
+};

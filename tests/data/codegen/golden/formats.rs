@@ -1,0 +1,413 @@
+/// Kind of an entry.
+///
+/// Open: numbers without a name are kept.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Kind(u8);
+impl Kind {
+    /// A table.
+    pub const TABLE: Self = Self(0x1);
+    /// PAGE.
+    pub const PAGE: Self = Self(0x3);
+    /// The value with this number.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+    /// The number.
+    pub const fn into_bits(self) -> u8 {
+        self.0
+    }
+    /// The name, if the number has one.
+    pub const fn name(self) -> Option<&'static str> {
+        match self.0 {
+            0x1 => Some("TABLE"),
+            0x3 => Some("PAGE"),
+            _ => None,
+        }
+    }
+}
+impl ::core::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => ::core::write!(f, ::core::concat!("Kind", "({:#x})"), self.0),
+        }
+    }
+}
+/// An entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Entry(u16);
+impl Entry {
+    /// The value whose fields are all 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0x0)
+    }
+    /// The value with these bits, reserved ones included.
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+    /// The bits, as they were given.
+    #[inline]
+    pub const fn into_bits(self) -> u16 {
+        self.0
+    }
+    /// Bits 15:12.
+    #[must_use]
+    #[inline]
+    pub const fn kind(self) -> u8 {
+        let raw: u64 = (((self.0 as u64) >> 12) & 0xf);
+        raw as u8
+    }
+    /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_kind(self, value: u8) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0xf000 | ((raw & 0xf) << 12) as u16)
+    }
+    /// Bits 7:0.
+    #[must_use]
+    #[inline]
+    pub const fn count(self) -> u8 {
+        let raw: u64 = (((self.0 as u64)) & 0xff);
+        raw as u8
+    }
+    /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_count(self, value: u8) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0xff | ((raw & 0xff) << 0) as u16)
+    }
+}
+impl Default for Entry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+impl ::core::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Entry")
+            .field("kind", &self.kind())
+            .field("count", &self.count())
+            .finish()
+    }
+}
+impl Entry {
+    /// Bits that have no freedom.
+    pub const RESERVED: u16 = 0xf00;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x0
+    }
+}
+/// Flags and a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Flags(u16);
+impl Flags {
+    /// The value whose fields are all 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0x0)
+    }
+    /// The value with these bits, reserved ones included.
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+    /// The bits, as they were given.
+    #[inline]
+    pub const fn into_bits(self) -> u16 {
+        self.0
+    }
+    /// Bits 15:8.
+    #[must_use]
+    #[inline]
+    pub const fn count(self) -> u8 {
+        let raw: u64 = (((self.0 as u64) >> 8) & 0xff);
+        raw as u8
+    }
+    /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_count(self, value: u8) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0xff00 | ((raw & 0xff) << 8) as u16)
+    }
+    /// Bit 1.
+    #[must_use]
+    #[inline]
+    pub const fn write(self) -> bool {
+        let raw: u64 = (((self.0 as u64) >> 1) & 0x1);
+        raw != 0
+    }
+    /// With [`write`](Self::write) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_write(self, value: bool) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0x2 | ((raw & 0x1) << 1) as u16)
+    }
+    /// Bit 0.
+    #[must_use]
+    #[inline]
+    pub const fn read(self) -> bool {
+        let raw: u64 = (((self.0 as u64)) & 0x1);
+        raw != 0
+    }
+    /// With [`read`](Self::read) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_read(self, value: bool) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0x1 | ((raw & 0x1) << 0) as u16)
+    }
+}
+impl Default for Flags {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+impl ::core::fmt::Debug for Flags {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Flags")
+            .field("count", &self.count())
+            .field("write", &self.write())
+            .field("read", &self.read())
+            .finish()
+    }
+}
+impl Flags {
+    /// Bits that have no freedom.
+    pub const RESERVED: u16 = 0xfc;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x0
+    }
+}
+/// An entry with a split field.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Split(u64);
+impl Split {
+    /// The value whose fields are all 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0x7000000000000000)
+    }
+    /// The value with these bits, reserved ones included.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+    /// The bits, as they were given.
+    #[inline]
+    pub const fn into_bits(self) -> u64 {
+        self.0
+    }
+    /// Bit 63: Whether anything else counts.
+    #[must_use]
+    #[inline]
+    pub const fn valid(self) -> bool {
+        let raw: u64 = (self.0 >> 63);
+        raw != 0
+    }
+    /// With [`valid`](Self::valid) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_valid(self, value: bool) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0x8000000000000000 | ((raw & 0x1) << 63))
+    }
+    /// Bits 59:56.
+    #[must_use]
+    #[inline]
+    pub const fn kind(self) -> Kind {
+        let raw: u64 = ((self.0 >> 56) & 0xf);
+        Kind::from_bits(raw as u8)
+    }
+    /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_kind(self, value: Kind) -> Self {
+        let raw: u64 = value.into_bits() as u64;
+        Self(self.0 & !0xf00000000000000 | ((raw & 0xf) << 56))
+    }
+    /// Bits 55:52 and 11:8.
+    #[must_use]
+    #[inline]
+    pub const fn number(self) -> u8 {
+        let raw: u64 = ((self.0 >> 52) & 0xf) << 4 | ((self.0 >> 8) & 0xf);
+        raw as u8
+    }
+    /// With [`number`](Self::number) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_number(self, value: u8) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0xf0000000000f00 | ((raw >> 4 & 0xf) << 52 | (raw & 0xf) << 8))
+    }
+    /// Bits 51:12.
+    #[must_use]
+    #[inline]
+    pub const fn hpa(self) -> crate::Hpa {
+        let raw: u64 = ((self.0 >> 12) & 0xffffffffff);
+        crate::Hpa::new(raw << 12)
+    }
+    /// With [`hpa`](Self::hpa) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_hpa(self, value: crate::Hpa) -> Self {
+        let raw: u64 = value.bits() >> 12;
+        Self(self.0 & !0xffffffffff000 | ((raw & 0xffffffffff) << 12))
+    }
+    /// Bits 2:0.
+    #[must_use]
+    #[inline]
+    pub const fn level(self) -> Option<crate::Level> {
+        let raw: u64 = ((self.0) & 0x7);
+        crate::Level::new(raw as u8)
+    }
+    /// With [`level`](Self::level) replaced; bits that do not fit are cut off.
+    #[must_use]
+    #[inline]
+    pub const fn with_level(self, value: crate::Level) -> Self {
+        let raw: u64 = value as u64;
+        Self(self.0 & !0x7 | ((raw & 0x7) << 0))
+    }
+    /// Bits 7:6 and 56:53 and 9.
+    #[must_use]
+    #[inline]
+    pub const fn state(self) -> Option<crate::SeptState> {
+        let raw: u64 = ((self.0 >> 6) & 0x3) << 5 | ((self.0 >> 53) & 0xf) << 1
+            | ((self.0 >> 9) & 0x1);
+        crate::SeptState::from_encoding(raw as u8)
+    }
+}
+impl Default for Split {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+impl ::core::fmt::Debug for Split {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Split")
+            .field("valid", &self.valid())
+            .field("kind", &self.kind())
+            .field("number", &self.number())
+            .field("hpa", &self.hpa())
+            .field("level", &self.level())
+            .field("state", &self.state())
+            .finish()
+    }
+}
+impl Split {
+    /// Bits that have no freedom.
+    pub const RESERVED: u64 = 0x7000000000000000;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x7000000000000000
+    }
+}
+/// Parameters.
+#[derive(Clone, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Parameters([u8; 64]);
+impl Parameters {
+    /// Bytes.
+    pub const SIZE: usize = 64;
+    /// The structure whose fields are all 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        let bytes = [0; 64];
+        Self(bytes)
+    }
+    /// The structure with these bytes, reserved ones included.
+    pub const fn from_bytes(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+    /// The bytes, to be written.
+    pub const fn as_bytes_mut(&mut self) -> &mut [u8; 64] {
+        &mut self.0
+    }
+    /// Whether every reserved byte is as it must be.
+    pub const fn is_reserved_valid(&self) -> bool {
+        crate::bytes::all_are(&self.0, &[(2, 6, 0)])
+    }
+    /// Byte at which [`flags`](Self::flags) begins.
+    pub const OFFSET_FLAGS: usize = 0;
+    /// Byte 0 on.
+    pub const fn flags(&self) -> Flags {
+        let at = 0;
+        {
+            let raw: u64 = u16::from_le_bytes(*crate::bytes::chunk(&self.0, at)) as u64;
+            Flags::from_bits(raw as u16)
+        }
+    }
+    /// Replaces [`flags`](Self::flags).
+    pub const fn set_flags(&mut self, value: Flags) {
+        let at = 0;
+        let raw: u64 = value.into_bits() as u64;
+        crate::bytes::put(&mut self.0, at, &(raw as u16).to_le_bytes());
+    }
+    /// Byte at which [`owner`](Self::owner) begins.
+    pub const OFFSET_OWNER: usize = 8;
+    /// Byte 8 on.
+    pub const fn owner(&self) -> &[u8; 24] {
+        crate::bytes::chunk(&self.0, 8)
+    }
+    /// Replaces [`owner`](Self::owner).
+    pub const fn set_owner(&mut self, value: &[u8; 24]) {
+        crate::bytes::put(&mut self.0, 8, value);
+    }
+    /// Byte at which [`entries`](Self::entries) begins.
+    pub const OFFSET_ENTRIES: usize = 32;
+    /// Elements of [`entries`](Self::entries).
+    pub const COUNT_ENTRIES: usize = 4;
+    /// Byte 32 on.
+    ///
+    /// `None` from the end of the array on.
+    pub const fn entries(&self, index: usize) -> Option<Split> {
+        if index >= 4 {
+            return None;
+        }
+        let at = 32 + index * 8;
+        Some({
+            let raw: u64 = u64::from_le_bytes(*crate::bytes::chunk(&self.0, at));
+            Split::from_bits(raw)
+        })
+    }
+    /// Replaces [`entries`](Self::entries).
+    ///
+    /// `None`, and nothing changed, from the end of the array on.
+    pub const fn set_entries(&mut self, index: usize, value: Split) -> Option<()> {
+        if index >= 4 {
+            return None;
+        }
+        let at = 32 + index * 8;
+        let raw: u64 = value.into_bits();
+        crate::bytes::put(&mut self.0, at, &(raw).to_le_bytes());
+        Some(())
+    }
+}
+impl Default for Parameters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+impl ::core::fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Parameters")
+            .field("flags", &self.flags())
+            .field("owner", &self.owner())
+            .finish()
+    }
+}
