@@ -56,8 +56,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     }
 
     /// The entry of level `to` at `gpa`, or the higher one that ends the walk.
+    #[inline(always)]
     pub fn look(&mut self, gpa: PrivateGpa, to: Level) -> Position {
-        let slot = self.cursor.seek(gpa.bits(), to);
+        let tables = self.cursor.tables();
+        let slot = self.cursor.tree().descend(tables, gpa.bits(), to);
         Position::new(gpa.bits(), slot.level, slot.value)
     }
 
@@ -99,9 +101,9 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(hpa))
     }
 
-    /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`.
+    /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`, one backend call each.
     ///
-    /// All three are multiples of the level's size. Returns how many bytes were mapped before a stop.
+    /// All three are multiples of the level's size. Returns what was mapped before a stop.
     pub fn map_range<X: External, F: Frames>(
         &mut self,
         external: &X,
@@ -113,11 +115,28 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     ) -> (u64, Result<(), Stop<X::Error>>) {
         let mut done = 0;
         while done < bytes {
-            let at = PrivateGpa::new(gpa.bits() + done);
-            if let Err(stop) = self.map(external, at, Hpa::new(hpa.bits() + done), level, deposit) {
-                return (done, Err(stop));
+            let address = gpa.bits() + done;
+            let Some(entries) = self.cursor.rest_of_table(address, level) else {
+                match self.link_down(external, PrivateGpa::new(address), level, deposit) {
+                    Ok(_) => continue,
+                    Err(stop) => return (done, Err(stop)),
+                }
+            };
+            for entry in entries {
+                if done >= bytes {
+                    break;
+                }
+                let at = Position {
+                    gpa: PrivateGpa::new(gpa.bits() + done),
+                    level,
+                    entry: MirrorEntry::EMPTY,
+                };
+                let new = MirrorEntry::leaf(Hpa::new(hpa.bits() + done));
+                if let Err(stop) = change::<M, _, _>(external, entry, at, new) {
+                    return (done, Err(stop));
+                }
+                done += level.size();
             }
-            done += level.size();
         }
         (done, Ok(()))
     }
@@ -132,10 +151,35 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         mut take: impl FnMut(PrivateGpa, Page),
     ) -> Result<(), Stop<X::Error>> {
         let mut address = from;
-        while let Some(at) = self.next(address, end) {
-            let page = self.remove(external, at.gpa, at.level)?;
-            take(at.gpa, page);
-            address = at.end();
+        while address < end {
+            let Some(entries) = self.cursor.rest_of_table(address, Level::Pt) else {
+                let Some(at) = self.next(address, end) else {
+                    break;
+                };
+                if at.level != Level::Pt {
+                    let page = self.remove(external, at.gpa, at.level)?;
+                    take(at.gpa, page);
+                    address = at.end();
+                } else {
+                    address = at.gpa.bits();
+                }
+                continue;
+            };
+            for entry in entries {
+                if address >= end {
+                    break;
+                }
+                let at = Position::new(address, Level::Pt, entry.load(Ordering::Acquire));
+                match at.entry.kind() {
+                    Kind::Empty => {}
+                    Kind::Leaf(hpa) | Kind::BlockedLeaf(hpa) => {
+                        change::<M, _, _>(external, entry, at, MirrorEntry::EMPTY)?;
+                        take(at.gpa, Page::assume_owned(hpa, Level::Pt).ok_or(Stop::Found(at))?);
+                    }
+                    _ => return Err(found(at)),
+                }
+                address = at.end();
+            }
         }
         Ok(())
     }

@@ -71,9 +71,10 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
     }
 
     /// The entry of level `to` at `gpa`, or the higher one that ends the walk.
-    #[inline]
+    #[inline(always)]
     pub fn look(&mut self, gpa: Gpa, to: Level) -> EptPosition {
-        let slot = self.cursor.seek(gpa.bits(), to);
+        let tables = self.cursor.tables();
+        let slot = self.cursor.tree().descend(tables, gpa.bits(), to);
         EptPosition::new(gpa.bits(), slot.level, slot.value)
     }
 

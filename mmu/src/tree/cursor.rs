@@ -8,33 +8,40 @@ use super::Tree;
 use crate::Word;
 use crate::embed::Tables;
 
-/// A position in a tree that holds the tables on the path to it.
+/// A position in a tree that holds the table it is in.
 ///
-/// Moving within a table costs an index; leaving it climbs only as far as needed. Tables on the path
-/// must not be unlinked while the cursor lives, unless their entries are left frozen: an entry that
-/// reads as frozen asks for [`Cursor::reset`].
+/// Moving within the table costs an index; leaving it costs a descent from the root, which is cheaper
+/// than remembering the tables on the way. The table must not be unlinked while the cursor lives,
+/// unless its entries are left frozen: an entry that reads as frozen asks for [`Cursor::reset`].
 #[derive(Debug)]
 pub struct Cursor<'t, F, T: Tables> {
     tables: &'t T,
     tree: Tree<F>,
-    address: u64,
-    path: [Option<&'t [T::Word; 512]>; 5],
+    table: &'t [T::Word; 512],
+    level: Level,
+    /// What all addresses in the table have in common.
+    region: u64,
+}
+
+/// What addresses in one table of `level` entries have in common.
+#[inline(always)]
+const fn region(address: u64, level: Level) -> u64 {
+    address >> level.shift() >> 9
 }
 
 impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
-    /// A cursor at address 0 that holds the root only.
+    /// A cursor that holds the root.
     pub fn new(tree: Tree<F>, tables: &'t T) -> Self {
-        let mut path = [None; 5];
-        path[tree.top() as usize] = Some(tables.entries(tree.root()));
         Self {
             tables,
             tree,
-            address: 0,
-            path,
+            table: tables.entries(tree.root()),
+            level: tree.top(),
+            region: 0,
         }
     }
 
-    /// Forgets the path.
+    /// Goes back to the root.
     pub fn reset(&mut self) {
         *self = Self::new(self.tree, self.tables);
     }
@@ -49,56 +56,41 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
         self.tables
     }
 
-    /// As [`Tree::descend`], from the lowest table that the cursor already holds.
+    /// As [`Tree::descend`], but for nothing if the cursor is in the right table already.
     #[inline(always)]
     pub fn seek(&mut self, address: u64, to: Level) -> Slot<'t, T::Word> {
-        if let Some(table) = self.held(address, to) {
-            let entry = &table[to.index(address)];
+        if self.level == to && self.region == region(address, to) {
+            let entry = &self.table[to.index(address)];
+            let value = entry.load(Ordering::Acquire);
             return Slot {
                 entry,
-                value: entry.load(Ordering::Acquire),
+                value,
                 level: to,
             };
         }
-        self.seek_far(address, to)
-    }
-
-    /// The table of `level` entries that covers `address`, if the cursor holds it.
-    #[inline(always)]
-    fn held(&self, address: u64, level: Level) -> Option<&'t [T::Word; 512]> {
-        self.path[level as usize].filter(|_| (self.address ^ address) >> level.shift() >> 9 == 0)
-    }
-
-    #[inline(never)]
-    fn seek_far(&mut self, address: u64, to: Level) -> Slot<'t, T::Word> {
-        let top = self.tree.top();
-        let (mut level, mut table) = Level::ALL
-            .into_iter()
-            .filter(|level| (to..=top).contains(level))
-            .find_map(|level| self.held(address, level).map(|table| (level, table)))
-            .unwrap_or((top, self.tables.entries(self.tree.root())));
-        self.address = address;
-        self.path[..level as usize].fill(None);
-        loop {
-            let entry = &table[level.index(address)];
-            let value = entry.load(Ordering::Acquire);
-            if level <= to || !F::is_table(value) {
-                return Slot {
-                    entry,
-                    value,
-                    level,
-                };
-            }
-            let Some(below) = level.below() else {
-                return Slot {
-                    entry,
-                    value,
-                    level,
-                };
-            };
-            table = self.tables.entries(F::table(value));
-            level = below;
-            self.path[level as usize] = Some(table);
+        let (entry, level) = self.go(address, to);
+        let value = entry.load(Ordering::Acquire);
+        Slot {
+            entry,
+            value,
+            level,
         }
+    }
+
+    /// The entries from that of level `to` at `address` to the end of its table, if the tree has it.
+    #[inline]
+    pub fn rest_of_table(&mut self, address: u64, to: Level) -> Option<&'t [T::Word]> {
+        let found = self.seek(address, to);
+        (found.level == to).then(|| &self.table[to.index(address)..])
+    }
+
+    /// Not inlined: callers that stay in a table, the many, would pay for it in registers.
+    #[inline(never)]
+    fn go(&mut self, address: u64, to: Level) -> (&'t T::Word, Level) {
+        let (table, level) = self.tree.reach(self.tables, address, to);
+        self.table = table;
+        self.level = level;
+        self.region = region(address, level);
+        (&table[level.index(address)], level)
     }
 }

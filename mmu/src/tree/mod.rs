@@ -69,37 +69,60 @@ impl<F: Format> Tree<F> {
     /// Walks towards `address`, down to the entry of level `to` or to the first one that is no table.
     ///
     /// Bits of `address` above the tree's reach are ignored. `to` above the top means the top.
-    #[inline]
+    #[inline(always)]
     pub fn descend<'t, T: Tables>(
         &self,
         tables: &'t T,
         address: u64,
         to: Level,
     ) -> Slot<'t, T::Word> {
+        let (table, level) = self.reach(tables, address, to);
+        let entry = &table[level.index(address)];
+        Slot {
+            entry,
+            value: entry.load(Ordering::Acquire),
+            level,
+        }
+    }
+
+    /// The table where a descent ends, and the level of its entries.
+    ///
+    /// The number of levels is a constant in each arm, so that the loop unrolls.
+    #[inline(always)]
+    fn reach<'t, T: Tables>(
+        &self,
+        tables: &'t T,
+        address: u64,
+        to: Level,
+    ) -> (&'t [T::Word; 512], Level) {
+        match self.top {
+            Level::Pml4 => self.reach_from::<{ Level::Pml4 as u8 }, T>(tables, address, to),
+            Level::Pml5 => self.reach_from::<{ Level::Pml5 as u8 }, T>(tables, address, to),
+            Level::Pdpt => self.reach_from::<{ Level::Pdpt as u8 }, T>(tables, address, to),
+            Level::Pd => self.reach_from::<{ Level::Pd as u8 }, T>(tables, address, to),
+            Level::Pt => self.reach_from::<{ Level::Pt as u8 }, T>(tables, address, to),
+        }
+    }
+
+    #[inline(always)]
+    fn reach_from<'t, const TOP: u8, T: Tables>(
+        &self,
+        tables: &'t T,
+        address: u64,
+        to: Level,
+    ) -> (&'t [T::Word; 512], Level) {
         let mut table = tables.entries(self.root);
-        let mut level = self.top;
-        loop {
-            let entry = &table[level.index(address)];
-            let value = entry.load(Ordering::Acquire);
-            if level <= to || !F::is_table(value) {
-                return Slot {
-                    entry,
-                    value,
-                    level,
-                };
+        let mut number = TOP;
+        while number > to as u8 {
+            let level = Level::new(number).unwrap_or(to);
+            let value = table[level.index(address)].load(Ordering::Acquire);
+            if !F::is_table(value) {
+                break;
             }
             table = tables.entries(F::table(value));
-            level = match level.below() {
-                Some(below) => below,
-                None => {
-                    return Slot {
-                        entry,
-                        value,
-                        level,
-                    };
-                }
-            };
+            number -= 1;
         }
+        (table, Level::new(number).unwrap_or(to))
     }
 
     /// The entry that a walk to `address` ends at, and its level.
