@@ -174,7 +174,10 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
                     Kind::Empty => {}
                     Kind::Leaf(hpa) | Kind::BlockedLeaf(hpa) => {
                         change::<M, _, _>(external, entry, at, MirrorEntry::EMPTY)?;
-                        take(at.gpa, Page::assume_owned(hpa, Level::Pt).ok_or(Stop::Found(at))?);
+                        take(
+                            at.gpa,
+                            Page::assume_owned(hpa, Level::Pt).ok_or(Stop::Found(at))?,
+                        );
                     }
                     _ => return Err(found(at)),
                 }

@@ -291,7 +291,7 @@ macro_rules! contender {
             fn unmap_range(&mut self, address: u64, bytes: u64) -> bool {
                 self.section
                     .remove_range(&NoExternal, address, address + bytes, |_, page| {
-                        drop(page.into_hpa())
+                        let _: Hpa = page.into_hpa();
                     })
                     .expect("all mapped");
                 true
