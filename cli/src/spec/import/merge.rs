@@ -12,7 +12,7 @@ use super::row::Row;
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Change {
     /// File of the specification.
-    pub(super) file: &'static str,
+    pub(super) file: String,
     /// Name of the row.
     pub(super) name: String,
     pub(super) kind: Kind,
@@ -24,6 +24,8 @@ pub(super) struct Change {
 pub(super) enum Kind {
     /// The module has a row that the specification lacks.
     Added,
+    /// The module has a leaf that the specification lacks; it has to be written by hand.
+    Missing,
     /// The row has another name here, which stays.
     Named { ours: String },
     /// The module lacks a row that the specification has for it.
@@ -38,12 +40,25 @@ pub(super) enum Kind {
     },
 }
 
+impl Change {
+    /// Whether the specification is as it should be only after it was changed by hand.
+    pub(super) fn is_left(&self) -> bool {
+        self.kind == Kind::Missing
+    }
+
+    /// Whether the specification is as it should be nevertheless.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self.kind, Kind::Named { .. })
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or_none =
             |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
         match &self.kind {
             Kind::Added => write!(f, "{}: added", self.name),
+            Kind::Missing => write!(f, "{}: missing, to be written by hand", self.name),
             Kind::Named { ours } => write!(f, "{}: called {ours} here", self.name),
             Kind::Removed => write!(f, "{}: removed", self.name),
             Kind::Renumbered { from, to } => {
@@ -100,7 +115,7 @@ pub(super) fn merge(file: &mut File, module: &str, imported: &Imported) -> Vec<C
 }
 
 /// Versions in the order of their numbers.
-fn order(version: &str) -> Vec<u32> {
+pub(super) fn order(version: &str) -> Vec<u32> {
     version
         .split('.')
         .filter_map(|part| part.parse().ok())
@@ -122,7 +137,7 @@ struct Merge<'m> {
 impl Merge<'_> {
     fn change(&mut self, name: &str, kind: Kind) {
         self.changes.push(Change {
-            file: self.path,
+            file: self.path.to_owned(),
             name: name.to_owned(),
             kind,
         });

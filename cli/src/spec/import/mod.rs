@@ -4,6 +4,7 @@ mod merge;
 mod read;
 mod record;
 mod row;
+mod states;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,10 +25,10 @@ use crate::output::Output;
 /// Bytes of the largest file that is read.
 const LIMIT: u64 = 64 << 20;
 
-/// Bring status codes, operand ids and metadata fields up to date with a module's tables.
+/// Bring status codes, operand ids, metadata fields and the states of leaves up to date with a module's tables.
 ///
 /// Reads the JSON tables that Intel publishes (as of 2022 and of 2025), the sources that Intel's tools generate for the module
-/// (tdx_error_codes_defs.h, *_fields_lookup.c), and rows of these as JSON. Names, documentation and everything else that a
+/// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c), and rows of these as JSON. Names, documentation and everything else that a
 /// source does not say stay as they are; rows of other modules too. Without --write nothing is written, and the command fails if
 /// there is anything to change.
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
         left_out: 0,
         changes: Vec::new(),
     };
-    let mut changed: BTreeMap<&str, String> = BTreeMap::new();
+    let mut changed: BTreeMap<String, String> = BTreeMap::new();
     for path in &options.files {
         let text = input::read(path, LIMIT)?;
         let text = String::from_utf8_lossy(&text);
@@ -104,8 +105,15 @@ pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
                 .map_err(|mistake| Error::Failed(format!("{file}: {mistake}")))?;
             let changes = merge(&mut table, &options.module, &imported);
             if table.text() != text {
-                changed.insert(file, table.text());
+                changed.insert(file.to_owned(), table.text());
             }
+            report.changes.extend(changes);
+        }
+        for allowed in &contents.allowed {
+            report.rows += allowed.rows.len();
+            let (files, changes) = states::merge(&sources, &changed, &options.module, allowed)
+                .map_err(Error::Failed)?;
+            changed.extend(files);
             report.changes.extend(changes);
         }
     }
@@ -114,19 +122,23 @@ pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
     } else {
         print(&report, output)?;
     }
-    match &options.spec {
-        Some(directory) if options.write => {
-            for (file, text) in changed {
-                fs::write(directory.join(file), text)?;
-            }
-            Ok(())
+    let mut left: Vec<&Change> = report.changes.iter().collect();
+    left.retain(|change| !change.is_harmless());
+    if let Some(directory) = &options.spec
+        && options.write
+    {
+        for (file, text) in changed {
+            fs::write(directory.join(file), text)?;
         }
-        _ if !changed.is_empty() => Err(Error::Failed(format!(
-            "{} changes to the specification",
-            report.changes.len()
-        ))),
-        _ => Ok(()),
+        left.retain(|change| change.is_left());
     }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "{} changes to the specification to be made",
+        left.len()
+    )))
 }
 
 /// An error and its causes.
@@ -145,7 +157,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Error> {
     let mut file = "";
     for change in &report.changes {
         if change.file != file {
-            file = change.file;
+            file = &change.file;
             output.heading(file)?;
         }
         writeln!(output, "  {change}")?;

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::record::Imported;
 use super::record::Record;
 use super::record::Value;
+use super::states::Allowed;
 
 /// Why a file cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,8 @@ impl ReadError {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) tables: Vec<Imported>,
+    /// In which states leaves are allowed.
+    pub(super) allowed: Vec<Allowed>,
     /// Rows of a kind that is not imported.
     pub(super) left_out: usize,
 }
@@ -62,7 +65,9 @@ pub(super) fn read(name: &str, text: &str) -> Result<Contents, ReadError> {
     } else {
         generated::read(text)?
     };
-    if contents.tables.is_empty() && contents.left_out == 0 {
+    let is_empty =
+        contents.tables.is_empty() && contents.allowed.iter().all(|it| it.rows.is_empty());
+    if is_empty && contents.left_out == 0 {
         return Err(ReadError::Unknown);
     }
     Ok(contents)

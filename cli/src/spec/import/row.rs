@@ -16,6 +16,11 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// A row from its line `  - { key: value, .. }`.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        pairs(line).map(|pairs| Self { pairs })
+    }
+
     /// The value of `key` as written.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let pair = self.pairs.iter().find(|(name, _)| name == key);
@@ -112,9 +117,9 @@ impl File {
             if !line.trim_start().starts_with("- ") {
                 return Ok(Line::Other(line.to_owned()));
             }
-            let pairs =
-                pairs(line).ok_or_else(|| format!("line {}: not a row on one line", number + 1))?;
-            Ok(Line::Row(Row { pairs }))
+            Row::parse(line)
+                .map(Line::Row)
+                .ok_or_else(|| format!("line {}: not a row on one line", number + 1))
         });
         Ok(Self {
             head,

@@ -11,6 +11,9 @@ use super::record::Record;
 use super::record::Table;
 use super::record::Value;
 use super::row::File;
+use super::states::merge as merge_states;
+use std::collections::BTreeMap;
+use tdx_codegen::source::Sources;
 
 const JSON_2022: &str = r#"{
   "Header": { "Copyright": "-", "Info": "TDX TD-Scope Metadata", "Version": "2.0" },
@@ -249,4 +252,89 @@ fn a_row_over_several_lines_is_not_guessed_at() {
         Err("line 2: not a row on one line".to_owned())
     );
     assert!(File::parse("x: 1\n", "statuses").is_err());
+}
+
+const OP_STATES: &str = "\
+states:
+  - { name: UNINITIALIZED, value: 0, flags: [] }
+  - { name: INITIALIZED, value: 1, flags: [] }
+  - { name: RUNNABLE, value: 2, flags: [] }
+  - { name: START_EXPORT, value: 3, modules: [\"2.0.18\"], flags: [] }
+";
+
+const LEAF: &str = "\
+name: TDH.MEM.TRACK
+number: 38
+op_states:
+  - { modules: [\"1.5.01\", \"2.0.18\"], states: [INITIALIZED, RUNNABLE] }
+sept_states:
+  - { modules: [\"1.5.01\"], states: [FREE] }
+";
+
+fn sources() -> Sources {
+    let mut sources = Sources::default();
+    sources.add("tables/op_states.yaml", OP_STATES);
+    sources.add("leaves/tdh/TDH.MEM.TRACK.yaml", LEAF);
+    sources.add(
+        "leaves/tdh/TDH.MNG.INIT.yaml",
+        "name: TDH.MNG.INIT\nnumber: 21\nyields: x\n",
+    );
+    sources.add("leaves/tdg/TDG.X.yaml", "name: TDG.X\nnumber: 38\n");
+    sources
+}
+
+fn states(module: &str, rows: &str) -> (Vec<(String, String)>, Vec<Change>) {
+    let text = format!("const bool_t seamcall_state_lookup[A][B] = {{\n{rows}}};\n");
+    let contents = read("op_state_lookup.c", &text).expect("a table");
+    let [allowed] = &contents.allowed[..] else {
+        panic!("{contents:?}");
+    };
+    merge_states(&sources(), &BTreeMap::new(), module, allowed).expect("well-formed leaves")
+}
+
+#[test]
+fn the_same_states_change_nothing() {
+    assert_eq!(
+        states("1.5.01", "    [38] = {0, 1, 1, 0 },\n"),
+        (vec![], vec![])
+    );
+}
+
+#[test]
+fn other_states_of_one_module() {
+    let (files, changes) = states(
+        "2.0.18",
+        "    [21] = {1, 0, 0, 0 },\n    [38] = {0, 0, 1, 1 },\n    [99] = {1, 1, 1, 1 }\n",
+    );
+    let texts: Vec<&str> = files.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "name: TDH.MEM.TRACK\nnumber: 38\nop_states:\n  \
+             - { modules: [\"1.5.01\"], states: [INITIALIZED, RUNNABLE] }\n  \
+             - { modules: [\"2.0.18\"], states: [RUNNABLE, START_EXPORT] }\nsept_states:\n  \
+             - { modules: [\"1.5.01\"], states: [FREE] }\n",
+            "name: TDH.MNG.INIT\nnumber: 21\nop_states:\n  \
+             - { modules: [\"2.0.18\"], states: [UNINITIALIZED] }\nyields: x\n",
+        ]
+    );
+    assert_eq!(changes.len(), 3);
+    assert_eq!(changes[2].kind, Kind::Missing);
+}
+
+#[test]
+fn a_leaf_that_is_no_longer_gated() {
+    let (files, changes) = states("2.0.18", "    [21] = {1, 0, 0, 0 }\n");
+    assert_eq!(files[0].1, LEAF.replace(", \"2.0.18\"", ""));
+    assert_eq!(changes.len(), 2);
+}
+
+#[test]
+fn states_of_leaves_as_json() {
+    let rows = r#"[{ "name": "TDH.MEM.TRACK", "number": 38, "op_states": ["INITIALIZED", "RUNNABLE"], "sept_states": null }]"#;
+    let contents = read("seamcall_leaves.json", rows).expect("a table");
+    let (files, changes) =
+        merge_states(&sources(), &BTreeMap::new(), "1.5.01", &contents.allowed[0])
+            .expect("well-formed leaves");
+    assert_eq!((files, changes), (vec![], vec![]));
 }

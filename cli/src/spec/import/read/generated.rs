@@ -11,6 +11,7 @@ use crate::spec::constant::constants;
 use crate::spec::import::record::Imported;
 use crate::spec::import::record::Record;
 use crate::spec::import::record::Table;
+use crate::spec::import::states;
 
 pub(super) fn read(text: &str) -> Result<Contents, ReadError> {
     let array = |(name, _): &&(&str, Table)| text.contains(&format!("md_lookup_t {name}_lookup["));
@@ -23,6 +24,7 @@ pub(super) fn read(text: &str) -> Result<Contents, ReadError> {
     };
     Ok(Contents {
         tables,
+        allowed: states::generated(text),
         left_out: 0,
     })
 }

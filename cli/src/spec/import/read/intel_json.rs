@@ -56,7 +56,11 @@ pub(super) fn read(object: &Map<String, Json>) -> Result<Contents, ReadError> {
         }
     }
     let tables = vec![Imported { table, records }];
-    Ok(Contents { tables, left_out })
+    Ok(Contents {
+        tables,
+        allowed: Vec::new(),
+        left_out,
+    })
 }
 
 fn is_vmcs(class: &str) -> bool {

@@ -10,9 +10,17 @@ use super::status;
 use crate::spec::import::record::Imported;
 use crate::spec::import::record::Record;
 use crate::spec::import::record::Table;
+use crate::spec::import::states;
 
 pub(super) fn read(name: &str, rows: &[Json]) -> Result<Contents, ReadError> {
     let has = |key: &str| rows.first().is_some_and(|row| row.get(key).is_some());
+    if has("number") {
+        return Ok(Contents {
+            tables: Vec::new(),
+            allowed: states::from_json(rows),
+            left_out: 0,
+        });
+    }
     let (table, records): (_, Result<Vec<Record>, _>) = if has("field_id") {
         let of_name = |(array, _): &&(&str, Table)| {
             let table = array.trim_end_matches("_sys");
@@ -46,6 +54,7 @@ pub(super) fn read(name: &str, rows: &[Json]) -> Result<Contents, ReadError> {
     };
     let records = records?;
     Ok(Contents {
+        allowed: Vec::new(),
         tables: vec![Imported { table, records }],
         left_out: 0,
     })
