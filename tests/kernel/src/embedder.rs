@@ -12,6 +12,7 @@ use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::SharedGpa;
+use tdx_abi::hardware::HardwareSeamcall;
 
 use tdx_mmu::GpaRange;
 use tdx_mmu::embed::Backing;
@@ -30,7 +31,7 @@ use tdx_mmu::shared::Permissions;
 use tdx_mmu::td::Laggards;
 
 use crate::frames;
-use crate::instruction::Instruction;
+use crate::instruction;
 use crate::layout;
 use crate::lock::Lock;
 use crate::physical;
@@ -308,27 +309,27 @@ impl Backing for Host {
 }
 
 impl Executor for Host {
-    type Lp = Instruction;
+    type Lp = HardwareSeamcall;
 
-    fn on_this_lp<T>(&self, work: impl FnOnce(LpId, &Instruction) -> T) -> T {
-        work(LpId(0), &Instruction)
+    fn on_this_lp<T>(&self, work: impl FnOnce(LpId, &HardwareSeamcall) -> T) -> T {
+        work(LpId(0), &instruction::seamcall())
     }
 
-    fn on_lp<T: Send>(&self, lp: LpId, work: impl FnOnce(&Instruction) -> T + Send) -> Option<T> {
-        (lp == LpId(0)).then(|| work(&Instruction))
+    fn on_lp<T: Send>(&self, lp: LpId, work: impl FnOnce(&HardwareSeamcall) -> T + Send) -> Option<T> {
+        (lp == LpId(0)).then(|| work(&instruction::seamcall()))
     }
 
     fn on_each_lp<E: Send>(
         &self,
-        work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync,
+        work: impl Fn(LpId, &HardwareSeamcall) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        work(LpId(0), &Instruction)
+        work(LpId(0), &instruction::seamcall())
     }
 
     fn on_each_package<E: Send>(
         &self,
-        work: impl Fn(LpId, &Instruction) -> Result<(), E> + Sync,
+        work: impl Fn(LpId, &HardwareSeamcall) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        work(LpId(0), &Instruction)
+        work(LpId(0), &instruction::seamcall())
     }
 }

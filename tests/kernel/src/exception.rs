@@ -4,6 +4,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Registers;
+use tdx_abi::hardware;
 
 use crate::console;
 use crate::cpu;
@@ -27,6 +28,7 @@ pub(crate) struct Frame {
 }
 
 const INVALID_OPCODE: u64 = 6;
+const GENERAL_PROTECTION: u64 = 13;
 
 static IN_SEAMCALL: AtomicBool = AtomicBool::new(false);
 
@@ -39,6 +41,13 @@ extern "C" fn on_exception(frame: &mut Frame) {
         }
         seamcall::execute(frame);
         IN_SEAMCALL.store(false, Ordering::Relaxed);
+        return;
+    }
+    if matches!(frame.vector, INVALID_OPCODE | GENERAL_PROTECTION)
+        && let Some(rip) = hardware::fixup(frame.rip)
+    {
+        frame.registers.rax = frame.vector;
+        frame.rip = rip;
         return;
     }
     fatal(frame, "exception in the kernel");

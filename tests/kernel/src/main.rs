@@ -33,8 +33,10 @@ mod vmx;
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
-use instruction::Instruction;
+use tdx_abi::GuestLeaf;
+use tdx_abi::CallError;
 use tdx_abi::Seamcall;
+use tdx_abi::tdg;
 use tdx_abi::Trap;
 use tdx_abi::leaf::SeamcallLeaf;
 
@@ -86,11 +88,19 @@ fn host() {
         rax: SeamcallLeaf::TDH_SYS_INIT.number().into(),
         ..Default::default()
     };
-    let refused = Instruction.seamcall(&mut registers);
+    let refused = instruction::seamcall().seamcall(&mut registers);
     check_eq!(
         "SEAMCALL fails while no module is loaded",
         refused,
         Err(Trap::VmFailInvalid)
+    );
+    let trapped = tdg::vp::VeinfoGet
+        .call(&instruction::tdcall())
+        .map_err(|refused| refused.error);
+    check_eq!(
+        "a TDCALL outside of a TD comes back as a trap",
+        trapped.err(),
+        Some(CallError::Trap(Trap::InvalidOpcode))
     );
     module::load();
     match td::bring_up_module() {

@@ -37,7 +37,7 @@ use crate::embedder::GUEST_MEMORY;
 use crate::embedder::Host;
 use crate::frames;
 use crate::guest_image;
-use crate::instruction::Instruction;
+use crate::instruction;
 use crate::layout;
 use crate::log;
 use crate::machine::Call;
@@ -228,7 +228,7 @@ fn set_shared_eptp(tdvpr: Hpa, root: Hpa) -> Result<(), &'static str> {
         value: root.bits(),
         mask: ADDRESS,
     };
-    match write.call(&Instruction) {
+    match write.call(&instruction::seamcall()) {
         Ok(_) => Ok(()),
         Err(refused) => {
             log!("TDH.VP.WR of the shared EPTP: {:x?}", refused.error);
@@ -293,7 +293,7 @@ impl Machine for TdGuest {
                 return Event::Unexpected(u32::MAX, 0);
             }
         };
-        let called = Instruction.seamcall(&mut registers);
+        let called = instruction::seamcall().seamcall(&mut registers);
         drop(entered);
         if called.is_err() || Status::from_rax(registers.rax).is_error() {
             return Event::Unexpected(u32::MAX, registers.rax);

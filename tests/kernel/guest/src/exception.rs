@@ -5,6 +5,8 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
+use tdx_abi::Level;
+
 use crate::protocol;
 use crate::tdcall;
 use crate::tdcall::Call;
@@ -15,7 +17,7 @@ pub(crate) static LAZY_ACCEPT: AtomicBool = AtomicBool::new(true);
 pub(crate) static COUNT: AtomicU64 = AtomicU64::new(0);
 
 const VIRTUALIZATION: u64 = 20;
-const EPT_VIOLATION: u64 = 48;
+const EPT_VIOLATION: u32 = 48;
 const SHARED: u64 = 1 << 39;
 const PAGE: u64 = 4096;
 
@@ -45,13 +47,13 @@ extern "C" fn on_exception(frame: &mut Frame) {
         Ok(info) => info,
         Err(status) => fatal(frame, status),
     };
-    if info.reason != EPT_VIOLATION {
-        fatal(frame, info.reason);
+    if info.exit_reason as u32 != EPT_VIOLATION {
+        fatal(frame, info.exit_reason);
     }
     if info.gpa & SHARED != 0 {
         mmio(frame, info.gpa);
     } else if LAZY_ACCEPT.load(Ordering::Relaxed) {
-        let status = tdcall::accept(info.gpa & !(PAGE - 1), 0);
+        let status = tdcall::accept(info.gpa & !(PAGE - 1), Level::Pt);
         if status != 0 {
             fatal(frame, status);
         }

@@ -14,6 +14,7 @@ use core::sync::atomic::Ordering;
 
 use protocol::operation;
 use tdcall::Call;
+use tdx_abi::Level;
 
 global_asm!(include_str!("start.s"), options(att_syntax));
 global_asm!(include_str!("../../src/memory.s"), options(att_syntax));
@@ -95,9 +96,11 @@ fn convert(start: u64, bytes: u64) -> (u64, u64) {
 }
 
 fn accept(start: u64, bytes: u64, level: u64) -> (u64, u64) {
-    let size = 4096 << (9 * level);
+    let Some(level) = u8::try_from(level).ok().and_then(Level::new) else {
+        return (u64::MAX, 0);
+    };
     let mut accepted = 0;
-    for gpa in (start..start + bytes).step_by(size as usize) {
+    for gpa in (start..start + bytes).step_by(level.size() as usize) {
         let status = tdcall::accept(gpa, level);
         if status != 0 {
             return (status, accepted);
