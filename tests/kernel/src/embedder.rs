@@ -315,7 +315,11 @@ impl Executor for Host {
         work(LpId(0), &instruction::seamcall())
     }
 
-    fn on_lp<T: Send>(&self, lp: LpId, work: impl FnOnce(&HardwareSeamcall) -> T + Send) -> Option<T> {
+    fn on_lp<T: Send>(
+        &self,
+        lp: LpId,
+        work: impl FnOnce(&HardwareSeamcall) -> T + Send,
+    ) -> Option<T> {
         (lp == LpId(0)).then(|| work(&instruction::seamcall()))
     }
 

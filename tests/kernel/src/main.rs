@@ -33,12 +33,12 @@ mod vmx;
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
-use tdx_abi::GuestLeaf;
 use tdx_abi::CallError;
+use tdx_abi::GuestLeaf;
 use tdx_abi::Seamcall;
-use tdx_abi::tdg;
 use tdx_abi::Trap;
 use tdx_abi::leaf::SeamcallLeaf;
+use tdx_abi::tdg;
 
 global_asm!(include_str!("boot.s"), options(att_syntax));
 global_asm!(include_str!("memory.s"), options(att_syntax));
