@@ -8,6 +8,7 @@ use tdx_mmu::platform::bring_up::BringUpError;
 use crate::host::td::MakeError;
 use crate::input::InputError;
 use crate::replay::FormatError;
+use crate::run::DriveError;
 use crate::tdvf::TdvfError;
 use crate::trace::TraceError;
 
@@ -50,6 +51,9 @@ pub enum Error {
     /// A TD cannot be made or unmade.
     #[error(transparent)]
     Td(#[from] MakeError),
+    /// The host cannot go on.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
     /// The result cannot be written.
     #[error("cannot write the result")]
     Output(#[from] io::Error),

@@ -42,6 +42,7 @@ enum Command {
     Replay(replay::Args),
     Measure(measure::Args),
     Spec(spec::Options),
+    Run(run::Args),
 }
 
 /// Carries out one command line.
@@ -53,6 +54,7 @@ pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> 
         Some(Command::Replay(arguments)) => replay::run(arguments, output),
         Some(Command::Measure(args)) => measure::run(args, output),
         Some(Command::Spec(options)) => spec::spec(options, output),
-        None => Ok(()),
+        Some(Command::Run(args)) => run::run(args, output),
+        None => run::run(&run::Args::default(), output),
     }
 }

@@ -90,7 +90,9 @@ impl Relax for &Host {
 }
 
 impl Flush for &Host {
-    fn invept(&self) {}
+    fn invept(&self) {
+        self.platform.flush_shared();
+    }
 }
 
 impl Vcpus for &Host {
@@ -99,6 +101,7 @@ impl Vcpus for &Host {
     }
 
     fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
+        self.platform.kick();
         while !laggards.is_empty() {
             std::thread::yield_now();
         }

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
@@ -114,6 +115,13 @@ impl Host {
         let result = work();
         THIS_LP.set(before);
         result
+    }
+
+    /// Notes that `vcpu` is about to be entered on `lp`.
+    pub fn note_lp(&self, vcpu: usize, lp: LpId) {
+        if let Some(last) = self.last_lps.get(vcpu) {
+            last.store(lp.0, Ordering::Release);
+        }
     }
 
     /// Writes `value` all over the memory at `hpa`, as any earlier owner may have left it.

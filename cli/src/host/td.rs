@@ -85,7 +85,9 @@ impl Host {
         })?;
         done.map_err(failed("cannot create the TD"))?;
         for _ in 0..vcpus {
-            td.add_vcpu(0).map_err(failed("cannot add a vCPU"))?;
+            let vcpu = td.add_vcpu(0).map_err(failed("cannot add a vCPU"))?;
+            // TDH.VP.INIT has associated it with the LP where it was executed.
+            (&self).on_this_lp(|lp, _| self.note_lp(vcpu, lp));
         }
         for slot in self.guest().slots() {
             td.declare(*slot, Visibility::Private)
@@ -184,27 +186,24 @@ impl Host {
         for slot in self.guest().slots() {
             self.drop_shared(*slot);
         }
-        match self.missing_pages(up) {
+        match self.missing_pages() {
             None => Ok(()),
             Some(missing) => Err(MakeError::Missing(missing)),
         }
     }
 
     /// What says that not every page is back; `None` if every one is.
-    pub fn missing_pages(&self, up: &Up) -> Option<String> {
+    pub fn missing_pages(&self) -> Option<String> {
         if !self.frames().is_balanced() {
             return Some("the frame allocator does not balance".to_owned());
         }
-        up.tdmrs.iter().find_map(|tdmr| {
-            let range = tdmr.range();
-            let pages = (range.start().bits()..range.end().bits()).step_by(4096);
-            pages.into_iter().find_map(|page| {
-                match self.platform().page_metadata(page, Level::Pt)?.0 {
-                    PageType::Nda | PageType::Reserved => None,
-                    kind => Some(format!("the PAMT has a {kind:?} page at {page:#x}")),
-                }
-            })
-        })
+        let mut missing = None;
+        self.platform().for_each_used_page(|hpa, level, kind, _| {
+            if !matches!(kind, PageType::Nda | PageType::Reserved) {
+                missing = Some(format!("the PAMT has a {kind:?} page of {level:?} at {hpa:#x}"));
+            }
+        });
+        missing
     }
 
     fn td_config(&self, up: &Up) -> Result<TdConfig, MakeError> {

@@ -1,7 +1,308 @@
 //! `tdx run`: a real guest's trace on a TD of the emulated platform, from bring-up to teardown.
 
+mod drive;
+pub mod guest;
 pub mod kvm;
 pub mod ledger;
 pub mod picture;
 pub mod report;
 pub mod tree;
+mod trees;
+mod vmcall;
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use tdx_abi::Level;
+
+pub use drive::DriveError;
+use drive::Driver;
+use guest::Guest;
+use guest::Task;
+use ledger::Side;
+use picture::Subject;
+use report::Counts;
+use report::Report;
+use tree::Tree;
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::host::frames::Use;
+use crate::host::guest_memory::GuestMemory;
+use crate::host::image;
+use crate::host::image::Order;
+use crate::host::td::slots;
+use crate::input;
+use crate::measure;
+use crate::output::Output;
+use crate::output::PRIVATE;
+use crate::output::SHARED;
+use crate::progress;
+use crate::tdvf::Tdvf;
+use crate::trace::Event;
+use crate::trace::Trace;
+
+/// A guest that boots to a shell; origin in `data/README.md`.
+const BOOT: &[u8] = include_bytes!("../../data/boot-shell-1g.trace.gz");
+/// Tasks that a vCPU is given at once.
+const BATCH: usize = 512;
+
+/// Replay a guest's memory trace on a TD: bring-up, build, faults, conversions, discards, teardown.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Guest trace, plain or gzip. Without it: the boot of a real guest with 1 GiB to its shell.
+    trace: Option<PathBuf>,
+    /// Firmware image with TDX metadata to build the TD from, plain or gzip. Without it: a small built-in image.
+    #[arg(long)]
+    firmware: Option<PathBuf>,
+    /// Largest page that the host maps and the guest accepts.
+    #[arg(long, value_enum, default_value = "4k")]
+    page_size: PageSize,
+    /// Number of vCPUs. Without it: as many as the trace has.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Size of a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PageSize {
+    /// 4 KiB.
+    #[default]
+    #[value(name = "4k")]
+    Small,
+    /// 2 MiB.
+    #[value(name = "2m")]
+    Large,
+}
+
+impl PageSize {
+    const fn level(self) -> Level {
+        match self {
+            Self::Small => Level::Pt,
+            Self::Large => Level::Pd,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "4 KiB",
+            Self::Large => "2 MiB",
+        }
+    }
+}
+
+/// The three trees after the last event.
+#[derive(Clone, Debug)]
+pub struct Trees {
+    /// The shared EPT.
+    pub shared: Tree,
+    /// The mirror.
+    pub mirror: Tree,
+    /// The Secure-EPT.
+    pub secure: Tree,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), Error> {
+    let trace = load(args.trace.as_deref())?;
+    let firmware = args.firmware.as_deref().map(measure::load).transpose()?;
+    let image = firmware.unwrap_or_else(image::builtin);
+    let vcpus = args.vcpus.unwrap_or_else(|| trace.vcpus().min(64));
+    let (report, trees) = replay(&trace, &image, args.page_size, vcpus)?;
+    if args.json {
+        output.json(&report)?;
+    } else {
+        report.write(output, |output| draw(output, &trees, trace.ram))?;
+    }
+    report.verdict()
+}
+
+/// Reads a trace, or the built-in one.
+pub fn load(path: Option<&Path>) -> Result<Trace, Error> {
+    let (name, parsed) = match path {
+        Some(path) => (path.display().to_string(), Trace::parse(input::open(path)?)),
+        None => ("built-in trace".to_owned(), Trace::parse(input::decompress(BOOT)?)),
+    };
+    parsed.map_err(|source| Error::Trace { path: name, source })
+}
+
+/// Runs the whole life of a TD with the events of `trace`.
+pub fn replay(
+    trace: &Trace,
+    image: &Tdvf,
+    page_size: PageSize,
+    vcpus: u32,
+) -> Result<(Report, Trees), Error> {
+    let start = Instant::now();
+    let host = Host::new(GuestMemory::new(slots(trace.ram, image), page_size.level()), vcpus);
+    let up = host.bring_up()?;
+    let td = host.create_td(&up)?;
+    host.build(&td, image, Order::Page, || ())?;
+    let mrtd = host.mrtd(&td)?;
+
+    let guest = Guest::new(trace.ram, page_size.level(), td.shared_bit().mask());
+    let mut driver = Driver::new(&td);
+    for section in image.sections().iter().filter(|section| section.is_added()) {
+        for offset in (0..section.size).step_by(4096) {
+            guest.mind().ledger.load(section.gpa + offset, offset < section.raw_size);
+        }
+        driver.kvm.built(section.gpa, section.size);
+    }
+    for vcpu in 0..td.vcpus() {
+        if let Some(tdvpr) = td.tdvpr(vcpu) {
+            host.platform().set_guest(tdvpr, guest.clone());
+        }
+    }
+
+    let before = Cost::now(&host);
+    events(trace, &guest, &mut driver)?;
+    let spent = Cost::now(&host).since(&before);
+    sweep(&guest, &mut driver)?;
+
+    let trees = Trees {
+        shared: trees::shared(&td),
+        mirror: trees::mirror(&td).map_err(Error::Failed)?,
+        secure: trees::secure(&host, td.tdr()).map_err(Error::Failed)?,
+    };
+    let difference = trees.mirror.difference(["the mirror", "the S-EPT"], &trees.secure);
+    let host_memory = Counts(
+        Use::ALL.map(|purpose| (purpose.name().to_owned(), host.frames().used(purpose))).to_vec(),
+    );
+    let Driver { faults, fault_time, kvm, .. } = driver;
+    let missing = host.tear_down(&up, td).err().map(|error| Error::Td(error).one_line());
+
+    let findings = guest.mind().findings.clone();
+    let counters = host.platform().counters();
+    let named = |counts: std::collections::BTreeMap<&'static str, u64>| {
+        Counts(counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect())
+    };
+    let microseconds = fault_time.as_secs_f64() * 1e6;
+    let report = Report {
+        trace: trace.name.clone().unwrap_or_default(),
+        guest_memory: trace.ram,
+        vcpus,
+        page_size: page_size.name(),
+        mrtd: mrtd.iter().map(|byte| format!("{byte:02x}")).collect(),
+        events: trace.events.len() as u64,
+        microseconds_per_fault: microseconds / faults.total().max(1) as f64,
+        faults,
+        seamcalls: named(counters.seamcalls_by_name()),
+        tdcalls: named(counters.tdcalls_by_name()),
+        kicks: counters.kicks(),
+        event_seamcalls: spent.seamcalls,
+        event_kicks: spent.kicks,
+        kvm,
+        pages: pages(&trees),
+        host_memory,
+        stamps_written: findings.written,
+        stamps_verified: findings.verified,
+        zero_pages_verified: findings.zero,
+        unexpected: findings.failures,
+        unexpected_count: findings.failure_count,
+        mirror_equals_sept: difference.is_none(),
+        difference,
+        entries_compared: trees.secure.entries.len() as u64,
+        pages_returned: missing.is_none(),
+        missing,
+        wall_seconds: start.elapsed().as_secs_f64(),
+    };
+    Ok((report, trees))
+}
+
+/// Replays the events in their order, each on its vCPU.
+fn events(trace: &Trace, guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
+    let bar = progress::bar(trace.events.len() as u64, "replaying events");
+    let mut vcpu = 0;
+    for (index, event) in trace.events.iter().enumerate() {
+        let (wanted, task) = match *event {
+            Event::Touch { gpa, access, shared, vcpu } => {
+                let side = if shared { Side::Shared } else { Side::Private };
+                if side == Side::Private {
+                    driver.kvm.touch(gpa);
+                }
+                (vcpu as usize % driver.td.vcpus(), Task::Touch { gpa, access, side })
+            }
+            Event::Convert { gpa, len } => (vcpu, Task::Convert { gpa, len, side: Side::Shared }),
+            Event::Discard { gpa, len } => {
+                perform(guest, driver, vcpu)?;
+                driver.discard(gpa, len)?;
+                guest.mind().ledger.forget(gpa, len);
+                continue;
+            }
+        };
+        if wanted != vcpu || guest.mind().tasks.len() >= BATCH {
+            perform(guest, driver, vcpu)?;
+            bar.set_position(index as u64);
+            vcpu = wanted;
+        }
+        guest.mind().tasks.push_back(task);
+    }
+    perform(guest, driver, vcpu)?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Reads every live stamp back, page by page on all vCPUs in turn.
+fn sweep(guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
+    let live = guest.mind().ledger.live();
+    let bar = progress::bar(live.len() as u64, "reading all back");
+    for (index, chunk) in live.chunks(BATCH).enumerate() {
+        let tasks = chunk.iter().map(|&(side, gpa, stamp)| Task::Verify { gpa, side, stamp });
+        guest.mind().tasks.extend(tasks);
+        perform(guest, driver, index % driver.td.vcpus())?;
+        bar.inc(chunk.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Lets `vcpu` do all tasks.
+fn perform(guest: &Guest, driver: &mut Driver<'_, '_>, vcpu: usize) -> Result<(), Error> {
+    while !guest.mind().tasks.is_empty() {
+        driver.run(vcpu)?;
+    }
+    Ok(())
+}
+
+/// SEAMCALLs but for TD entries, and kicks.
+struct Cost {
+    seamcalls: u64,
+    kicks: u64,
+}
+
+impl Cost {
+    fn now(host: &Host) -> Self {
+        let counters = host.platform().counters();
+        let entries = counters.td_entries();
+        Self { seamcalls: counters.all_seamcalls().saturating_sub(entries), kicks: counters.kicks() }
+    }
+
+    const fn since(&self, before: &Self) -> Self {
+        Self { seamcalls: self.seamcalls - before.seamcalls, kicks: self.kicks - before.kicks }
+    }
+}
+
+/// Pages by size, private and shared together.
+fn pages(trees: &Trees) -> Counts {
+    let count = |level| trees.secure.leaves(level) + trees.shared.leaves(level);
+    Counts(vec![("4k".to_owned(), count(Level::Pt)), ("2m".to_owned(), count(Level::Pd))])
+}
+
+fn draw(output: &mut Output, trees: &Trees, ram: u64) -> io::Result<()> {
+    output.heading("Page tables after the last event")?;
+    let subject = |title, remark, tree, style| Subject { title, remark, tree, style };
+    for subject in [
+        subject("shared PT", "walked by the CPU where SHARED = 1", &trees.shared, SHARED),
+        subject("mirrored PT", "the host's copy, walked by the host only", &trees.mirror, PRIVATE),
+        subject("private PT", "the Secure-EPT, read from the module's pages", &trees.secure, PRIVATE),
+    ] {
+        picture::draw(output, &subject, ram)?;
+    }
+    io::Write::write_all(output, format!("  {}\n", picture::legend(ram)).as_bytes())
+}

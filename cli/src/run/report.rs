@@ -8,6 +8,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 use super::kvm::Kvm;
+use crate::error::Error;
 use crate::output::Output;
 use crate::output::bytes;
 use crate::output::grouped;
@@ -51,12 +52,20 @@ pub struct Report {
     pub stamps_verified: u64,
     /// Pages that were accepted anew and read zero.
     pub zero_pages_verified: u64,
+    /// What the guest found and should not have, in words; the first few.
+    pub unexpected: Vec<String>,
+    /// How many such findings there were.
+    pub unexpected_count: u64,
     /// Whether mirror and S-EPT were equal entry for entry.
     pub mirror_equals_sept: bool,
+    /// The first difference, if there is one.
+    pub difference: Option<String>,
     /// Entries compared.
     pub entries_compared: u64,
     /// Whether every page came back after teardown.
     pub pages_returned: bool,
+    /// What did not come back, if anything.
+    pub missing: Option<String>,
     /// Mean time that the host spent on a fault, in microseconds.
     pub microseconds_per_fault: f64,
     /// Time from loading the module to the last page reclaimed.
@@ -156,13 +165,10 @@ impl Report {
         ];
         output.table(&["", "SEAMCALLs", "kicks"], rows, &[1, 2])?;
         output.heading("Checks")?;
-        let lost_nothing = format!(
-            "{} stamps found again by the guest",
-            grouped(self.stamps_verified)
-        );
-        output.verdict(&lost_nothing, true)?;
+        let found = format!("{} stamps found again by the guest", grouped(self.stamps_verified));
         let zero = format!("{} new pages read zero", grouped(self.zero_pages_verified));
-        output.verdict(&zero, true)?;
+        output.verdict(&found, self.unexpected_count == 0)?;
+        output.verdict(&zero, self.unexpected_count == 0)?;
         let mirror = format!(
             "mirror equals S-EPT ({} entries)",
             grouped(self.entries_compared)
@@ -170,6 +176,17 @@ impl Report {
         output.verdict(&mirror, self.mirror_equals_sept)?;
         output.verdict("every page returned", self.pages_returned)?;
         output.flush()
+    }
+}
+
+impl Report {
+    /// An error that says what does not hold, if anything.
+    pub fn verdict(&self) -> Result<(), Error> {
+        let lost = self.unexpected.first().map(|first| {
+            format!("the guest found {} things that must not be, first: {first}", self.unexpected_count)
+        });
+        let problem = lost.or_else(|| self.difference.clone()).or_else(|| self.missing.clone());
+        problem.map_or(Ok(()), |problem| Err(Error::Failed(problem)))
     }
 }
 

@@ -1,6 +1,7 @@
 use tdx_abi::Gpa;
 use tdx_abi::Level;
 use tdx_abi::SharedBit;
+use tdx_abi::format::TdVmcallStatus;
 
 /// The guest's request to make a range of its memory private or shared: TDG.VP.VMCALL<MapGPA>.
 ///
@@ -31,11 +32,15 @@ pub enum MapGpaReply {
 impl MapGpaReply {
     /// R10 of the reply: the status.
     pub const fn r10(self) -> u64 {
+        self.status().into_bits()
+    }
+
+    const fn status(self) -> TdVmcallStatus {
         match self {
-            Self::Done => 0,
-            Self::Retry(_) => 1,
-            Self::Invalid(_) => 1 << 63,
-            Self::Misaligned(_) => 1 << 63 | 2,
+            Self::Done => TdVmcallStatus::SUCCESS,
+            Self::Retry(_) => TdVmcallStatus::RETRY,
+            Self::Invalid(_) => TdVmcallStatus::INVALID_OPERAND,
+            Self::Misaligned(_) => TdVmcallStatus::ALIGN_ERROR,
         }
     }
 

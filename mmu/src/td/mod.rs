@@ -18,6 +18,7 @@ mod propagate;
 mod shape;
 mod teardown;
 mod track;
+mod vcpu;
 
 use core::sync::atomic::Ordering;
 

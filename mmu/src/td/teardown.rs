@@ -112,7 +112,7 @@ fn is(error: &Error, code: StatusCode) -> bool {
 }
 
 /// A vCPU that is not on this LP needs no flush here.
-fn not_here(flushed: Result<(), Error>) -> Result<(), Error> {
+pub(super) fn not_here(flushed: Result<(), Error>) -> Result<(), Error> {
     match flushed {
         Err(error)
             if is(&error, StatusCode::VCPU_NOT_ASSOCIATED)
