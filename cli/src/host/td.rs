@@ -88,6 +88,8 @@ impl Host {
             let vcpu = td.add_vcpu(0).map_err(failed("cannot add a vCPU"))?;
             // TDH.VP.INIT has associated it with the LP where it was executed.
             (&self).on_this_lp(|lp, _| self.note_lp(vcpu, lp));
+            td.show_shared(vcpu)
+                .map_err(failed("cannot show a vCPU its shared EPT"))?;
         }
         for slot in self.guest().slots() {
             td.declare(*slot, Visibility::Private)
@@ -200,7 +202,9 @@ impl Host {
         let mut missing = None;
         self.platform().for_each_used_page(|hpa, level, kind, _| {
             if !matches!(kind, PageType::Nda | PageType::Reserved) {
-                missing = Some(format!("the PAMT has a {kind:?} page of {level:?} at {hpa:#x}"));
+                missing = Some(format!(
+                    "the PAMT has a {kind:?} page of {level:?} at {hpa:#x}"
+                ));
             }
         });
         missing

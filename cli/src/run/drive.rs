@@ -33,6 +33,9 @@ const TDCALL: u16 = 77;
 /// Most bytes converted before the guest runs again.
 const CONVERSION_STEP: u64 = 16 << 20;
 
+/// Most times in a row that one address may fault.
+const MAX_REPEATED: u32 = 1000;
+
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
@@ -60,6 +63,12 @@ pub enum DriveError {
         /// What the MMU says.
         resolution: Resolution,
     },
+    /// The same fault comes again and again although its page is mapped.
+    #[error("the guest faults at {gpa:#x} for ever")]
+    Stuck {
+        /// The guest-physical address.
+        gpa: u64,
+    },
     /// The MMU fails.
     #[error("{doing}")]
     Mmu {
@@ -82,6 +91,9 @@ pub struct Driver<'t, 'h> {
     pub fault_time: Duration,
     /// KVM's account of the same events.
     pub kvm: Kvm,
+    last_fault: Gpa,
+    /// How often the last fault came again.
+    repeated: u32,
     /// For each vCPU what is handed to it at the next entry.
     replies: Vec<Registers>,
 }
@@ -94,6 +106,8 @@ impl<'t, 'h> Driver<'t, 'h> {
             faults: Counts::default(),
             fault_time: Duration::ZERO,
             kvm: Kvm::default(),
+            last_fault: Gpa::default(),
+            repeated: 0,
             replies: vec![Registers::default(); td.vcpus()],
         }
     }
@@ -116,7 +130,10 @@ impl<'t, 'h> Driver<'t, 'h> {
 
     /// Takes memory back from the guest.
     pub fn discard(&mut self, gpa: u64, len: u64) -> Result<(), DriveError> {
-        let failed = |source| DriveError::Mmu { doing: "cannot take memory back", source };
+        let failed = |source| DriveError::Mmu {
+            doing: "cannot take memory back",
+            source,
+        };
         let range = GpaRange::new(gpa, len).ok_or_else(|| failed(Error::BadAddress(gpa)))?;
         self.kvm.unmap(gpa, len);
         self.td.discard(range).map_err(failed)?;
@@ -130,8 +147,14 @@ impl<'t, 'h> Driver<'t, 'h> {
 
     /// TDH.VP.ENTER: from one TD entry to the next TD exit.
     fn enter(&mut self, vcpu: usize) -> Result<Registers, DriveError> {
-        let failed = |source| DriveError::Mmu { doing: "cannot enter the TD", source };
-        let tdvpr = self.td.tdvpr(vcpu).ok_or_else(|| failed(Error::NoSuchVcpu(vcpu)))?;
+        let failed = |source| DriveError::Mmu {
+            doing: "cannot enter the TD",
+            source,
+        };
+        let tdvpr = self
+            .td
+            .tdvpr(vcpu)
+            .ok_or_else(|| failed(Error::NoSuchVcpu(vcpu)))?;
         let leaf = SeamcallLeaf::TDH_VP_ENTER;
         let mut registers = Registers {
             rax: leaf.number().into(),
@@ -143,7 +166,9 @@ impl<'t, 'h> Driver<'t, 'h> {
         self.td.associate(vcpu, lp).map_err(failed)?;
         host.note_lp(vcpu, lp);
         let entered = self.td.enter(vcpu).map_err(failed)?;
-        let called = host.as_lp(lp, || (&host).on_this_lp(|_, lp| lp.seamcall(&mut registers)));
+        let called = host.as_lp(lp, || {
+            (&host).on_this_lp(|_, lp| lp.seamcall(&mut registers))
+        });
         drop(entered);
         let name = leaf.name().unwrap_or_default();
         called.map_err(|trap| failed(Error::Trap { leaf: name, trap }))?;
@@ -162,24 +187,41 @@ impl<'t, 'h> Driver<'t, 'h> {
         self.fault_time += start.elapsed();
         let doing = "cannot resolve a fault";
         let resolution = resolution.map_err(|source| DriveError::Mmu { doing, source })?;
+        self.repeated = if self.last_fault == gpa {
+            self.repeated + 1
+        } else {
+            0
+        };
+        self.last_fault = gpa;
         let is_private = gpa.bits() & self.td.shared_bit().mask() == 0;
         let side = if is_private { "private" } else { "shared" };
         let what = match resolution {
             Resolution::Mapped(level) => {
                 format!("{side}, mapped {}", crate::output::bytes(level.size()))
             }
+            Resolution::Spurious(_) if self.repeated > MAX_REPEATED => {
+                return Err(DriveError::Stuck { gpa: gpa.bits() });
+            }
             Resolution::Spurious(_) => format!("{side}, spurious"),
             Resolution::Split => "private, split for ACCEPT".to_owned(),
             Resolution::SizeMismatch { .. } => "private, ACCEPT too large".to_owned(),
             Resolution::Retry => format!("{side}, to be retried"),
-            resolution => return Err(DriveError::Fault { gpa: gpa.bits(), resolution }),
+            resolution => {
+                return Err(DriveError::Fault {
+                    gpa: gpa.bits(),
+                    resolution,
+                });
+            }
         };
         self.faults.add(&what, 1);
         Ok(())
     }
 
     fn map_gpa(&mut self, exit: &Registers) -> Result<Registers, DriveError> {
-        let request = MapGpa { start: Gpa::new(exit.r12), size: exit.r13 };
+        let request = MapGpa {
+            start: Gpa::new(exit.r12),
+            size: exit.r13,
+        };
         let host = self.host();
         let (td, kvm) = (self.td, &mut self.kvm);
         let reply = request.serve(
@@ -200,7 +242,11 @@ impl<'t, 'h> Driver<'t, 'h> {
         );
         let doing = "cannot convert memory";
         let reply = reply.map_err(|source| DriveError::Mmu { doing, source })?;
-        Ok(Registers { r10: reply.r10(), r11: reply.r11(), ..Registers::default() })
+        Ok(Registers {
+            r10: reply.r10(),
+            r11: reply.r11(),
+            ..Registers::default()
+        })
     }
 }
 

@@ -253,7 +253,9 @@ impl Mind {
             return self.request_conversion(cpu, stopped & !self.shared_bit, end, to);
         }
         if status != TdVmcallStatus::SUCCESS.into_bits() {
-            self.unexpected(&format!("MapGPA of {gpa:#x} + {len:#x}: {status:#x}, {stopped:#x}"));
+            self.unexpected(&format!(
+                "MapGPA of {gpa:#x} + {len:#x}: {status:#x}, {stopped:#x}"
+            ));
         }
         self.ledger.convert(gpa, len, side);
         Ok(())
@@ -284,7 +286,9 @@ impl Mind {
             let expected = if stamp == 0 { 0 } else { stamp ^ place };
             if found != expected {
                 let place = gpa + place;
-                self.unexpected(&format!("{side:?} {place:#x} reads {found:#x}, not {expected:#x}"));
+                self.unexpected(&format!(
+                    "{side:?} {place:#x} reads {found:#x}, not {expected:#x}"
+                ));
             }
         }
         if stamp != 0 {

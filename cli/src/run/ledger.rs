@@ -55,7 +55,11 @@ impl Ledger {
 
     /// Which side the guest uses the page on.
     pub fn side(&self, gpa: u64) -> Side {
-        if self.shared.contains(&gpa) { Side::Shared } else { Side::Private }
+        if self.shared.contains(&gpa) {
+            Side::Shared
+        } else {
+            Side::Private
+        }
     }
 
     /// Whether the guest has accepted the page.
@@ -109,8 +113,11 @@ impl Ledger {
 
     /// Every live stamp: side, page, stamp; in order.
     pub fn live(&self) -> Vec<(Side, u64, u64)> {
-        let mut live: Vec<_> =
-            self.stamps.iter().map(|(&(side, gpa), &stamp)| (side, gpa, stamp)).collect();
+        let mut live: Vec<_> = self
+            .stamps
+            .iter()
+            .map(|(&(side, gpa), &stamp)| (side, gpa, stamp))
+            .collect();
         live.sort_unstable();
         live
     }

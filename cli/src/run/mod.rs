@@ -127,7 +127,10 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), Error> {
 pub fn load(path: Option<&Path>) -> Result<Trace, Error> {
     let (name, parsed) = match path {
         Some(path) => (path.display().to_string(), Trace::parse(input::open(path)?)),
-        None => ("built-in trace".to_owned(), Trace::parse(input::decompress(BOOT)?)),
+        None => (
+            "built-in trace".to_owned(),
+            Trace::parse(input::decompress(BOOT)?),
+        ),
     };
     parsed.map_err(|source| Error::Trace { path: name, source })
 }
@@ -140,7 +143,10 @@ pub fn replay(
     vcpus: u32,
 ) -> Result<(Report, Trees), Error> {
     let start = Instant::now();
-    let host = Host::new(GuestMemory::new(slots(trace.ram, image), page_size.level()), vcpus);
+    let host = Host::new(
+        GuestMemory::new(slots(trace.ram, image), page_size.level()),
+        vcpus,
+    );
     let up = host.bring_up()?;
     let td = host.create_td(&up)?;
     host.build(&td, image, Order::Page, || ())?;
@@ -150,7 +156,10 @@ pub fn replay(
     let mut driver = Driver::new(&td);
     for section in image.sections().iter().filter(|section| section.is_added()) {
         for offset in (0..section.size).step_by(4096) {
-            guest.mind().ledger.load(section.gpa + offset, offset < section.raw_size);
+            guest
+                .mind()
+                .ledger
+                .load(section.gpa + offset, offset < section.raw_size);
         }
         driver.kvm.built(section.gpa, section.size);
     }
@@ -170,17 +179,34 @@ pub fn replay(
         mirror: trees::mirror(&td).map_err(Error::Failed)?,
         secure: trees::secure(&host, td.tdr()).map_err(Error::Failed)?,
     };
-    let difference = trees.mirror.difference(["the mirror", "the S-EPT"], &trees.secure);
+    let difference = trees
+        .mirror
+        .difference(["the mirror", "the S-EPT"], &trees.secure);
     let host_memory = Counts(
-        Use::ALL.map(|purpose| (purpose.name().to_owned(), host.frames().used(purpose))).to_vec(),
+        Use::ALL
+            .map(|purpose| (purpose.name().to_owned(), host.frames().used(purpose)))
+            .to_vec(),
     );
-    let Driver { faults, fault_time, kvm, .. } = driver;
-    let missing = host.tear_down(&up, td).err().map(|error| Error::Td(error).one_line());
+    let Driver {
+        faults,
+        fault_time,
+        kvm,
+        ..
+    } = driver;
+    let missing = host
+        .tear_down(&up, td)
+        .err()
+        .map(|error| Error::Td(error).one_line());
 
     let findings = guest.mind().findings.clone();
     let counters = host.platform().counters();
     let named = |counts: std::collections::BTreeMap<&'static str, u64>| {
-        Counts(counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect())
+        Counts(
+            counts
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
+        )
     };
     let microseconds = fault_time.as_secs_f64() * 1e6;
     let report = Report {
@@ -221,14 +247,29 @@ fn events(trace: &Trace, guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(
     let mut vcpu = 0;
     for (index, event) in trace.events.iter().enumerate() {
         let (wanted, task) = match *event {
-            Event::Touch { gpa, access, shared, vcpu } => {
+            Event::Touch {
+                gpa,
+                access,
+                shared,
+                vcpu,
+            } => {
                 let side = if shared { Side::Shared } else { Side::Private };
                 if side == Side::Private {
                     driver.kvm.touch(gpa);
                 }
-                (vcpu as usize % driver.td.vcpus(), Task::Touch { gpa, access, side })
+                (
+                    vcpu as usize % driver.td.vcpus(),
+                    Task::Touch { gpa, access, side },
+                )
             }
-            Event::Convert { gpa, len } => (vcpu, Task::Convert { gpa, len, side: Side::Shared }),
+            Event::Convert { gpa, len } => (
+                vcpu,
+                Task::Convert {
+                    gpa,
+                    len,
+                    side: Side::Shared,
+                },
+            ),
             Event::Discard { gpa, len } => {
                 perform(guest, driver, vcpu)?;
                 driver.discard(gpa, len)?;
@@ -253,7 +294,9 @@ fn sweep(guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
     let live = guest.mind().ledger.live();
     let bar = progress::bar(live.len() as u64, "reading all back");
     for (index, chunk) in live.chunks(BATCH).enumerate() {
-        let tasks = chunk.iter().map(|&(side, gpa, stamp)| Task::Verify { gpa, side, stamp });
+        let tasks = chunk
+            .iter()
+            .map(|&(side, gpa, stamp)| Task::Verify { gpa, side, stamp });
         guest.mind().tasks.extend(tasks);
         perform(guest, driver, index % driver.td.vcpus())?;
         bar.inc(chunk.len() as u64);
@@ -280,27 +323,56 @@ impl Cost {
     fn now(host: &Host) -> Self {
         let counters = host.platform().counters();
         let entries = counters.td_entries();
-        Self { seamcalls: counters.all_seamcalls().saturating_sub(entries), kicks: counters.kicks() }
+        Self {
+            seamcalls: counters.all_seamcalls().saturating_sub(entries),
+            kicks: counters.kicks(),
+        }
     }
 
     const fn since(&self, before: &Self) -> Self {
-        Self { seamcalls: self.seamcalls - before.seamcalls, kicks: self.kicks - before.kicks }
+        Self {
+            seamcalls: self.seamcalls - before.seamcalls,
+            kicks: self.kicks - before.kicks,
+        }
     }
 }
 
 /// Pages by size, private and shared together.
 fn pages(trees: &Trees) -> Counts {
     let count = |level| trees.secure.leaves(level) + trees.shared.leaves(level);
-    Counts(vec![("4k".to_owned(), count(Level::Pt)), ("2m".to_owned(), count(Level::Pd))])
+    Counts(vec![
+        ("4k".to_owned(), count(Level::Pt)),
+        ("2m".to_owned(), count(Level::Pd)),
+    ])
 }
 
 fn draw(output: &mut Output, trees: &Trees, ram: u64) -> io::Result<()> {
     output.heading("Page tables after the last event")?;
-    let subject = |title, remark, tree, style| Subject { title, remark, tree, style };
+    let subject = |title, remark, tree, style| Subject {
+        title,
+        remark,
+        tree,
+        style,
+    };
     for subject in [
-        subject("shared PT", "walked by the CPU where SHARED = 1", &trees.shared, SHARED),
-        subject("mirrored PT", "the host's copy, walked by the host only", &trees.mirror, PRIVATE),
-        subject("private PT", "the Secure-EPT, read from the module's pages", &trees.secure, PRIVATE),
+        subject(
+            "shared PT",
+            "walked by the CPU where SHARED = 1",
+            &trees.shared,
+            SHARED,
+        ),
+        subject(
+            "mirrored PT",
+            "the host's copy, walked by the host only",
+            &trees.mirror,
+            PRIVATE,
+        ),
+        subject(
+            "private PT",
+            "the Secure-EPT, read from the module's pages",
+            &trees.secure,
+            PRIVATE,
+        ),
     ] {
         picture::draw(output, &subject, ram)?;
     }

@@ -165,7 +165,10 @@ impl Report {
         ];
         output.table(&["", "SEAMCALLs", "kicks"], rows, &[1, 2])?;
         output.heading("Checks")?;
-        let found = format!("{} stamps found again by the guest", grouped(self.stamps_verified));
+        let found = format!(
+            "{} stamps found again by the guest",
+            grouped(self.stamps_verified)
+        );
         let zero = format!("{} new pages read zero", grouped(self.zero_pages_verified));
         output.verdict(&found, self.unexpected_count == 0)?;
         output.verdict(&zero, self.unexpected_count == 0)?;
@@ -183,9 +186,14 @@ impl Report {
     /// An error that says what does not hold, if anything.
     pub fn verdict(&self) -> Result<(), Error> {
         let lost = self.unexpected.first().map(|first| {
-            format!("the guest found {} things that must not be, first: {first}", self.unexpected_count)
+            format!(
+                "the guest found {} things that must not be, first: {first}",
+                self.unexpected_count
+            )
         });
-        let problem = lost.or_else(|| self.difference.clone()).or_else(|| self.missing.clone());
+        let problem = lost
+            .or_else(|| self.difference.clone())
+            .or_else(|| self.missing.clone());
         problem.map_or(Ok(()), |problem| Err(Error::Failed(problem)))
     }
 }

@@ -37,7 +37,13 @@ pub fn mirror(td: &HostTd<'_>) -> Result<Tree, String> {
                 return;
             }
         };
-        tree.entries.push(Entry { gpa, level, is_leaf, hpa, is_blocked });
+        tree.entries.push(Entry {
+            gpa,
+            level,
+            is_leaf,
+            hpa,
+            is_blocked,
+        });
     });
     odd.map_or(Ok(tree), Err)
 }
@@ -55,17 +61,29 @@ pub fn shared(td: &HostTd<'_>) -> Tree {
             _ => return,
         };
         let gpa = gpa & !td.shared_bit().mask();
-        tree.entries.push(Entry { gpa, level, is_leaf, hpa, is_blocked: false });
+        tree.entries.push(Entry {
+            gpa,
+            level,
+            is_leaf,
+            hpa,
+            is_blocked: false,
+        });
     });
     tree
 }
 
 /// The Secure-EPT as it lies in physical memory, from its root on. The MMU has no part in it.
 pub fn secure(host: &Host, tdr: Hpa) -> Result<Tree, String> {
-    let (root, top) = host.platform().sept_root(tdr).ok_or("the TD has no Secure-EPT")?;
+    let (root, top) = host
+        .platform()
+        .sept_root(tdr)
+        .ok_or("the TD has no Secure-EPT")?;
     let key_id_mask = host.platform().config().key_id_mask();
     let mut tree = Tree::default();
-    let mut walk = Walk { host, entries: &mut tree.entries };
+    let mut walk = Walk {
+        host,
+        entries: &mut tree.entries,
+    };
     walk.table(root.bits() & !key_id_mask, top, 0)?;
     Ok(tree)
 }
@@ -91,9 +109,19 @@ impl Walk<'_> {
                 _ => true,
             };
             // Of a pending large page the lower address bits count what is accepted.
-            let hpa = if is_leaf { hpa & !(level.size() - 1) } else { hpa };
+            let hpa = if is_leaf {
+                hpa & !(level.size() - 1)
+            } else {
+                hpa
+            };
             let is_blocked = state.any_blocked();
-            self.entries.push(Entry { gpa, level, is_leaf, hpa, is_blocked });
+            self.entries.push(Entry {
+                gpa,
+                level,
+                is_leaf,
+                hpa,
+                is_blocked,
+            });
             if let Some(below) = level.below().filter(|_| !is_leaf) {
                 self.table(hpa, below, gpa)?;
             }

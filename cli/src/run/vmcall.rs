@@ -13,7 +13,11 @@ pub const MAP_GPA: u64 = 0x1_0001;
 
 /// The registers of a TDG.VP.VMCALL with sub-function `number` and its operands R12 and R13.
 pub fn request(number: u64, r12: u64, r13: u64) -> Registers {
-    let passed = VmcallMask::new().with_r10(true).with_r11(true).with_r12(true).with_r13(true);
+    let passed = VmcallMask::new()
+        .with_r10(true)
+        .with_r11(true)
+        .with_r12(true)
+        .with_r13(true);
     Registers {
         rax: TdcallLeaf::TDG_VP_VMCALL.number().into(),
         rcx: passed.into_bits(),

@@ -1,13 +1,44 @@
 //! On which LP a vCPU is.
 
+use tdx_abi::Module;
+use tdx_abi::Tdvpr;
+use tdx_abi::field;
+use tdx_abi::field::td_vmcs;
+use tdx_abi::tdh;
+
 use super::Error;
 use super::Td;
+use super::call::Plain;
+use super::call::call_on;
 use super::leaves;
 use super::teardown::not_here;
 use crate::embed::Embedder;
 use crate::platform::LpId;
 
+/// Bits of the field Shared EPTP that the host writes; the others follow the TD's own EPTP.
+const ADDRESS: u64 = match field::TD_VMCS.of(Module::V1_5_01).row(td_vmcs::SHARED_EPTP) {
+    Some(row) => row.prod_wr_mask,
+    None => 0,
+};
+
 impl<E: Embedder> Td<E> {
+    /// Tells the module where `vcpu` finds the shared EPT: TDH.VP.WR of the field Shared EPTP.
+    ///
+    /// Before it, every access with SHARED = 1 is an EPT violation that no mapping ends.
+    pub fn show_shared(&self, vcpu: usize) -> Result<(), Error> {
+        let tdvpr = self.tdvpr(vcpu).ok_or(Error::NoSuchVcpu(vcpu))?;
+        let embedder = self.embedder();
+        let write = || tdh::vp::Wr {
+            tdvpr: Tdvpr::assume(tdvpr),
+            field: td_vmcs::SHARED_EPTP,
+            value: self.shared().tree().root().bits(),
+            mask: ADDRESS,
+        };
+        embedder
+            .on_this_lp(|_, lp| call_on(lp, embedder, write(), Plain))
+            .map(drop)
+    }
+
     /// Gets `vcpu` ready to be entered on `lp`: where [`last_lp`](crate::embed::Vcpus::last_lp) says
     /// another LP, TDH.VP.FLUSH is executed there, because the module lets a vCPU run only on the LP that it is
     /// associated with.
