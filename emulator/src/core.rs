@@ -10,6 +10,7 @@ use spin::Mutex;
 
 use crate::config::PlatformConfig;
 use crate::counters::Counters;
+use crate::fault::Faults;
 use crate::global::Global;
 use crate::guest_cpu::Program;
 use crate::lp::LpSlot;
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub global: Global,
     pub lps: Box<[LpSlot]>,
     pub counters: Counters,
+    pub faults: Faults,
     /// How often shared translations were flushed on all LPs.
     pub shared_flushes: AtomicU64,
     programs: Mutex<BTreeMap<u64, Arc<Mutex<Program>>>>,
@@ -48,6 +50,7 @@ impl Core {
             global: Global::new(),
             lps,
             counters: Counters::new(),
+            faults: Faults::default(),
             shared_flushes: AtomicU64::new(0),
             programs: Mutex::new(BTreeMap::new()),
         }

@@ -18,6 +18,8 @@ pub(crate) struct LpSlot {
     pub state: Mutex<LpState>,
     /// IA32_INTR_PENDING (MSR 0x9a): not 0 while an interrupt is pending.
     pub interrupts_pending: AtomicU64,
+    /// Whether a fault lets an interrupt wait during the present call.
+    pub fault_interrupt: AtomicBool,
     /// Whether the LP is inside a TD.
     pub in_guest: AtomicBool,
     /// Whether the LP is asked to leave the TD.
@@ -29,6 +31,7 @@ impl LpSlot {
         Self {
             state: Mutex::new(LpState::new(id, package)),
             interrupts_pending: AtomicU64::new(0),
+            fault_interrupt: AtomicBool::new(false),
             in_guest: AtomicBool::new(false),
             kicked: AtomicBool::new(false),
         }
@@ -36,6 +39,11 @@ impl LpSlot {
 }
 
 impl LpSlot {
+    /// Whether a fault lets an interrupt wait during the present call.
+    pub(crate) fn has_fault_interrupt(&self) -> bool {
+        self.fault_interrupt.load(Ordering::Relaxed)
+    }
+
     /// Notes that the LP is in no TD any more; a kick has reached it.
     pub(crate) fn leave_guest(&self) {
         self.kicked.store(false, Ordering::SeqCst);

@@ -18,6 +18,8 @@ use crate::exit;
 use crate::exit::ExitInfo;
 use crate::exit::GuestCall;
 use crate::exit::GuestExit;
+use crate::fault::Fault;
+use crate::fault::Injection;
 use crate::guest;
 use crate::guest_cpu;
 use crate::guest_cpu::GuestProgram;
@@ -37,7 +39,7 @@ use crate::structures::tdr;
 
 /// An emulated platform: its module has been loaded, nothing else.
 pub struct Platform {
-    core: Core,
+    pub(crate) core: Core,
 }
 
 /// Where a SEAMCALL ended.
@@ -151,6 +153,19 @@ impl Platform {
                 block.for_each_used(&mut each);
             }
         }
+    }
+}
+
+/// Faults on demand.
+impl Platform {
+    /// Puts a fault in force, beside those that are.
+    pub fn inject(&self, fault: Fault) -> Injection {
+        self.core.faults.add(fault)
+    }
+
+    /// Takes all faults out of force.
+    pub fn clear_faults(&self) {
+        self.core.faults.clear();
     }
 }
 

@@ -8,6 +8,7 @@
 mod mmu {
     mod compare;
     mod costs;
+    mod faults;
     mod host;
     mod injection;
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

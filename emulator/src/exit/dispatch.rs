@@ -215,6 +215,6 @@ impl Guest<'_> {
 
     /// Whether an interrupt waits for the host on this LP.
     pub(crate) fn interrupt_pending(&self) -> bool {
-        self.slot.interrupts_pending.load(Ordering::Acquire) != 0
+        self.slot.interrupts_pending.load(Ordering::Acquire) != 0 || self.slot.has_fault_interrupt()
     }
 }

@@ -9,6 +9,8 @@ mod metadata;
 mod report;
 mod vcpu;
 
+use core::sync::atomic::Ordering;
+
 use tdx_abi::Registers;
 
 use crate::abi::OperandId;
@@ -26,6 +28,8 @@ use crate::exit::Stop;
 use crate::exit::TdExit;
 use crate::exit::gpr;
 use crate::exit::reason;
+use crate::fault::Calls;
+use crate::fault::Effect;
 use crate::l2::attributes;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
@@ -122,7 +126,9 @@ impl Guest<'_> {
             self.inject_gp();
             return Ok(GuestCall::EventInjected);
         }
-        let status = match self.dispatch() {
+        let outcome = self.suffer_fault().and_then(|()| self.dispatch());
+        self.slot.fault_interrupt.store(false, Ordering::Relaxed);
+        let status = match outcome {
             Ok(()) => Status::of(StatusCode::SUCCESS),
             Err(Failure::Status(status)) => status,
             Err(Failure::Stop(Stop::Leave(leave))) => return Err(leave),
@@ -135,6 +141,17 @@ impl Guest<'_> {
         let status = self.limit_host_priority(status)?;
         self.set_register(gpr::RAX, status.rax());
         Ok(GuestCall::ReturnedToTd)
+    }
+
+    /// Lets a fault that is in force strike the call.
+    fn suffer_fault(&self) -> Outcome {
+        let leaf = TdcallLeaf::new(self.register(gpr::RAX) as u16);
+        match self.core.faults.on(Calls::Guest(leaf)) {
+            Some(Effect::Status(status)) => return Err(status.into()),
+            Some(Effect::Interrupt) => self.slot.fault_interrupt.store(true, Ordering::Relaxed),
+            None => {}
+        }
+        Ok(())
     }
 
     fn dispatch(&mut self) -> Outcome {

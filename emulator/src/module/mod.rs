@@ -18,6 +18,8 @@ use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::core::Core;
+use crate::fault::Calls;
+use crate::fault::Effect;
 use crate::global::SysState;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
@@ -48,6 +50,7 @@ impl Call<'_> {
             INTR
         };
         self.slot.interrupts_pending.load(Ordering::Acquire) & !masked != 0
+            || self.slot.has_fault_interrupt()
     }
 }
 
@@ -93,12 +96,16 @@ pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut 
         version: (regs.rax >> 16) as u8,
         regs,
     };
-    let outcome = match admit(&call, leaf) {
+    let admitted = admit(&call, leaf).and_then(|()| suffer_fault(&call, leaf));
+    let outcome = match admitted {
         Ok(()) if leaf == SeamcallLeaf::TDH_VP_ENTER => {
             // A kick from here on finds the LP in the TD, or makes it leave at once.
             slot.in_guest.store(true, Ordering::SeqCst);
             match vp::enter::enter(&mut call) {
-                Ok(()) => return Ran::EnteredTd,
+                Ok(()) => {
+                    slot.fault_interrupt.store(false, Ordering::Relaxed);
+                    return Ran::EnteredTd;
+                }
                 Err(status) => {
                     slot.leave_guest();
                     Err(status)
@@ -108,9 +115,20 @@ pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut 
         Ok(()) => dispatch(&mut call, leaf),
         Err(status) => Err(status),
     };
+    slot.fault_interrupt.store(false, Ordering::Relaxed);
     let status = outcome.err().unwrap_or(Status::of(StatusCode::SUCCESS));
     call.regs.rax = status.rax();
     Ran::Returned
+}
+
+/// Lets a fault that is in force strike the call.
+fn suffer_fault(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
+    match call.core.faults.on(Calls::Host(leaf)) {
+        Some(Effect::Status(status)) => return Err(status),
+        Some(Effect::Interrupt) => call.slot.fault_interrupt.store(true, Ordering::Relaxed),
+        None => {}
+    }
+    Ok(())
 }
 
 /// Checks RAX and the module's own state.
