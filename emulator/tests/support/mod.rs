@@ -1,0 +1,144 @@
+//! A platform, brought up, and a TD on it, by SEAMCALLs with bare registers.
+#![expect(clippy::allow_attributes, reason = "what is not used differs from test to test")]
+#![allow(dead_code, missing_docs, reason = "each test uses a part")]
+
+use tdx_abi::Level;
+use tdx_abi::Registers;
+use tdx_abi::Seamcall;
+use tdx_abi::leaf::SeamcallLeaf;
+use tdx_emulator::Lp;
+use tdx_emulator::Platform;
+use tdx_emulator::PlatformConfig;
+use tdx_emulator::Range;
+
+pub const GIB: u64 = 1 << 30;
+pub const PAGE: u64 = 4096;
+/// Where TDMR_INFO and TD_PARAMS are put, below all TDMRs.
+const SCRATCH: u64 = 0x10_0000;
+
+/// Calls a leaf with RCX, RDX, R8 and R9, and returns the registers afterwards.
+pub fn call(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
+    let [rcx, rdx, r8, r9] = operands;
+    let rax = leaf.number().into();
+    let mut registers = Registers { rax, rcx, rdx, r8, r9, ..Registers::default() };
+    lp.seamcall(&mut registers).expect("the emulator does not trap");
+    registers
+}
+
+/// [`call`] that has to succeed.
+#[track_caller]
+pub fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
+    let registers = call(lp, leaf, operands);
+    assert_eq!(registers.rax, 0, "{leaf}({operands:#x?})");
+    registers
+}
+
+/// A platform with one TDMR of `gib` GiB at 1 GiB, its PAMT in front, and this many LPs; the module is ready.
+pub fn ready(gib: u64, lps: u32) -> Platform {
+    let memory = Range { base: 0, size: (gib + 1) * GIB };
+    let platform = Platform::new(PlatformConfig {
+        lps_per_package: lps,
+        cmrs: vec![memory],
+        seamrr: Range { base: 1 << 45, size: 1 << 25 },
+        ..PlatformConfig::default()
+    });
+    let lp = platform.lp(0).expect("there is one");
+    ok(&lp, SeamcallLeaf::TDH_SYS_INIT, [0; 4]);
+    for number in 0..platform.lps() {
+        let lp = platform.lp(number).expect("there is one");
+        ok(&lp, SeamcallLeaf::TDH_SYS_LP_INIT, [0; 4]);
+    }
+    let info = SCRATCH + PAGE;
+    let mut pamt = 0x100_0000;
+    let mut words = vec![GIB, gib * GIB];
+    for shift in [30, 21, 12] {
+        let size = ((gib * GIB >> shift) * 16).next_multiple_of(PAGE);
+        words.extend([pamt, size]);
+        pamt += size;
+    }
+    platform.memory().write_u64(SCRATCH, info);
+    for (word, value) in (0u64..).zip(words) {
+        platform.memory().write_u64(info + word * 8, value);
+    }
+    ok(&lp, SeamcallLeaf::TDH_SYS_CONFIG, [SCRATCH, 1, 32, 0]);
+    ok(&lp, SeamcallLeaf::TDH_SYS_KEY_CONFIG, [0; 4]);
+    while ok(&lp, SeamcallLeaf::TDH_SYS_TDMR_INIT, [GIB, 0, 0, 0]).rdx < (gib + 1) * GIB {}
+    platform
+}
+
+/// Pages of the TDMR, given out from the first on.
+pub struct Pages(pub u64);
+
+impl Pages {
+    pub fn next(&mut self) -> u64 {
+        let page = self.0;
+        self.0 += PAGE;
+        page
+    }
+
+    pub fn next_2m(&mut self) -> u64 {
+        self.0 = self.0.next_multiple_of(Level::Pd.size());
+        let page = self.0;
+        self.0 += Level::Pd.size();
+        page
+    }
+}
+
+/// A TD.
+pub struct Td {
+    pub tdr: u64,
+    pub vcpus: Vec<u64>,
+    pub key_id: u64,
+}
+
+/// A TD with this many vCPUs, initialised, not finalised.
+pub fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
+    let lp = platform.lp(0).expect("there is one");
+    let tdr = pages.next();
+    ok(&lp, SeamcallLeaf::TDH_MNG_CREATE, [tdr, key_id, 0, 0]);
+    ok(&lp, SeamcallLeaf::TDH_MNG_KEY_CONFIG, [tdr, 0, 0, 0]);
+    for _ in 0..6 {
+        ok(&lp, SeamcallLeaf::TDH_MNG_ADDCX, [pages.next(), tdr, 0, 0]);
+    }
+    let params = SCRATCH + 2 * PAGE;
+    let words = [(0, 1 << 28), (8, 3), (16, 0x40), (24, 0x1e), (40, 100)];
+    for (offset, value) in words {
+        platform.memory().write_u64(params + offset, value);
+    }
+    ok(&lp, SeamcallLeaf::TDH_MNG_INIT, [tdr, params, 0, 0]);
+    let vcpus = (0..vcpus)
+        .map(|_| {
+            let tdvpr = pages.next();
+            ok(&lp, SeamcallLeaf::TDH_VP_CREATE, [tdvpr, tdr, 0, 0]);
+            for _ in 0..5 {
+                ok(&lp, SeamcallLeaf::TDH_VP_ADDCX, [pages.next(), tdvpr, 0, 0]);
+            }
+            ok(&lp, SeamcallLeaf::TDH_VP_INIT, [tdvpr, 0, 0, 0]);
+            ok(&lp, SeamcallLeaf::TDH_VP_FLUSH, [tdvpr, 0, 0, 0]);
+            tdvpr
+        })
+        .collect();
+    Td { tdr, vcpus, key_id }
+}
+
+/// [`initialized`] and finalised.
+pub fn runnable(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
+    let td = initialized(platform, pages, key_id, vcpus);
+    let lp = platform.lp(0).expect("there is one");
+    ok(&lp, SeamcallLeaf::TDH_MR_FINALIZE, [td.tdr, 0, 0, 0]);
+    td
+}
+
+/// Gives the TD the Secure-EPT tables for the page of size `level` at `gpa` that are not there yet.
+pub fn add_tables(lp: &Lp<'_>, td: &Td, pages: &mut Pages, gpa: u64, level: Level) {
+    for table in [Level::Pml4, Level::Pdpt, Level::Pd] {
+        if table > level {
+            let mapping = gpa & !(table.size() - 1) | table as u64;
+            let page = pages.next();
+            let added = call(lp, SeamcallLeaf::TDH_MEM_SEPT_ADD, [mapping, td.tdr, page, 0]);
+            if added.rax != 0 {
+                pages.0 -= PAGE;
+            }
+        }
+    }
+}
