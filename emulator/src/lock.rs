@@ -31,6 +31,7 @@ impl<'a> LockWord<'a> {
         self.update(|_| Some(value));
     }
 
+    #[inline]
     fn update(self, next: impl Fn(u16) -> Option<u16>) -> u16 {
         let mut old = self.cell.load(Ordering::Relaxed);
         loop {
@@ -125,6 +126,7 @@ impl<'a> SharexHp<'a> {
     ///
     /// As in the module a host's shared attempt that fails leaves its reader counted and host priority
     /// set; a host's exclusive attempt that fails leaves host priority set.
+    #[inline]
     pub(crate) fn acquire(word: LockWord<'a>, mode: Mode, side: Side) -> Result<Self, StatusCode> {
         match mode {
             Mode::Shared => acquire_hp_shared(word, side)?,

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use tdx_abi::Level;
 
 use crate::abi::L2SeptState;
+use crate::abi::Module;
 use crate::abi::SeptState;
 use crate::abi::StatusCode;
 use crate::memory::PhysicalMemory;
@@ -37,6 +38,19 @@ const L2_STATE: u64 = READ | IGNORE_PAT | PAGE_SIZE | 1 << 55;
 const MIG_EPOCH_SHIFT: u32 = 12;
 const MIG_EPOCH_VALID: u64 = 1 << 44;
 
+/// States by encoding.
+const STATES: [SeptState; 128] = {
+    let mut states = [SeptState::Free; 128];
+    let mut encoding = 0;
+    while encoding < states.len() {
+        if let Some(state) = SeptState::decode(encoding as u8, Module::V1_5_01) {
+            states[encoding] = state;
+        }
+        encoding += 1;
+    }
+    states
+};
+
 /// Read, write and execute.
 pub(crate) const RWX: u64 = READ | WRITE | EXECUTE;
 
@@ -50,10 +64,7 @@ impl SeptEntry {
     pub(crate) const fn state(self) -> SeptState {
         let raw = self.0;
         let encoding = (raw >> 9 & 1) | (raw >> 53 & 0xf) << 1 | (raw >> 6 & 3) << 5;
-        match SeptState::from_encoding(encoding as u8) {
-            Some(state) => state,
-            None => SeptState::Free,
-        }
+        STATES[encoding as usize]
     }
 
     /// The state of an entry of an L2 VM's Secure-EPT; bit R is part of the encoding only of non-leaf entries.

@@ -5,6 +5,7 @@
 use core::ops::Deref;
 
 use tdx_abi::Level;
+use tdx_abi::op_state::OpStates;
 
 use crate::abi::Module;
 use crate::abi::OperandId;
@@ -262,9 +263,23 @@ impl Core {
 
 /// Whether the TD's OP_STATE allows a SEAMCALL leaf.
 pub(crate) fn is_op_state_allowed(leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
-    leaf.op_states(Module::V1_5_01)
+    OP_STATES
+        .get(usize::from(leaf.number()))
         .is_some_and(|states| states.contains(tdcs.op_state()))
 }
+
+/// OP_STATEs in which a leaf may be called, by the leaf's number.
+const OP_STATES: [OpStates; 128] = {
+    let mut table = [OpStates::from_bits(0); 128];
+    let mut number = 0;
+    while number < table.len() {
+        if let Some(states) = SeamcallLeaf::new(number as u16).op_states(Module::V1_5_01) {
+            table[number] = states;
+        }
+        number += 1;
+    }
+    table
+};
 
 /// A status with the FATAL bit.
 pub(crate) const fn fatal(code: StatusCode) -> Status {

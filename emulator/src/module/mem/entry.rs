@@ -1,6 +1,7 @@
 //! What the memory leaves have in common: from their operands to a locked Secure-EPT entry.
 
 use tdx_abi::Level;
+use tdx_abi::sept::SeptStates;
 
 use super::super::Call;
 use super::super::check::LockedTdcs;
@@ -245,6 +246,20 @@ pub(crate) fn set_details(call: &mut Call<'_>, entry: SeptEntry, level: Level) {
 
 /// Whether an entry's state allows a SEAMCALL leaf.
 pub(crate) fn is_allowed(leaf: SeamcallLeaf, entry: SeptEntry) -> bool {
-    leaf.sept_states(Module::V1_5_01)
+    SEPT_STATES
+        .get(usize::from(leaf.number()))
         .is_some_and(|states| states.contains(entry.state()))
 }
+
+/// States of entries on which a leaf may act, by the leaf's number.
+const SEPT_STATES: [SeptStates; 128] = {
+    let mut table = [SeptStates::from_bits(0); 128];
+    let mut number = 0;
+    while number < table.len() {
+        if let Some(states) = SeamcallLeaf::new(number as u16).sept_states(Module::V1_5_01) {
+            table[number] = states;
+        }
+        number += 1;
+    }
+    table
+};
