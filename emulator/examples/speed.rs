@@ -19,11 +19,19 @@ use tdx_abi::leaf::SeamcallLeaf;
 
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+    status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok())
+        .unwrap_or(0)
+        * PAGE
 }
 
 fn main() {
-    let gib = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(4);
+    let gib = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(4);
     let platform = ready(gib + 2, 1);
     let lp = platform.lp(0).expect("there is one");
     let mut tables = Pages(GIB);
@@ -47,16 +55,28 @@ fn main() {
     }
     report("TDH.MEM.PAGE.AUG", start);
     let used = resident() - before;
-    println!("host memory: {} MiB, {} bytes per guest page", used >> 20, used / count);
+    println!(
+        "host memory: {} MiB, {} bytes per guest page",
+        used >> 20,
+        used / count
+    );
     let start = Instant::now();
     for page in 0..count {
-        ok(&lp, SeamcallLeaf::TDH_MEM_RANGE_BLOCK, [page * PAGE, td.tdr, 0, 0]);
+        ok(
+            &lp,
+            SeamcallLeaf::TDH_MEM_RANGE_BLOCK,
+            [page * PAGE, td.tdr, 0, 0],
+        );
     }
     report("TDH.MEM.RANGE.BLOCK", start);
     ok(&lp, SeamcallLeaf::TDH_MEM_TRACK, [td.tdr, 0, 0, 0]);
     let start = Instant::now();
     for page in 0..count {
-        ok(&lp, SeamcallLeaf::TDH_MEM_PAGE_REMOVE, [page * PAGE, td.tdr, 0, 0]);
+        ok(
+            &lp,
+            SeamcallLeaf::TDH_MEM_PAGE_REMOVE,
+            [page * PAGE, td.tdr, 0, 0],
+        );
     }
     report("TDH.MEM.PAGE.REMOVE", start);
 }

@@ -13,11 +13,14 @@ use crate::counters::Counters;
 use crate::fault::Faults;
 use crate::global::Global;
 use crate::guest_cpu::Program;
+use crate::keys::KeyTags;
 use crate::lp::LpSlot;
 use crate::memory::PhysicalMemory;
+use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::Tdvps;
+use crate::structures::tdr;
 
 /// Parameters, memory, module state and LPs of one platform.
 pub(crate) struct Core {
@@ -27,6 +30,8 @@ pub(crate) struct Core {
     pub lps: Box<[LpSlot]>,
     pub counters: Counters,
     pub faults: Faults,
+    /// KeyIDs of memory lines, where the memory is the emulator's own.
+    pub keys: Option<KeyTags>,
     /// How often shared translations were flushed on all LPs.
     pub shared_flushes: AtomicU64,
     programs: Mutex<BTreeMap<u64, Arc<Mutex<Program>>>>,
@@ -38,7 +43,11 @@ pub(crate) struct Core {
 const TSC_STEP: u64 = 20_000;
 
 impl Core {
-    pub(crate) fn new(config: PlatformConfig, memory: Box<dyn PhysicalMemory>) -> Self {
+    pub(crate) fn new(
+        config: PlatformConfig,
+        memory: Box<dyn PhysicalMemory>,
+        keys: Option<KeyTags>,
+    ) -> Self {
         let lps = (0..config.packages * config.lps_per_package)
             .map(|id| LpSlot::new(id, id / config.lps_per_package))
             .collect();
@@ -51,6 +60,7 @@ impl Core {
             lps,
             counters: Counters::new(),
             faults: Faults::default(),
+            keys,
             shared_flushes: AtomicU64::new(0),
             programs: Mutex::new(BTreeMap::new()),
         }
@@ -59,6 +69,18 @@ impl Core {
     /// The memory.
     pub(crate) fn memory(&self) -> &dyn PhysicalMemory {
         &*self.memory
+    }
+
+    /// Notes that the page at `hpa` was written under the key of the TD of `tdr`.
+    pub(crate) fn claim(&self, hpa: u64, tdr: Tdr<'_>) {
+        self.claim_with(hpa, tdr.get(tdr::HKID));
+    }
+
+    /// Notes that the page at `hpa` was written under `key_id`.
+    pub(crate) fn claim_with(&self, hpa: u64, key_id: u16) {
+        if let Some(keys) = &self.keys {
+            keys.claim(self.without_key_id(hpa) >> 12, key_id);
+        }
     }
 
     /// What the vCPU whose TDVPR is at `tdvpr` executes.

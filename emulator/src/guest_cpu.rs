@@ -19,10 +19,12 @@ use crate::exit::reason;
 use crate::guest;
 use crate::inside;
 use crate::inside::InjectedEvent;
+use crate::keys::LINE;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
 use crate::structures::Structure;
 use crate::structures::tdcs;
+use crate::structures::tdr;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
 use crate::tlb::Cached;
@@ -91,6 +93,8 @@ const EPT_MISCONFIGURATION: u32 = 49;
 const EXTERNAL_INTERRUPT: u32 = 1;
 /// Interruption information of the interrupt that kicks an LP: valid, external, vector 0xf2.
 const KICK: u32 = 0x8000_00f2;
+/// Interruption information of a machine check: valid, hardware exception, vector 18.
+const MACHINE_CHECK: u32 = 0x8000_0312;
 /// Exit qualification of an EPT violation: permissions of the entries in bits 5:3.
 const QUALIFICATION_PERMISSIONS_SHIFT: u32 = 3;
 /// Exit qualification of an EPT violation: there is a linear address, and it is that of the access itself.
@@ -140,7 +144,7 @@ impl GuestCpu<'_> {
         let mut rest = to;
         while !rest.is_empty() {
             let (now, later) = rest.split_at_mut(rest.len().min(bytes_left(gpa)));
-            let hpa = self.translate(gpa, Access::Read)?;
+            let hpa = self.reach(gpa, now.len(), Access::Read)?;
             self.core.memory().read(hpa, now);
             gpa += now.len() as u64;
             rest = later;
@@ -155,7 +159,7 @@ impl GuestCpu<'_> {
         let mut rest = from;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(bytes_left(gpa)));
-            let hpa = self.translate(gpa, Access::Write)?;
+            let hpa = self.reach(gpa, now.len(), Access::Write)?;
             self.core.memory().write(hpa, now);
             gpa += now.len() as u64;
             rest = later;
@@ -166,14 +170,14 @@ impl GuestCpu<'_> {
 
     /// Reads the quadword at `gpa`, a multiple of 8.
     pub fn read_u64(&mut self, gpa: u64) -> Result<u64, GuestFault> {
-        let hpa = self.translate(gpa, Access::Read)?;
+        let hpa = self.reach(gpa, 8, Access::Read)?;
         self.progress = true;
         Ok(self.core.memory().read_u64(hpa))
     }
 
     /// Writes the quadword at `gpa`, a multiple of 8.
     pub fn write_u64(&mut self, gpa: u64, value: u64) -> Result<(), GuestFault> {
-        let hpa = self.translate(gpa, Access::Write)?;
+        let hpa = self.reach(gpa, 8, Access::Write)?;
         self.progress = true;
         self.core.memory().write_u64(hpa, value);
         Ok(())
@@ -184,6 +188,44 @@ impl GuestCpu<'_> {
         self.translate(gpa, Access::Fetch)?;
         self.progress = true;
         Ok(())
+    }
+
+    /// [`Self::translate`] of `count` bytes within a page, and the machine check if their lines are not the TD's.
+    fn reach(&mut self, gpa: u64, count: usize, access: Access) -> Result<u64, GuestFault> {
+        let hpa = self.translate(gpa, access)?;
+        let Some(keys) = &self.core.keys else {
+            return Ok(hpa);
+        };
+        let Some(inside) = self.lp.inside else {
+            return Ok(hpa);
+        };
+        let tdr = self.core.tdr(inside.tdr);
+        if self
+            .core
+            .is_shared(gpa, self.core.tdcs(tdr).get(tdcs::GPAW))
+        {
+            return Ok(hpa);
+        }
+        let key = tdr.get(tdr::HKID);
+        let first = hpa & !(LINE - 1);
+        let fault = (first..hpa + count as u64)
+            .step_by(LINE as usize)
+            .find_map(|line| {
+                keys.private_access(line, key, access == Access::Write)
+                    .err()
+            });
+        if fault.is_none() {
+            return Ok(hpa);
+        }
+        let info = ExitInfo {
+            interruption_info: MACHINE_CHECK,
+            keeps_rip: !self.progress,
+            ..ExitInfo::default()
+        };
+        Err(GuestFault::Exited(match self.exit(&info) {
+            Ok(()) => self.interrupt(),
+            Err(exited) => exited,
+        }))
     }
 
     /// Where the CPU finds `gpa`: in its TLB, or by walking Secure-EPT or shared EPT.

@@ -1,4 +1,56 @@
-//! An executable Intel TDX module and the platform around it.
+//! An executable Intel TDX module (release 1.5.01) and the platform around it.
+//!
+//! A [`Platform`] has memory, a module that has just been loaded, and LPs. An [`Lp`] takes SEAMCALLs (it implements
+//! [`tdx_abi::Seamcall`]); what a vCPU executes once TDH.VP.ENTER has entered its TD is a [`GuestProgram`]. All
+//! calls take `&self`: LPs may be used from as many threads as there are LPs, and meet in the module's own locks, which never
+//! wait but return `OPERAND_BUSY`.
+//!
+//! ```
+//! use tdx_abi::Registers;
+//! use tdx_abi::Seamcall;
+//! use tdx_abi::leaf::SeamcallLeaf;
+//! use tdx_abi::status::Status;
+//! use tdx_abi::status::StatusCode;
+//! use tdx_emulator::Platform;
+//! use tdx_emulator::PlatformConfig;
+//!
+//! // The unit test of a VMM: what does it do with a module that nobody has initialised?
+//! let platform = Platform::new(PlatformConfig::default());
+//! let lp = platform.lp(0).expect("the default platform has four LPs");
+//! let mut registers = Registers {
+//!     rax: SeamcallLeaf::TDH_MNG_CREATE.number().into(),
+//!     rcx: 0x1_0000_0000,
+//!     rdx: 33,
+//!     ..Registers::default()
+//! };
+//! lp.seamcall(&mut registers)?;
+//! assert_eq!(Status::from_rax(registers.rax).code(), StatusCode::SYS_NOT_READY);
+//! # Ok::<(), tdx_abi::Trap>(())
+//! ```
+//!
+//! # What is emulated, and how that is checked
+//!
+//! - Every SEAMCALL and TDCALL leaf of 1.5.01 that the recordings in the repository's `tests/data/vectors` contain: status,
+//!   operand id, every output register, lock words, memory. Recorded from Intel's own module code and replayed call by
+//!   call (`tdx replay`; `tests/tests/replay.rs`).
+//! - Control structures, Secure-EPT entries and their states lie in emulated memory in the module's own layout. The PAMT
+//!   does not: it is kept beside memory, 16 bytes for an entry that was touched; the PAMT areas that the host gives stay unused.
+//! - An LP walks Secure-EPT and shared EPT in that memory and caches translations until the module (a new TD epoch, another
+//!   vCPU, TDH.VP.FLUSH) or the host ([`Platform::flush_shared`]) flushes them (`emulator/tests/guest.rs`).
+//! - Memory lines have KeyIDs: [`HostMemory`] gives no plaintext of a TD's lines, what the host writes there is a machine
+//!   check for the TD, and a page that the host writes before its cache lines were flushed is overwritten by them
+//!   (`emulator/tests/guest.rs`). Nothing is encrypted; [`Platform::memory`] shows plaintext.
+//! - Concurrency: the lock primitives under loom (`emulator/tests/lock_model.rs`), threads of hosts and guests on the same
+//!   pages (`emulator/tests/stress.rs`).
+//! - MRTD and other digests are SHA-384, migration bundles AES-256-GCM.
+//!
+//! # What is not
+//!
+//! - Guest code is a Rust closure, not x86 instructions. A kernel that lets its own CPU run the guest uses
+//!   [`Lp::host_call`], [`Lp::inside`], [`Lp::guest_call`] and [`Lp::guest_exit`] instead.
+//! - CPUID and MSR values are those of one made-up CPU. The single-step defence (which hangs on the TSC) is left out; the zero-step
+//!   defence is not. Entering L2 VMs, module update and TD preservation are left out.
+//! - The module never shuts itself down by a failed internal check, except where a recording shows it.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -18,7 +70,9 @@ mod ghost;
 mod global;
 mod guest;
 mod guest_cpu;
+mod host_memory;
 mod inside;
+mod keys;
 mod l2;
 mod lock;
 mod lp;
@@ -32,6 +86,7 @@ mod platform;
 mod sept;
 mod servtd;
 mod structures;
+mod sync;
 mod tlb;
 mod translate;
 mod vcpu_init;
@@ -57,8 +112,10 @@ pub use guest_cpu::Exited;
 pub use guest_cpu::GuestCpu;
 pub use guest_cpu::GuestFault;
 pub use guest_cpu::GuestProgram;
+pub use host_memory::HostMemory;
 pub use inside::InjectedEvent;
 pub use inside::InsideTd;
+pub use keys::LineFault;
 pub use lock::LockWord;
 pub use memory::PhysicalMemory;
 pub use memory::SparseMemory;

@@ -3,10 +3,10 @@
 //! Lock words are plain 16-bit (8-bit for a mutex) values in the module's structures, and can be read and
 //! written as such. Source of the algorithms: `src/common/helpers/tdx_locks.h` of the TDX module.
 
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use crate::abi::StatusCode;
+use crate::sync::AtomicU64;
 
 /// A 16-bit lock word within a quadword.
 #[derive(Clone, Copy, Debug)]

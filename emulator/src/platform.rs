@@ -23,9 +23,11 @@ use crate::fault::Injection;
 use crate::guest;
 use crate::guest_cpu;
 use crate::guest_cpu::GuestProgram;
+use crate::host_memory::HostMemory;
 use crate::inside;
 use crate::inside::InjectedEvent;
 use crate::inside::InsideTd;
+use crate::keys::KeyTags;
 use crate::lock::LockWord;
 use crate::memory::PhysicalMemory;
 use crate::memory::SparseMemory;
@@ -54,14 +56,17 @@ pub enum HostCall {
 impl Platform {
     /// A platform with [`SparseMemory`].
     pub fn new(config: PlatformConfig) -> Self {
-        let memory = SparseMemory::new(config.max_pa - config.key_id_bits);
-        Self::with_memory(config, Box::new(memory))
+        let address_bits = config.max_pa - config.key_id_bits;
+        let memory = Box::new(SparseMemory::new(address_bits));
+        Self {
+            core: Core::new(config, memory, Some(KeyTags::new(address_bits))),
+        }
     }
 
-    /// A platform with other memory.
+    /// A platform with other memory, whose lines have no KeyIDs: whoever supplies it sees all of it.
     pub fn with_memory(config: PlatformConfig, memory: Box<dyn PhysicalMemory>) -> Self {
         Self {
-            core: Core::new(config, memory),
+            core: Core::new(config, memory, None),
         }
     }
 
@@ -70,9 +75,14 @@ impl Platform {
         &self.core.config
     }
 
-    /// Its memory.
+    /// Its memory as the module and the guests see it: plaintext, whatever the key.
     pub fn memory(&self) -> &dyn PhysicalMemory {
         self.core.memory()
+    }
+
+    /// Its memory as the host sees it.
+    pub fn host_memory(&self) -> HostMemory<'_> {
+        HostMemory::new(&self.core)
     }
 
     /// How often what happened.

@@ -87,12 +87,14 @@ impl Guest<'_> {
         let frame = |entry: SeptEntry| entry.address() >> 12;
         if level == Level::Pt {
             self.core.memory().fill(frame(entry), 0);
+            self.core.claim(frame(entry) << 12, self.tdr);
             return (entry, true);
         }
         let mut entry = entry;
         loop {
             // The counter takes the place of the address bits that a 2 MiB page does not need.
             self.core.memory().fill(frame(entry), 0);
+            self.core.claim(frame(entry) << 12, self.tdr);
             let count = entry.accept_counter() + 1;
             if count == PAGES_OF_2M {
                 return (entry.with_accept_counter(0), true);

@@ -428,6 +428,7 @@ impl Page {
             })?;
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
+            core.claim(hpa, tdr);
         }
         self.authenticate(stream)?;
         tdr.add_children(1);
@@ -449,7 +450,7 @@ impl Page {
         lock: EntryLock<'_>,
         source: Option<&Frame>,
     ) -> Result<(), Failure> {
-        let Target { core, tdcs, .. } = target;
+        let Target { core, tdr, tdcs } = target;
         let septe = lock.get();
         if !septe.state().re_import_allowed() {
             return Err(abort(
@@ -470,6 +471,7 @@ impl Page {
         }
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
+            core.claim(hpa, tdr);
         }
         self.authenticate(stream)?;
         pamt.set_bepoch(

@@ -43,6 +43,7 @@ pub(crate) fn stream_create(call: &mut Call<'_>) -> Outcome {
     let hpa = call.regs.rcx;
     let page = core.lock_page(hpa, OperandId::RCX, Mode::Exclusive, PageType::Nda)?;
     core.memory().fill(hpa >> 12, 0);
+    core.claim(hpa, *tdr);
     tdr.add_children(1);
     page.entry.assign(PageType::Tdcx, tdr.hpa);
     tdcs.set(StreamId::link_number(number), hpa);

@@ -1,5 +1,8 @@
 //! A platform, brought up, and a TD on it, by SEAMCALLs with bare registers.
-#![expect(clippy::allow_attributes, reason = "what is not used differs from test to test")]
+#![expect(
+    clippy::allow_attributes,
+    reason = "what is not used differs from test to test"
+)]
 #![allow(dead_code, missing_docs, reason = "each test uses a part")]
 
 use tdx_abi::Level;
@@ -20,8 +23,16 @@ const SCRATCH: u64 = 0x10_0000;
 pub fn call(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
     let [rcx, rdx, r8, r9] = operands;
     let rax = leaf.number().into();
-    let mut registers = Registers { rax, rcx, rdx, r8, r9, ..Registers::default() };
-    lp.seamcall(&mut registers).expect("the emulator does not trap");
+    let mut registers = Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        ..Registers::default()
+    };
+    lp.seamcall(&mut registers)
+        .expect("the emulator does not trap");
     registers
 }
 
@@ -35,11 +46,17 @@ pub fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
 
 /// A platform with one TDMR of `gib` GiB at 1 GiB, its PAMT in front, and this many LPs; the module is ready.
 pub fn ready(gib: u64, lps: u32) -> Platform {
-    let memory = Range { base: 0, size: (gib + 1) * GIB };
+    let memory = Range {
+        base: 0,
+        size: (gib + 1) * GIB,
+    };
     let platform = Platform::new(PlatformConfig {
         lps_per_package: lps,
         cmrs: vec![memory],
-        seamrr: Range { base: 1 << 45, size: 1 << 25 },
+        seamrr: Range {
+            base: 1 << 45,
+            size: 1 << 25,
+        },
         ..PlatformConfig::default()
     });
     let lp = platform.lp(0).expect("there is one");
@@ -135,7 +152,11 @@ pub fn add_tables(lp: &Lp<'_>, td: &Td, pages: &mut Pages, gpa: u64, level: Leve
         if table > level {
             let mapping = gpa & !(table.size() - 1) | table as u64;
             let page = pages.next();
-            let added = call(lp, SeamcallLeaf::TDH_MEM_SEPT_ADD, [mapping, td.tdr, page, 0]);
+            let added = call(
+                lp,
+                SeamcallLeaf::TDH_MEM_SEPT_ADD,
+                [mapping, td.tdr, page, 0],
+            );
             if added.rax != 0 {
                 pages.0 -= PAGE;
             }

@@ -74,6 +74,7 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
 
     let child = entry.unblocked().with_lock(false);
     split_entry(core, pages[0], hpa, opened.level, child);
+    core.claim(pages[0], *opened.tdr);
     let interrupted = |call: &mut Call<'_>| {
         call.regs.rcx = rcx;
         call.regs.rdx = rdx;
@@ -98,6 +99,7 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
             split_entry(core, pages[vm], hpa, opened.level, unblocked);
         } else {
             core.memory().fill(pages[vm] >> 12, SeptEntry::L2_FREE.0);
+            core.claim(pages[vm], *opened.tdr);
         }
     }
     if call.interrupt_pending() {

@@ -101,6 +101,7 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
     let pending = opened.entry.state().any_pending();
     if !pending {
         core.memory().copy(source >> 12, target >> 12);
+        core.claim(target, *opened.tdr);
     }
     old.entry.set_page_type(PageType::Nda);
     new.entry.assign(PageType::Regular, opened.tdr.hpa);

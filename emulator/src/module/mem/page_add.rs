@@ -56,6 +56,7 @@ pub(crate) fn page_add(call: &mut Call<'_>) -> Outcome {
     let locked = core.lock_page(page, OperandId::R8, Mode::Exclusive, PageType::Nda)?;
     core.memory()
         .copy(core.without_key_id(source) >> 12, page >> 12);
+    core.claim(page, *tdr);
     found
         .cell
         .set(SeptEntry::leaf(SeptState::Mapped, RWX, page));

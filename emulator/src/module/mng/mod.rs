@@ -42,6 +42,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::HKID_NOT_FREE));
     }
     core.memory().fill(page >> 12, 0);
+    core.claim_with(page, core.global.key_id.load(Ordering::Acquire));
     let tdr = core.tdr(page);
     random_256(core, tdr, tdr::TD_UUID);
     key.set_state(KeyState::Assigned);
@@ -75,6 +76,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
             _ => SeptEntry::L2_FREE.0,
         },
     );
+    core.claim(page, *tdr);
     let count = number + 1;
     if count == tdr::MIN_TDCS_PAGES {
         random_256(core, core.tdcs(*tdr), tdcs::MIG_ENC_KEY);

@@ -75,9 +75,12 @@ pub(crate) fn cache_wb(call: &mut Call<'_>) -> Outcome {
     state.resume_at.store(0, Ordering::Release);
     for (key_id, entry) in global.kot.iter().enumerate() {
         if state.key_ids[key_id / 64].load(Ordering::Acquire) >> (key_id % 64) & 1 != 0 {
-            entry
+            let left = entry
                 .wbinvd_bitmap
                 .fetch_and(!(1 << package), Ordering::AcqRel);
+            if let (Some(keys), true) = (&core.keys, left & !(1 << package) == 0) {
+                keys.flush_key(key_id as u16);
+            }
         }
     }
     Ok(())
@@ -158,6 +161,9 @@ pub(crate) fn page_wbinvd(call: &mut Call<'_>) -> Outcome {
     let _locked = call
         .core
         .lock_page(page, OperandId::RCX, Mode::Shared, PageType::Nda)?;
+    if let Some(keys) = &call.core.keys {
+        keys.flush_page(page >> 12);
+    }
     Ok(())
 }
 

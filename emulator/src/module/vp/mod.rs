@@ -33,6 +33,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     let _tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), SeamcallLeaf::TDH_VP_CREATE)?;
     let locked = core.lock_page(page, OperandId::RCX, Mode::Exclusive, PageType::Nda)?;
     core.memory().fill(page >> 12, 0);
+    core.claim(page, *tdr);
     let tdvps = core.tdvps(page);
     tdvps.set(tdvps::NUM_TDVPS_PAGES, 1);
     tdvps.set(tdvps::ASSOC_LPID, tdvps::NO_LP);
@@ -66,6 +67,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
         0
     };
     core.memory().fill(page >> 12, content);
+    core.claim(page, tdr);
     let with_key = core.with_key_id(page, tdr.get(tdr::HKID));
     tdvps.set(tdvps::TDVPS_PA.nth(usize::from(number)), with_key);
     tdvps.set(tdvps::NUM_TDVPS_PAGES, number + 1);
