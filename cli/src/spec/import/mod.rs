@@ -6,7 +6,7 @@ mod record;
 mod row;
 mod states;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
         left_out: 0,
         changes: Vec::new(),
     };
-    let mut changed: BTreeMap<String, String> = BTreeMap::new();
+    let mut changed: HashMap<String, String> = HashMap::new();
     for path in &options.files {
         let text = input::read(path, LIMIT)?;
         let text = String::from_utf8_lossy(&text);

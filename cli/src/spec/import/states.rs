@@ -1,5 +1,7 @@
 //! In which states a leaf is allowed: tables of leaf by state, kept in the files of the leaves.
 
+use std::collections::HashMap;
+
 use serde_json::Value as Json;
 use tdx_codegen::source::Sources;
 
@@ -119,13 +121,16 @@ pub(super) fn from_json(rows: &[Json]) -> Vec<Allowed> {
     vec![table(Gate::OpState), table(Gate::SeptState)]
 }
 
+/// Files that change, with their new text.
+pub(super) type Files = Vec<(String, String)>;
+
 /// Brings the leaves up to date for `module`; gives the files that change.
 pub(super) fn merge(
     sources: &Sources,
-    changed: &std::collections::BTreeMap<String, String>,
+    changed: &HashMap<String, String>,
     module: &str,
     allowed: &Allowed,
-) -> Result<(Vec<(String, String)>, Vec<Change>), String> {
+) -> Result<(Files, Vec<Change>), String> {
     let names = names(sources, module, allowed.gate)?;
     let mut files = Vec::new();
     let mut changes = Vec::new();
@@ -244,14 +249,16 @@ impl<'t> Leaf<'t> {
     }
 }
 
+/// A file's new text and the states that it named before.
+type NewText = (String, Option<Vec<String>>);
+
 /// The text with other states for a module, and what it said before; `None` if it says the same.
-#[expect(clippy::type_complexity, reason = "text and states, both optional")]
 fn set(
     text: &str,
     gate: Gate,
     module: &str,
     wanted: Option<&[String]>,
-) -> Result<Option<(String, Option<Vec<String>>)>, String> {
+) -> Result<Option<NewText>, String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let start = lines
         .iter()

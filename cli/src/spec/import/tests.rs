@@ -12,7 +12,7 @@ use super::record::Table;
 use super::record::Value;
 use super::row::File;
 use super::states::merge as merge_states;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use tdx_codegen::source::Sources;
 
 const JSON_2022: &str = r#"{
@@ -289,7 +289,7 @@ fn states(module: &str, rows: &str) -> (Vec<(String, String)>, Vec<Change>) {
     let [allowed] = &contents.allowed[..] else {
         panic!("{contents:?}");
     };
-    merge_states(&sources(), &BTreeMap::new(), module, allowed).expect("well-formed leaves")
+    merge_states(&sources(), &HashMap::new(), module, allowed).expect("well-formed leaves")
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn states_of_leaves_as_json() {
     let rows = r#"[{ "name": "TDH.MEM.TRACK", "number": 38, "op_states": ["INITIALIZED", "RUNNABLE"], "sept_states": null }]"#;
     let contents = read("seamcall_leaves.json", rows).expect("a table");
     let (files, changes) =
-        merge_states(&sources(), &BTreeMap::new(), "1.5.01", &contents.allowed[0])
+        merge_states(&sources(), &HashMap::new(), "1.5.01", &contents.allowed[0])
             .expect("well-formed leaves");
     assert_eq!((files, changes), (vec![], vec![]));
 }
