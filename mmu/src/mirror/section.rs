@@ -309,6 +309,18 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         }
     }
 
+    /// Whether there is a table behind the entry of `level` at `gpa`, and nothing in it.
+    pub fn is_vacant(&mut self, gpa: PrivateGpa, level: Level) -> bool {
+        let slot = self.cursor.seek(gpa.bits(), level);
+        let at = Position::new(gpa.bits(), slot.level, slot.value);
+        match (at.entry.kind(), level.below()) {
+            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
+                link::vacant(self.cursor.tables(), table, at.gpa, below).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// Moves the leaf of `level` at `gpa` to `target`, and returns the old page.
     pub fn relocate<X: External>(
         &mut self,

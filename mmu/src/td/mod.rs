@@ -18,7 +18,9 @@ mod propagate;
 mod shape;
 mod teardown;
 mod track;
+mod trim;
 mod vcpu;
+mod watch;
 
 use core::sync::atomic::Ordering;
 

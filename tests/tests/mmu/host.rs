@@ -149,6 +149,8 @@ pub struct Host {
     next_module_page: AtomicU64,
     private: Mutex<BTreeSet<(u64, u64)>>,
     epochs: Vec<AtomicU64>,
+    /// Pages that the guest wrote while dirty logging was on.
+    pub dirty: Mutex<Vec<(u64, Level)>>,
     /// Pages that could not be written back.
     pub quarantine: Mutex<Vec<(Option<PrivateGpa>, Page)>>,
     readers: RwLock<()>,
@@ -194,6 +196,7 @@ impl Host {
             next_module_page: AtomicU64::new(MODULE_PAGES),
             private: Mutex::default(),
             epochs: (0..4).map(|_| AtomicU64::new(0)).collect(),
+            dirty: Mutex::default(),
             quarantine: Mutex::default(),
             readers: RwLock::new(()),
             blocks: Mutex::new(None),
@@ -545,6 +548,10 @@ impl Backing for Host {
             }
         }
         let _ = page.into_hpa();
+    }
+
+    fn mark_dirty(&self, gpa: SharedGpa, level: Level) {
+        self.dirty.lock().unwrap().push((gpa.bits(), level));
     }
 
     fn shared_page(&self, gpa: SharedGpa) -> SharedBacking {

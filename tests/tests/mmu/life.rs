@@ -288,3 +288,186 @@ fn a_relocated_page_is_mapped_elsewhere_and_the_old_one_comes_back() {
     assert_eq!(td.embedder().private_in_use(), before);
     end(td);
 }
+
+#[test]
+fn trimming_gives_empty_tables_back_while_the_td_lives() {
+    let td = runnable(1);
+    let before = (
+        td.embedder().tables_in_use(),
+        td.embedder().module_pages_in_use(),
+    );
+    td.prefault(range(0x2000_0000, 0x40_0000), Level::Pt)
+        .unwrap();
+    td.unmap_private(&[range(0x2000_0000, 0x40_0000)]).unwrap();
+    fault(&td, 0x2020_0000, AccessKind::Write);
+    // Two lowest tables, one of them in use.
+    assert_eq!(td.trim(super::host::ram()).unwrap(), 1);
+    assert_equal(&td);
+    td.unmap_private(&[range(0x2000_0000, 0x40_0000)]).unwrap();
+    assert_eq!(td.trim(super::host::ram()).unwrap(), 1);
+    assert_equal(&td);
+    assert_eq!(
+        (
+            td.embedder().tables_in_use(),
+            td.embedder().module_pages_in_use()
+        ),
+        before
+    );
+    end(td);
+}
+
+#[test]
+fn shared_memory_is_watched_and_its_pages_are_merged_again() {
+    let td = runnable(1);
+    let large = range(0x2000_0000, 0x20_0000);
+    td.convert(large, Visibility::Shared).unwrap();
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_5000, AccessKind::Read),
+        Resolution::Mapped(Level::Pd)
+    );
+    let invepts = || {
+        td.embedder()
+            .invepts
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let before = invepts();
+    td.log_dirty(large, true).unwrap();
+    assert_eq!(invepts(), before + 1);
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_5000, AccessKind::Read),
+        Resolution::Spurious(Level::Pt)
+    );
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_5000, AccessKind::Write),
+        Resolution::Mapped(Level::Pt)
+    );
+    assert_eq!(
+        td.embedder().dirty.lock().unwrap().as_slice(),
+        [(0x2000_5000, Level::Pt)]
+    );
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_5000, AccessKind::Write),
+        Resolution::Spurious(Level::Pt)
+    );
+    // One page differs, so the table stays; with all granted alike it becomes one leaf.
+    assert_eq!(td.promote_shared(large), 0);
+    td.log_dirty(large, false).unwrap();
+    assert_eq!(td.promote_shared(large), 1);
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_6000, AccessKind::Write),
+        Resolution::Mapped(Level::Pd)
+    );
+
+    let mut used = Vec::new();
+    for _ in 0..2 {
+        td.age(large, |gpa, level, in_use| {
+            used.push((gpa.bits(), level, in_use))
+        });
+    }
+    assert_eq!(
+        used,
+        [
+            (0x2000_0000, Level::Pd, true),
+            (0x2000_0000, Level::Pd, false)
+        ]
+    );
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_6000, AccessKind::Read),
+        Resolution::Mapped(Level::Pd)
+    );
+
+    td.protect(
+        range(0x2010_0000, 0x1000),
+        tdx_mmu::shared::Permissions::READ,
+    )
+    .unwrap();
+    assert_eq!(
+        fault(&td, SHARED | 0x2010_0000, AccessKind::Write),
+        Resolution::Denied { gpa: 0x2010_0000 }
+    );
+    assert_eq!(
+        fault(&td, SHARED | 0x2010_1000, AccessKind::Write),
+        Resolution::Mapped(Level::Pt)
+    );
+    end(td);
+}
+
+#[test]
+fn a_range_converted_in_steps_is_mapped_large_again() {
+    let td = runnable(1);
+    for step in 0..4 {
+        td.convert(
+            range(0x2000_0000 + step * 0x8_0000, 0x8_0000),
+            Visibility::Shared,
+        )
+        .unwrap();
+    }
+    assert_eq!(
+        fault(&td, SHARED | 0x2000_0000, AccessKind::Read),
+        Resolution::Mapped(Level::Pd)
+    );
+    end(td);
+}
+
+#[test]
+fn many_conversions_end_in_what_was_asked_for_last() {
+    let td = runnable(1);
+    let mut model = vec![Visibility::Private; 2048];
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..400 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let (first, count) = ((seed % 2048) as usize, 1 + (seed >> 20) as usize % 700);
+        let end = (first + count).min(2048);
+        let visibility = if seed >> 40 & 1 == 0 {
+            Visibility::Private
+        } else {
+            Visibility::Shared
+        };
+        td.declare(
+            range(
+                0x3000_0000 + first as u64 * 4096,
+                (end - first) as u64 * 4096,
+            ),
+            visibility,
+        )
+        .unwrap();
+        model[first..end].fill(visibility);
+        for (page, expected) in model.iter().enumerate() {
+            assert_eq!(
+                td.visibility(0x3000_0000 + page as u64 * 4096),
+                *expected,
+                "page {page}"
+            );
+        }
+    }
+    assert_eq!(td.visibility(0x2fff_f000), Visibility::Private);
+    assert_eq!(td.visibility(0x3080_0000), Visibility::Private);
+    end(td);
+}
+
+#[test]
+fn a_teardown_stops_when_asked_and_goes_on() {
+    let td = runnable(1);
+    td.prefault(range(0x1000, 0x10_0000), Level::Pt).unwrap();
+    let teardown = td.teardown().unwrap_or_else(|(_, error)| panic!("{error}"));
+    let all = teardown.everything();
+    let first = teardown.reclaim(all, |done| done < 10).unwrap();
+    assert_eq!((first.leaves, first.next), (10, Some(0xa000)));
+    let rest = range(0xa000, all.end() - 0xa000);
+    let last = teardown.reclaim(rest, |_| true).unwrap();
+    assert_eq!((last.leaves, last.next), (257 - 10, None));
+    let host = teardown
+        .finish()
+        .unwrap_or_else(|(_, error)| panic!("{error}"))
+        .embedder;
+    assert_eq!(
+        (
+            host.tables_in_use(),
+            host.module_pages_in_use(),
+            host.private_in_use()
+        ),
+        (0, 0, 0)
+    );
+}
