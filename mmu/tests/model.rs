@@ -2,6 +2,12 @@
 //!
 //! The words are atomics with a scheduling point before each operation that publishes, acquires or
 //! claims. Behind the mirror stands a model of the Secure-EPT that refuses what the TDX module refuses.
+#![expect(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,4 +1,10 @@
 //! The shared tree against a map from page to frame.
+#![expect(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 mod support;
 

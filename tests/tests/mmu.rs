@@ -1,8 +1,11 @@
 //! The MMU against the emulated TDX module: every change of the mirror is a SEAMCALL that the module
 //! checks, and the Secure-EPT is read from emulated physical memory and not through the MMU.
 #![expect(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
     unreachable_pub,
-    reason = "the modules of a test binary share what they export"
+    reason = "a test binary: it has std, a panic is how it fails, and its modules share what they export"
 )]
 
 mod mmu {

@@ -438,7 +438,9 @@ fn unlinked<X, F: Frames>(
 ) -> Stop<X> {
     match stop {
         // Better leaked than handed out while the module may use it; the entry keeps the address.
-        Stop::Poisoned(_) => drop(pair),
+        Stop::Poisoned(_) => {
+            let _ = (pair.table.into_hpa(), pair.external.into_hpa());
+        }
         _ => deposit.put_back(pair),
     }
     stop

@@ -53,7 +53,10 @@ impl<E: Embedder> Td<E> {
     ///
     /// If that fails half-way, [`Td::teardown`] of what is returned gives everything back. `Err` only
     /// if not even the host's tables could be allocated.
-    #[expect(clippy::result_large_err, reason = "the error gives the embedder back")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "what is taken comes back either way"
+    )]
     pub fn create(
         embedder: E,
         config: TdConfig,
@@ -65,7 +68,6 @@ impl<E: Embedder> Td<E> {
         Ok((td, done))
     }
 
-    #[expect(clippy::result_large_err, reason = "the error gives the embedder back")]
     fn blank(embedder: E, config: TdConfig, hkid: Hkid) -> Result<Self, (E, Hkid, Error)> {
         let Some(roots) = Roots::allocate(&embedder) else {
             return Err((embedder, hkid, Error::OutOfPages));

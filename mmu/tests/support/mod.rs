@@ -1,5 +1,5 @@
 //! An embedder over ordinary memory: tables in an arena, page numbers for everything else.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![expect(unreachable_pub, reason = "a module of a test binary")]
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -63,10 +63,6 @@ impl Arena {
 
     pub fn tables_in_use(&self) -> usize {
         self.tables.len() - self.free.lock().unwrap().len()
-    }
-
-    pub fn module_pages_in_use(&self) -> usize {
-        self.module_pages.lock().unwrap().len()
     }
 
     fn index(&self, table: Hpa) -> usize {
