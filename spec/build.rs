@@ -1,7 +1,7 @@
 //! Lists the YAML files for the feature `embed`; without it, does nothing.
 
-use std::env;
 use core::fmt::Write;
+use std::env;
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -72,6 +72,8 @@ pub(crate) fn module_names(spec: &Spec, modules: ModuleSet) -> Vec<&str> {
 /// A status as people know it: with `TDX_` where the TDX module returns it.
 pub(crate) fn status_name(callee: Callee, row: &StatusRow) -> String {
     match callee {
+        // The only name of the module's header without the prefix.
+        Callee::Module if row.name == "TD_VMCS_FIELD_ERROR" => row.name.clone(),
         Callee::Module => format!("TDX_{}", row.name),
         Callee::Seamldr | Callee::Linux => row.name.clone(),
     }
