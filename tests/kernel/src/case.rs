@@ -34,8 +34,10 @@ pub(crate) fn run_all(platform: &Platform) {
         Ok(session) => session,
         Err(step) => return report::check("a TD is built", false, format_args!("{step}")),
     };
-    private::run(&mut session);
-    if !options::any() {
+    if options::any() {
+        private::one_page(&mut session);
+    } else {
+        private::run(&mut session);
         shared::run(&mut session);
         conversion::run(&mut session);
         large::run(&mut session);

@@ -51,6 +51,12 @@ pub(super) fn run(session: &mut Session) {
     );
 }
 
+/// The least that a guest does: one page on demand.
+pub(super) fn one_page(session: &mut Session) {
+    let read = session.perform([operation::READ, BASE, 0, 0]);
+    check_eq!("a page is there on demand", read, Outcome::Done(0, 0, 1));
+}
+
 /// Number of 4 KiB addresses of the guest's memory for which the MMU's mirror and the CPU's tables disagree on level,
 /// kind or physical address. The CPU's side is read from physical memory, not through the MMU.
 pub(super) fn differences(session: &Session) -> u64 {
