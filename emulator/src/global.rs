@@ -1,5 +1,6 @@
 //! The module's global data: initialisation state, KeyID ownership table, cache write-back state and TDMRs.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::AtomicU16;
@@ -230,7 +231,7 @@ impl Global {
     /// Installs the TDMRs. Only the first call has an effect.
     pub(crate) fn set_tdmrs(&self, tdmrs: &[TdmrConfig]) {
         self.tdmrs
-            .get_or_init(|| alloc::boxed::Box::new(tdmrs.iter().map(Tdmr::new).collect()));
+            .get_or_init(|| Box::new(tdmrs.iter().map(Tdmr::new).collect()));
     }
 
     /// The PAMT block for physical address `address` (without KeyID), if its TDMR is initialised up to the block's end.

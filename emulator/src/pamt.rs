@@ -104,11 +104,6 @@ impl Entry {
         self.replace(0xff << 16, u64::from(page_type.number()) << 16);
     }
 
-    /// Sets the owner, the physical address of a TDR.
-    pub(crate) fn set_owner(&self, tdr: u64) {
-        self.replace(!0 << 24, tdr >> 12 << 24);
-    }
-
     /// Sets the epoch in which the page was blocked.
     pub(crate) fn set_bepoch(&self, epoch: u64) {
         self.bepoch.store(epoch, Ordering::Release);

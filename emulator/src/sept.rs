@@ -152,11 +152,6 @@ impl SeptEntry {
         self.address() & !offset | gpa & offset
     }
 
-    /// Whether the entry is locked (TDEL).
-    pub(crate) const fn is_locked(self) -> bool {
-        self.0 & ENTRY_LOCK != 0
-    }
-
     /// The same entry with the lock bit set or clear.
     #[must_use]
     pub(crate) const fn with_lock(self, locked: bool) -> Self {
@@ -359,9 +354,9 @@ impl SeptEntry {
             }
             n += 1;
         }
-        bits | (raw >> 57 & 1) as u16 * 0x10
-            | (raw >> 58 & 1) as u16 * 0x20
-            | (raw >> 60 & 1) as u16 * 0x40
+        bits | ((raw >> 57 & 1) as u16 * 0x10)
+            | ((raw >> 58 & 1) as u16 * 0x20)
+            | ((raw >> 60 & 1) as u16 * 0x40)
             | sve << 7
     }
 
@@ -388,9 +383,6 @@ const fn state_bits(state: SeptState) -> u64 {
     let encoding = state.encoding() as u64;
     (encoding & 1) << 9 | (encoding >> 1 & 0xf) << 53 | (encoding >> 5 & 3) << 6
 }
-
-/// Mask of the bits that encode an L2 entry's state.
-pub(crate) const L2_STATE_MASK: u64 = L2_STATE;
 
 /// An entry in memory.
 #[derive(Clone, Copy, Debug)]

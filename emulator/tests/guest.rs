@@ -1,4 +1,9 @@
 //! Guests that run as programs: translations, their staleness, and KeyIDs of memory lines.
+#![expect(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests run on std"
+)]
 
 mod support;
 

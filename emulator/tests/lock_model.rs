@@ -1,4 +1,5 @@
 //! The lock primitives under loom: every interleaving of a few threads, with weak memory.
+#![expect(clippy::std_instead_of_alloc, reason = "tests run on std")]
 
 #[path = "../src/lock.rs"]
 #[expect(dead_code, reason = "the model uses the primitives, not the raw words")]

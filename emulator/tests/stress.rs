@@ -1,4 +1,9 @@
 //! Many LPs at once: the host maps, blocks, tracks and removes while guests accept, write and read.
+#![expect(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests run on std"
+)]
 
 mod support;
 

@@ -28,8 +28,6 @@ pub(crate) struct Lookup {
     pub valid: bool,
     /// Whether it causes #VE in the guest.
     pub faulting: bool,
-    /// Bits that must have the value of `verify_value`.
-    pub verify_mask: Values,
     /// What the module demands of the CPU.
     pub verify_value: Values,
     /// Bits that are 0 for the guest or made up.
@@ -49,8 +47,6 @@ pub(crate) struct Configurable {
     pub allow: Values,
 }
 
-/// No subleaf.
-pub(crate) const NO_SUBLEAF: u32 = u32::MAX;
 /// CPUID leaves that TD_PARAMS configures.
 pub(crate) const CONFIGURABLE_LEAVES: usize = CONFIGURABLE.len();
 /// Family, model and stepping of the emulated CPU: CPUID(1).EAX.
@@ -93,13 +89,6 @@ pub(crate) fn platform_values(config: &PlatformConfig) -> [Values; LOOKUP.len()]
 
 /// Cycles per second of the crystal.
 const CRYSTAL_HZ: u64 = 25_000_000;
-
-/// Position of a leaf in [`LOOKUP`].
-pub(crate) fn position(leaf: u32, subleaf: u32) -> Option<usize> {
-    LOOKUP.iter().position(|lookup| {
-        lookup.leaf == leaf && (lookup.subleaf == NO_SUBLEAF || lookup.subleaf == subleaf)
-    })
-}
 
 /// What a TD's configuration depends on.
 #[derive(Clone, Copy, Debug)]

@@ -39,7 +39,7 @@ impl Guest<'_> {
     pub(super) fn l2_enter(&self) -> Outcome {
         let state = self.register(gpr::RDX);
         let wide = self.tdcs.get(tdcs::GPAW);
-        if state % STATE_ALIGNMENT != 0 || !self.core.is_valid_gpa(state, wide, true) {
+        if !state.is_multiple_of(STATE_ALIGNMENT) || !self.core.is_valid_gpa(state, wide, true) {
             return Err(invalid(OperandId::RDX));
         }
         let flags = L2EnterFlags::from_bits(self.register(gpr::RCX));
@@ -113,7 +113,7 @@ impl Guest<'_> {
     }
 
     fn is_l2_vm(&self, vm: usize) -> bool {
-        (1..=usize::from(self.tdcs.l2_vms())).contains(&vm)
+        (1..=self.tdcs.l2_vms()).contains(&vm)
     }
 }
 

@@ -9,14 +9,14 @@ use super::mbmd::MBMD_BYTES;
 use super::mbmd::Mbmd;
 
 /// Words of a MIGSC page that are used.
-pub const CONTEXT_WORDS: usize = 48;
+pub(crate) const CONTEXT_WORDS: usize = 48;
 
 /// What an interrupted leaf leaves for its resumption, and its sticky error.
 ///
 /// Some of it is also read without an interruption: the page count of EXPORT.MEM, the sticky error of
 /// the imports. Source: `migsc_t` of module 1.5.01, `src/common/helpers/migration.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interrupted {
+pub(crate) struct Interrupted {
     /// Whether there is something to resume.
     pub valid: bool,
     /// RAX of the interrupted SEAMCALL: leaf and version.
@@ -49,7 +49,7 @@ pub struct Interrupted {
 ///
 /// Held in its MIGSC page under the TD's KeyID; guarded by the lock bit of its TDCS link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamContext {
+pub(crate) struct StreamContext {
     /// Counts every IV of this session that has been used or announced.
     pub iv_counter: u64,
     /// Number of the next bundle to export.
@@ -66,7 +66,7 @@ pub struct StreamContext {
 
 impl StreamContext {
     /// Begins a session under `key`: all counters 0, nothing to resume.
-    pub fn initialize(&mut self, key: &Key) {
+    pub(crate) fn initialize(&mut self, key: &Key) {
         self.iv_counter = 0;
         self.next_mb_counter = 0;
         self.expected_mb_counter = 0;
@@ -75,31 +75,31 @@ impl StreamContext {
     }
 
     /// Starts authenticating with the IV of `counter` and `stream`, `aad` first.
-    pub fn start(&mut self, counter: u64, stream: u16, aad: &[u8]) {
+    pub(crate) fn start(&mut self, counter: u64, stream: u16, aad: &[u8]) {
         self.gcm = Gcm::start(&self.key, StreamIv { counter, stream }, aad).state();
     }
 
     /// Encrypts a piece of the text in place.
-    pub fn encrypt(&mut self, text: &mut [u8]) {
+    pub(crate) fn encrypt(&mut self, text: &mut [u8]) {
         let mut gcm = Gcm::resume(&self.key, self.gcm);
         gcm.encrypt(text);
         self.gcm = gcm.state();
     }
 
     /// Decrypts a piece of the text in place; not authentic before the MAC has been compared.
-    pub fn decrypt(&mut self, text: &mut [u8]) {
+    pub(crate) fn decrypt(&mut self, text: &mut [u8]) {
         let mut gcm = Gcm::resume(&self.key, self.gcm);
         gcm.decrypt(text);
         self.gcm = gcm.state();
     }
 
     /// The tag of everything since [`StreamContext::start`].
-    pub fn mac(&self) -> Mac {
+    pub(crate) fn mac(&self) -> Mac {
         Gcm::resume(&self.key, self.gcm).mac()
     }
 
     /// Reads a context from the words of its page.
-    pub fn load(words: &[u64; CONTEXT_WORDS]) -> Self {
+    pub(crate) fn load(words: &[u64; CONTEXT_WORDS]) -> Self {
         let mut context = Self::default();
         let mut next = words.iter();
         context.visit(&mut |word| *word = next.next().copied().unwrap_or(0));
@@ -107,7 +107,7 @@ impl StreamContext {
     }
 
     /// The words of its page.
-    pub fn store(&self) -> [u64; CONTEXT_WORDS] {
+    pub(crate) fn store(&self) -> [u64; CONTEXT_WORDS] {
         let mut words = [0; CONTEXT_WORDS];
         let mut next = words.iter_mut();
         self.clone().visit(&mut |word| {

@@ -14,16 +14,16 @@ use ghash::universal_hash::UniversalHash;
 const BLOCK_BYTES: usize = 16;
 
 /// The bytes of a message authentication code as migration bundles carry it.
-pub type Mac = [u8; BLOCK_BYTES];
+pub(crate) type Mac = [u8; BLOCK_BYTES];
 
 /// A 256-bit migration key.
-pub type Key = [u8; 32];
+pub(crate) type Key = [u8; 32];
 
 /// The 96-bit initialisation vector of a migration stream: IV counter, then stream index, then zero.
 ///
 /// Source: `migs_iv_t` of module 1.5.01, `src/common/crypto/aes_gcm.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamIv {
+pub(crate) struct StreamIv {
     /// Counts every IV that the stream has used; never repeats under one key.
     pub counter: u64,
     /// The index of the forward stream; 0 for the backward stream.
@@ -41,7 +41,7 @@ impl StreamIv {
 
 /// All that a [`Gcm`] needs beside its key to go on later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GcmState {
+pub(crate) struct GcmState {
     /// The initialisation vector.
     pub iv: [u8; 12],
     /// The number of the next counter block; block 1 masks the tag.
@@ -55,7 +55,7 @@ pub struct GcmState {
 }
 
 /// One AES-256-GCM computation: additional data first, then text, then the tag.
-pub struct Gcm {
+pub(crate) struct Gcm {
     cipher: Aes256,
     hash_key: ghash::Key,
     state: GcmState,
@@ -63,7 +63,7 @@ pub struct Gcm {
 
 impl Gcm {
     /// Starts under `key` with `iv` and takes `aad` as the whole additional authenticated data.
-    pub fn start(key: &Key, iv: StreamIv, aad: &[u8]) -> Self {
+    pub(crate) fn start(key: &Key, iv: StreamIv, aad: &[u8]) -> Self {
         let state = GcmState {
             iv: iv.bytes(),
             next_block: 2,
@@ -76,7 +76,7 @@ impl Gcm {
     }
 
     /// Goes on from a state that [`Gcm::state`] gave under the same `key`.
-    pub fn resume(key: &Key, state: GcmState) -> Self {
+    pub(crate) fn resume(key: &Key, state: GcmState) -> Self {
         let cipher = Aes256::new(key.into());
         let mut hash_key = Block::default();
         cipher.encrypt_block(&mut hash_key);
@@ -88,12 +88,12 @@ impl Gcm {
     }
 
     /// What to keep in order to go on later.
-    pub const fn state(&self) -> GcmState {
+    pub(crate) const fn state(&self) -> GcmState {
         self.state
     }
 
     /// Encrypts `text` in place. Only the last piece of a message may end within a block.
-    pub fn encrypt(&mut self, text: &mut [u8]) {
+    pub(crate) fn encrypt(&mut self, text: &mut [u8]) {
         self.apply_key_stream(text);
         self.absorb(text);
         self.state.text_bytes += text.len() as u64;
@@ -102,14 +102,14 @@ impl Gcm {
     /// Decrypts `text` in place. Only the last piece of a message may end within a block.
     ///
     /// The plaintext is not authentic before [`Gcm::mac`] has been compared.
-    pub fn decrypt(&mut self, text: &mut [u8]) {
+    pub(crate) fn decrypt(&mut self, text: &mut [u8]) {
         self.absorb(text);
         self.apply_key_stream(text);
         self.state.text_bytes += text.len() as u64;
     }
 
     /// The tag over everything so far.
-    pub fn mac(mut self) -> Mac {
+    pub(crate) fn mac(mut self) -> Mac {
         let mut lengths = [0; BLOCK_BYTES];
         lengths[..8].copy_from_slice(&(self.state.aad_bytes * 8).to_be_bytes());
         lengths[8..].copy_from_slice(&(self.state.text_bytes * 8).to_be_bytes());
@@ -169,7 +169,7 @@ impl Gcm {
 }
 
 /// Whether two codes are equal, without a secret-dependent branch.
-pub fn same_mac(left: &Mac, right: &Mac) -> bool {
+pub(crate) fn same_mac(left: &Mac, right: &Mac) -> bool {
     left.iter()
         .zip(right)
         .fold(0, |difference, (l, r)| difference | (l ^ r))

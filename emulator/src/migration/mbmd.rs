@@ -7,7 +7,7 @@ use tdx_abi::format::MbmdMem;
 use super::gcm::Mac;
 
 /// Bytes of an MBMD, the tag included.
-pub const MBMD_BYTES: usize = MbmdMem::SIZE;
+pub(crate) const MBMD_BYTES: usize = MbmdMem::SIZE;
 /// Bytes of an MBMD that its tag covers.
 const COVERED_BYTES: usize = MbmdMem::OFFSET_MAC;
 /// Where what the bundle's kind adds begins.
@@ -15,15 +15,15 @@ const SPECIFIC: usize = MbmdMem::OFFSET_NUM_GPAS;
 /// The byte of the header that must be 0.
 const RESERVED: usize = MbmdHeader::OFFSET_MB_TYPE + 1;
 /// The alignment that the host must give an MBMD buffer.
-pub const MBMD_ALIGN: u64 = 128;
+pub(crate) const MBMD_ALIGN: u64 = 128;
 /// The migration epoch of the out-of-order phase.
-pub const OUT_OF_ORDER: u32 = u32::MAX;
+pub(crate) const OUT_OF_ORDER: u32 = u32::MAX;
 
 /// Migration bundle metadata, as six little-endian words.
 ///
 /// Source: `mbmd_t` of module 1.5.01, `src/common/helpers/migration.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mbmd {
+pub(crate) struct Mbmd {
     /// `size`, bytes of the whole structure.
     pub size: u16,
     /// Version of the migration protocol.
@@ -48,7 +48,7 @@ pub struct Mbmd {
 
 impl Mbmd {
     /// An MBMD of this kind as it enters the tag: stream and IV counter 0.
-    pub fn new(
+    pub(crate) fn new(
         kind: MbType,
         mig_version: u16,
         mb_counter: u32,
@@ -67,7 +67,7 @@ impl Mbmd {
     }
 
     /// Takes an MBMD from memory; every value is possible.
-    pub fn from_bytes(bytes: &[u8; MBMD_BYTES]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8; MBMD_BYTES]) -> Self {
         let header = MbmdHeader::from_bytes(core::array::from_fn(|index| bytes[index]));
         Self {
             size: header.size(),
@@ -84,7 +84,7 @@ impl Mbmd {
     }
 
     /// The MBMD as it stands in memory.
-    pub fn to_bytes(&self) -> [u8; MBMD_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; MBMD_BYTES] {
         let mut header = MbmdHeader::new();
         header.set_size(self.size);
         header.set_mig_version(self.mig_version);
@@ -102,7 +102,7 @@ impl Mbmd {
     }
 
     /// The bytes that the tag covers: stream and IV counter count as 0.
-    pub fn covered(&self) -> [u8; COVERED_BYTES] {
+    pub(crate) fn covered(&self) -> [u8; COVERED_BYTES] {
         let mut covered = [0; COVERED_BYTES];
         covered.copy_from_slice(
             &Self {
@@ -116,7 +116,7 @@ impl Mbmd {
     }
 
     /// Whether size, kind and reserved byte are those of a bundle of `kind` of protocol `mig_version`.
-    pub fn is(&self, kind: MbType, mig_version: u16) -> bool {
+    pub(crate) fn is(&self, kind: MbType, mig_version: u16) -> bool {
         usize::from(self.size) == MBMD_BYTES
             && self.bundle_type == kind
             && self.reserved == 0
@@ -125,7 +125,7 @@ impl Mbmd {
 }
 
 /// What the bundle's kind adds, of an MBMD in memory.
-pub fn specific_of(bytes: &[u8; MBMD_BYTES]) -> u64 {
+pub(crate) fn specific_of(bytes: &[u8; MBMD_BYTES]) -> u64 {
     u64::from_le_bytes(core::array::from_fn(|index| bytes[SPECIFIC + index]))
 }
 

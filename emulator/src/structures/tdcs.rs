@@ -152,7 +152,6 @@ pub(crate) const MIGSC_LINKS_PAGE: usize = 5;
 pub(crate) const L2_SEPT_ROOT_PAGE: usize = 6;
 
 /// Positions of the CPUID-derived flags from [`CPUID_FLAGS`] on.
-#[expect(missing_docs, reason = "each is the CPU feature that it names")]
 pub(crate) mod flags {
     pub(crate) const MONITOR_MWAIT: usize = 0;
     pub(crate) const DCA: usize = 1;

@@ -67,7 +67,6 @@ const fn slot(encoding: u32) -> Field<u64> {
 }
 
 /// Encodings of the fields that the emulator itself uses. Source: Intel SDM volume 3, appendix B.
-#[expect(missing_docs, reason = "each is the SDM's field of that name")]
 pub(crate) mod encoding {
     pub(crate) const VPID: u32 = 0x0000;
     pub(crate) const POSTED_INTERRUPT_NOTIFICATION_VECTOR: u32 = 0x0002;

@@ -1,8 +1,4 @@
 //! A platform, brought up, and a TD on it, by SEAMCALLs with bare registers.
-#![expect(
-    clippy::allow_attributes,
-    reason = "what is not used differs from test to test"
-)]
 #![allow(dead_code, missing_docs, reason = "each test uses a part")]
 
 use tdx_abi::Level;
@@ -14,13 +10,13 @@ use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_emulator::Range;
 
-pub const GIB: u64 = 1 << 30;
-pub const PAGE: u64 = 4096;
+pub(crate) const GIB: u64 = 1 << 30;
+pub(crate) const PAGE: u64 = 4096;
 /// Where TDMR_INFO and TD_PARAMS are put, below all TDMRs.
 const SCRATCH: u64 = 0x10_0000;
 
 /// Calls a leaf with RCX, RDX, R8 and R9, and returns the registers afterwards.
-pub fn call(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
+pub(crate) fn call(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
     let [rcx, rdx, r8, r9] = operands;
     let rax = leaf.number().into();
     let mut registers = Registers {
@@ -38,14 +34,14 @@ pub fn call(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
 
 /// [`call`] that has to succeed.
 #[track_caller]
-pub fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
+pub(crate) fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registers {
     let registers = call(lp, leaf, operands);
     assert_eq!(registers.rax, 0, "{leaf}({operands:#x?})");
     registers
 }
 
 /// A platform with one TDMR of `gib` GiB at 1 GiB, its PAMT in front, and this many LPs; the module is ready.
-pub fn ready(gib: u64, lps: u32) -> Platform {
+pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
     let memory = Range {
         base: 0,
         size: (gib + 1) * GIB,
@@ -69,7 +65,7 @@ pub fn ready(gib: u64, lps: u32) -> Platform {
     let mut pamt = 0x100_0000;
     let mut words = vec![GIB, gib * GIB];
     for shift in [30, 21, 12] {
-        let size = ((gib * GIB >> shift) * 16).next_multiple_of(PAGE);
+        let size = (((gib * GIB) >> shift) * 16).next_multiple_of(PAGE);
         words.extend([pamt, size]);
         pamt += size;
     }
@@ -84,16 +80,16 @@ pub fn ready(gib: u64, lps: u32) -> Platform {
 }
 
 /// Pages of the TDMR, given out from the first on.
-pub struct Pages(pub u64);
+pub(crate) struct Pages(pub(crate) u64);
 
 impl Pages {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         let page = self.0;
         self.0 += PAGE;
         page
     }
 
-    pub fn next_2m(&mut self) -> u64 {
+    pub(crate) fn next_2m(&mut self) -> u64 {
         self.0 = self.0.next_multiple_of(Level::Pd.size());
         let page = self.0;
         self.0 += Level::Pd.size();
@@ -102,14 +98,14 @@ impl Pages {
 }
 
 /// A TD.
-pub struct Td {
-    pub tdr: u64,
-    pub vcpus: Vec<u64>,
-    pub key_id: u64,
+pub(crate) struct Td {
+    pub(crate) tdr: u64,
+    pub(crate) vcpus: Vec<u64>,
+    pub(crate) key_id: u64,
 }
 
 /// A TD with this many vCPUs, initialised, not finalised.
-pub fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
+pub(crate) fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
     let lp = platform.lp(0).expect("there is one");
     let tdr = pages.next();
     ok(&lp, SeamcallLeaf::TDH_MNG_CREATE, [tdr, key_id, 0, 0]);
@@ -139,7 +135,7 @@ pub fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: u
 }
 
 /// [`initialized`] and finalised.
-pub fn runnable(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
+pub(crate) fn runnable(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
     let td = initialized(platform, pages, key_id, vcpus);
     let lp = platform.lp(0).expect("there is one");
     ok(&lp, SeamcallLeaf::TDH_MR_FINALIZE, [td.tdr, 0, 0, 0]);
@@ -147,7 +143,7 @@ pub fn runnable(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usiz
 }
 
 /// Gives the TD the Secure-EPT tables for the page of size `level` at `gpa` that are not there yet.
-pub fn add_tables(lp: &Lp<'_>, td: &Td, pages: &mut Pages, gpa: u64, level: Level) {
+pub(crate) fn add_tables(lp: &Lp<'_>, td: &Td, pages: &mut Pages, gpa: u64, level: Level) {
     for table in [Level::Pml4, Level::Pdpt, Level::Pd] {
         if table > level {
             let mapping = gpa & !(table.size() - 1) | table as u64;

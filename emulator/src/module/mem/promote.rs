@@ -1,5 +1,7 @@
 //! TDH.MEM.PAGE.PROMOTE: merges 512 pages into a large one.
 
+use alloc::vec::Vec;
+
 use tdx_abi::Level;
 
 use super::super::Call;
@@ -21,6 +23,10 @@ use crate::sept::Found;
 use crate::structures::tdvps::NULL_PA;
 
 /// TDH.MEM.PAGE.PROMOTE
+#[expect(
+    clippy::needless_range_loop,
+    reason = "VM numbers index several arrays"
+)]
 pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
     const LEAF: SeamcallLeaf = SeamcallLeaf::TDH_MEM_PAGE_PROMOTE;
     let core = call.core;
@@ -115,12 +121,9 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Locks all entries of a table below an entry of `parent` level, and checks that they map one aligned range alike.
-fn lock_uniform(
-    frame: &Frame,
-    parent: Level,
-) -> Result<alloc::vec::Vec<EntryLock<'_>>, StatusCode> {
+fn lock_uniform(frame: &Frame, parent: Level) -> Result<Vec<EntryLock<'_>>, StatusCode> {
     let level = parent.below().unwrap_or(Level::Pt);
-    let mut locks = alloc::vec::Vec::with_capacity(512);
+    let mut locks = Vec::with_capacity(512);
     let mut expected = None;
     for cell in frame.qwords() {
         let lock = EntryCell(cell).lock_host()?;

@@ -71,6 +71,10 @@ pub(crate) fn sept_add(call: &mut Call<'_>) -> Outcome {
     outcome
 }
 
+#[expect(
+    clippy::needless_range_loop,
+    reason = "VM numbers index several arrays"
+)]
 fn add<'m>(call: &mut Call<'m>, pages: &mut Pages<'m>) -> Outcome {
     let core: &'m Core = call.core;
     let (rcx, rdx) = (call.regs.rcx, call.regs.rdx);

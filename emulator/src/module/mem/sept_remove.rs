@@ -20,6 +20,10 @@ use crate::sept::SeptEntry;
 use crate::structures::tdvps::NULL_PA;
 
 /// TDH.MEM.SEPT.REMOVE
+#[expect(
+    clippy::needless_range_loop,
+    reason = "VM numbers index several arrays"
+)]
 pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
     const LEAF: SeamcallLeaf = SeamcallLeaf::TDH_MEM_SEPT_REMOVE;
     let core = call.core;

@@ -174,10 +174,10 @@ fn check_placement(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome
     let Some(end) = base.checked_add(size) else {
         return invalid;
     };
-    if let Some(previous) = before.last() {
-        if base < previous.tdmr.base || base < previous.tdmr.base + previous.tdmr.size {
-            return Err(with_info(StatusCode::NON_ORDERED_TDMR, number, 0, 0));
-        }
+    if let Some(previous) = before.last()
+        && (base < previous.tdmr.base || base < previous.tdmr.base + previous.tdmr.size)
+    {
+        return Err(with_info(StatusCode::NON_ORDERED_TDMR, number, 0, 0));
     }
     if base % GIB != 0
         || size % GIB != 0
@@ -210,12 +210,11 @@ fn check_reserved(info: &TdmrInfo, number: usize) -> Outcome {
         if area.offset.checked_add(area.size).is_none() {
             return fail(invalid);
         }
-        if let Some(previous) = previous {
-            if area.offset < previous.offset
-                || area.offset < previous.offset.wrapping_add(previous.size)
-            {
-                return fail(unordered);
-            }
+        if let Some(previous) = previous
+            && (area.offset < previous.offset
+                || area.offset < previous.offset.wrapping_add(previous.size))
+        {
+            return fail(unordered);
         }
         if area.offset % PAGE != 0 || area.size % PAGE != 0 {
             return fail(invalid);
@@ -239,8 +238,8 @@ fn check_pamt(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome {
         let area = info.pamt[usize::from(size)];
         let entries = info.tdmr.size >> (12 + 9 * u32::from(size));
         let legal = area.base.checked_add(area.size).is_some_and(|end| {
-            area.base % PAGE == 0
-                && area.size % PAGE == 0
+            area.base.is_multiple_of(PAGE)
+                && area.size.is_multiple_of(PAGE)
                 && is_plain_address(core, area.base)
                 && is_plain_address(core, end.wrapping_sub(1))
         });
