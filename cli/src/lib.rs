@@ -13,6 +13,7 @@ pub mod progress;
 mod reference;
 pub mod replay;
 pub mod run;
+pub mod shell;
 pub mod spec;
 pub mod tdvf;
 pub mod trace;
@@ -43,6 +44,8 @@ enum Command {
     Measure(measure::Args),
     Spec(spec::Options),
     Run(run::Args),
+    Completions(shell::Completions),
+    Man(shell::Manual),
 }
 
 /// Carries out one command line.
@@ -55,6 +58,8 @@ pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> 
         Some(Command::Measure(args)) => measure::run(args, output),
         Some(Command::Spec(options)) => spec::spec(options, output),
         Some(Command::Run(args)) => run::run(args, output),
+        Some(Command::Completions(options)) => shell::completions(options, output),
+        Some(Command::Man(_)) => shell::manual(output),
         None => run::run(&run::Args::default(), output),
     }
 }

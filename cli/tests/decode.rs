@@ -220,6 +220,18 @@ fn explain_finds_names_in_every_spelling_and_suggests_others() {
 }
 
 #[test]
+fn completions_and_manual_know_every_subcommand() {
+    let manual = tdx(&["man"]).stdout;
+    let manual = String::from_utf8(manual).unwrap();
+    let bash = String::from_utf8(tdx(&["completions", "bash"]).stdout).unwrap();
+    for subcommand in ["run", "measure", "replay", "list", "explain", "decode", "spec"] {
+        assert!(bash.contains(subcommand), "bash: {subcommand}");
+        assert!(manual.contains(&format!("tdx\\-{subcommand}")), "man: {subcommand}");
+    }
+    assert!(!tdx(&["completions", "no-such-shell"]).status.success());
+}
+
+#[test]
 fn bad_input_gives_one_line_and_a_failure() {
     let cases: [&[&str]; 7] = [
         &["decode", "status", "0xg"],

@@ -1,24 +1,24 @@
 //! `tdx explain`: all that is known of a leaf, status, field, format or state.
 
+mod layout;
+mod leaf;
+mod states;
+
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
-use tdx_codegen::emit::rust::type_size;
-use tdx_codegen::model::BitItem;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::Cite;
-use tdx_codegen::model::Leaf;
-use tdx_codegen::model::LockMode;
-use tdx_codegen::model::Operand;
 use tdx_codegen::model::Spec;
-use tdx_codegen::model::StructureField;
-use tdx_codegen::model::StructureItem;
 
 use crate::decode;
 use crate::error::Error;
-use crate::list;
 use crate::output::Output;
 use crate::reference;
+use layout::format;
+use layout::structure;
+use leaf::leaf;
+use states::states;
 
 /// Explains a leaf, a number, a status, a metadata field, a format or a state.
 #[derive(Debug, Args)]
@@ -189,130 +189,6 @@ fn by_number(spec: &'static Spec, number: u64) -> Vec<Entry> {
     entries
 }
 
-fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
-    let leaf = entry.leaf;
-    let versions: Vec<String> = entry.versions.iter().map(u8::to_string).collect();
-    let modules = reference::module_names(spec, entry.dispatched).join(", ");
-    let status = match entry.status() {
-        "dispatched" => format!("dispatched by {modules}, version {}", versions.join(", ")),
-        "reserved" => "numbered, but dispatched by no module whose source is public".to_string(),
-        _ => "known from one source only".to_string(),
-    };
-    let mut lines = vec![("what it does", leaf.doc.clone()), ("status", status)];
-    lines.extend(
-        leaf.feature
-            .as_ref()
-            .map(|feature| ("needs", format!("TDX_FEATURES0.{}", feature.value))),
-    );
-    for variant in &entry.variants {
-        if let Some(name) = &variant.variant {
-            let versions: Vec<String> = variant.versions.iter().map(u8::to_string).collect();
-            lines.push((
-                "also",
-                format!("operand list {name}, version {}", versions.join(", ")),
-            ));
-        }
-    }
-    let locks: Vec<String> = leaf
-        .locks
-        .iter()
-        .map(|lock| {
-            let mode = if lock.mode == LockMode::Exclusive {
-                "exclusive"
-            } else {
-                "shared"
-            };
-            let priority = if lock.host_priority {
-                ", host priority"
-            } else {
-                ""
-            };
-            format!("{} {mode}{priority}", lock.resource)
-        })
-        .collect();
-    if !locks.is_empty() {
-        lines.push(("locks", locks.join("; ")));
-    }
-    for (label, allowed) in [
-        ("OP_STATEs", &leaf.op_states),
-        ("S-EPT states", &leaf.sept_states),
-    ] {
-        for row in allowed {
-            let states: Vec<&str> = row.states.iter().map(|state| &*state.value).collect();
-            lines.push((
-                label,
-                format!(
-                    "{} (module {})",
-                    states.join(", "),
-                    reference::module_names(spec, row.modules).join(", ")
-                ),
-            ));
-        }
-    }
-    let statuses: Vec<&str> = leaf.statuses.iter().map(|status| &*status.value).collect();
-    if !statuses.is_empty() {
-        lines.push(("statuses", statuses.join(", ")));
-    }
-    lines.push(("sources", cites(&leaf.cite)));
-    let mut table = Vec::new();
-    for variant in &entry.variants {
-        table.extend(operands(variant, "in", &variant.inputs));
-        table.extend(operands(variant, "out", &variant.outputs));
-    }
-    Entry {
-        heading: format!(
-            "{}  {} leaf {}",
-            leaf.name,
-            reference::side_name(leaf.side),
-            number(leaf)
-        ),
-        lines,
-        table,
-        json: list::leaf_json(spec, entry, None),
-    }
-}
-
-fn number(leaf: &Leaf) -> String {
-    let number = leaf.number.value;
-    if number < 10 {
-        number.to_string()
-    } else {
-        format!("{number} ({number:#x})")
-    }
-}
-
-fn operands(leaf: &Leaf, direction: &str, list: &[Operand]) -> Vec<Vec<String>> {
-    let direction = match &leaf.variant {
-        Some(variant) => format!("{direction} ({variant})"),
-        None => direction.to_string(),
-    };
-    let mut rows = Vec::new();
-    for operand in list {
-        for meaning in &operand.meanings {
-            let on: Vec<&str> = meaning.on.iter().map(|status| &*status.value).collect();
-            for part in &meaning.parts {
-                let register = part.bits.map_or_else(
-                    || operand.register.to_string(),
-                    |bits| format!("{}[{bits}]", operand.register),
-                );
-                let doc = part.doc.clone().unwrap_or_default();
-                let on = if on.is_empty() {
-                    String::new()
-                } else {
-                    format!("with {}", on.join(", "))
-                };
-                rows.push(vec![
-                    direction.clone(),
-                    register,
-                    part.name.clone(),
-                    [doc, on].join(" ").trim().to_string(),
-                ]);
-            }
-        }
-    }
-    rows
-}
-
 fn cites(cites: &[Cite]) -> String {
     let one = |cite: &Cite| match &cite.at {
         Some(at) => format!("{}: {at}", cite.id.value),
@@ -388,122 +264,4 @@ fn field(spec: &'static Spec, id: u64) -> Option<Entry> {
             "fields": row.num_of_fields, "elements": row.num_of_elem, "modules": modules,
         }),
     })
-}
-
-fn format(format: &tdx_codegen::model::Format) -> Entry {
-    let row = |item: &BitItem| {
-        let bits: Vec<String> = item.bits().iter().map(ToString::to_string).collect();
-        let (name, doc) = match item {
-            BitItem::Field(field) => (field.name.clone(), field.doc.clone().unwrap_or_default()),
-            BitItem::Reserved { ones, .. } => {
-                (String::new(), format!("reserved, {}", u8::from(*ones)))
-            }
-            BitItem::Ignored { .. } => (String::new(), "ignored".to_string()),
-        };
-        vec![bits.join(","), name, doc]
-    };
-    Entry {
-        heading: format!("{}  format of {} bits", format.name, format.width),
-        lines: vec![
-            ("meaning", format.doc.clone()),
-            ("sources", cites(&format.cite)),
-        ],
-        table: format.items.iter().map(row).collect(),
-        json: json!({
-            "kind": "format", "name": format.name, "width": format.width, "doc": format.doc,
-            "fields": format.items.iter().filter_map(|item| match item {
-                BitItem::Field(field) => Some(json!({
-                    "name": field.name, "bits": field.bits.iter().map(ToString::to_string).collect::<Vec<_>>(), "doc": field.doc,
-                })),
-                _ => None,
-            }).collect::<Vec<_>>(),
-        }),
-    }
-}
-
-fn structure(spec: &Spec, structure: &tdx_codegen::model::Structure) -> Entry {
-    let size = |field: &StructureField| type_size(spec, &field.ty.value).unwrap_or(field.size);
-    let row = |item: &StructureItem| match item {
-        StructureItem::Field(field) => vec![
-            field.offset.to_string(),
-            (size(field) * field.count.unwrap_or(1)).to_string(),
-            field.name.clone(),
-            field.doc.clone().unwrap_or_default(),
-        ],
-        StructureItem::Reserved { offset, size, .. } => {
-            vec![
-                offset.to_string(),
-                size.to_string(),
-                String::new(),
-                "reserved".to_string(),
-            ]
-        }
-    };
-    Entry {
-        heading: format!(
-            "{}  structure of {} bytes, aligned to {}",
-            structure.name, structure.size, structure.align
-        ),
-        lines: vec![
-            ("meaning", structure.doc.clone()),
-            ("sources", cites(&structure.cite)),
-        ],
-        table: structure.items.iter().map(row).collect(),
-        json: json!({
-            "kind": "structure", "name": structure.name, "size": structure.size, "align": structure.align, "doc": structure.doc,
-            "fields": structure.items.iter().filter_map(|item| match item {
-                StructureItem::Field(field) => Some(json!({
-                    "name": field.name, "offset": field.offset, "size": size(field), "count": field.count, "type": field.ty.value,
-                })),
-                StructureItem::Reserved { .. } => None,
-            }).collect::<Vec<_>>(),
-        }),
-    }
-}
-
-fn states(spec: &Spec, is: impl Fn(&str) -> bool) -> Vec<Entry> {
-    let tables = [
-        ("OP_STATE", &spec.op_states),
-        ("S-EPT state", &spec.sept_states),
-        ("L2 S-EPT state", &spec.l2_sept_states),
-    ];
-    let mut entries = Vec::new();
-    for (kind, table) in tables {
-        for row in table.rows.iter().filter(|row| is(&row.name)) {
-            let flags: Vec<&str> = row
-                .flags
-                .iter()
-                .filter_map(|&flag| Some(&*table.flags.get(flag)?.name))
-                .collect();
-            let allowed = spec.leaves.iter().filter(|leaf| {
-                let lists = if kind == "OP_STATE" {
-                    &leaf.op_states
-                } else {
-                    &leaf.sept_states
-                };
-                kind != "L2 S-EPT state"
-                    && lists
-                        .iter()
-                        .any(|list| list.states.iter().any(|state| state.value == row.name))
-            });
-            let allowed: Vec<&str> = allowed.map(|leaf| &*leaf.name).collect();
-            let mut lines = Vec::new();
-            lines.extend(row.doc.clone().map(|doc| ("meaning", doc)));
-            lines.push(("flags", flags.join(", ")));
-            lines.push((
-                "modules",
-                reference::module_names(spec, row.modules).join(", "),
-            ));
-            if !allowed.is_empty() {
-                lines.push(("legal for", allowed.join(", ")));
-            }
-            entries.push(Entry {
-                heading: format!("{}  {kind} {:#x}", row.name, row.value),
-                lines,
-                table: Vec::new(),
-                json: json!({ "kind": kind, "name": row.name, "value": row.value, "flags": flags, "leaves": allowed }),
-            });
-        }
-    }
-    entries
 }
