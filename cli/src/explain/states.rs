@@ -4,6 +4,7 @@ use serde_json::json;
 use tdx_codegen::model::Spec;
 
 use super::Entry;
+use crate::reference;
 
 pub(super) fn states(spec: &Spec, is: impl Fn(&str) -> bool) -> Vec<Entry> {
     let tables = [
