@@ -224,9 +224,14 @@ fn completions_and_manual_know_every_subcommand() {
     let manual = tdx(&["man"]).stdout;
     let manual = String::from_utf8(manual).unwrap();
     let bash = String::from_utf8(tdx(&["completions", "bash"]).stdout).unwrap();
-    for subcommand in ["run", "measure", "replay", "list", "explain", "decode", "spec"] {
+    for subcommand in [
+        "run", "measure", "replay", "list", "explain", "decode", "spec",
+    ] {
         assert!(bash.contains(subcommand), "bash: {subcommand}");
-        assert!(manual.contains(&format!("tdx\\-{subcommand}")), "man: {subcommand}");
+        assert!(
+            manual.contains(&format!("tdx\\-{subcommand}")),
+            "man: {subcommand}"
+        );
     }
     assert!(!tdx(&["completions", "no-such-shell"]).status.success());
 }

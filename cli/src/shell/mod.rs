@@ -40,5 +40,7 @@ pub fn manual(output: &mut Output) -> Result<(), Error> {
 fn pages(command: Command, output: &mut Output) -> Result<(), Error> {
     let below: Vec<Command> = command.get_subcommands().cloned().collect();
     clap_mangen::Man::new(command).render(output)?;
-    below.into_iter().try_for_each(|command| pages(command, output))
+    below
+        .into_iter()
+        .try_for_each(|command| pages(command, output))
 }
