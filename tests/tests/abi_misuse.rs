@@ -2,7 +2,6 @@
 //! `rust-toolchain` or CI names, without the component `rust-src`.
 
 #[test]
-#[ignore = "the compiler's messages are not recorded yet: TRYBUILD=overwrite records them"]
 fn misuse_does_not_compile() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/*.rs");
