@@ -33,17 +33,17 @@ struct Guarded {
     cell: UnsafeCell<u64>,
 }
 
+#[expect(
+    unsafe_code,
+    reason = "loom's cell is shared between the model's threads"
+)]
 // SAFETY: the cell is only touched through `read` and `write`, which loom checks to be free of races.
-#[expect(
-    unsafe_code,
-    reason = "loom's cell is shared between the model's threads"
-)]
 unsafe impl Sync for Guarded {}
-// SAFETY: as above.
 #[expect(
     unsafe_code,
     reason = "loom's cell is shared between the model's threads"
 )]
+// SAFETY: as above.
 unsafe impl Send for Guarded {}
 
 impl Guarded {
