@@ -225,7 +225,12 @@ fn combine<'m>(
     let mut combined = attributes;
     let mut aliases: Aliases<'m> = [None; 4];
     let mut illegal = false;
-    for vm in 1..=tdcs.l2_vms() {
+    for (vm, alias) in aliases
+        .iter_mut()
+        .enumerate()
+        .take(tdcs.l2_vms() + 1)
+        .skip(1)
+    {
         let mask = entry::of_vm(flags, vm).with_valid(true).into_bits();
         let asked = GpaAttributesVm::from_bits(entry::of_vm(attributes, vm).into_bits() & mask);
         if !asked.valid() {
@@ -239,7 +244,7 @@ fn combine<'m>(
             let legal = !is_present(new) || is_legal(new);
             illegal |= !legal;
             combined = entry::put(combined, vm, if legal { new } else { current });
-            aliases[vm] = Some(found.cell);
+            *alias = Some(found.cell);
         } else if is_present(asked) && !is_legal(asked) {
             illegal = true;
             combined = entry::put(combined, vm, NO_ATTRIBUTES);
@@ -249,7 +254,7 @@ fn combine<'m>(
             if found.level != level {
                 return Err(missing_page(guest, gpa, vm, found));
             }
-            aliases[vm] = Some(found.cell);
+            *alias = Some(found.cell);
         }
     }
     if illegal {

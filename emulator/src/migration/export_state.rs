@@ -186,16 +186,7 @@ pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
         tdcs: Some(*tdcs),
         tdvps: None,
     };
-    export_mutable(
-        call,
-        &context,
-        ContextCode::Td,
-        *tdcs,
-        &mut stream,
-        place,
-        None,
-        || {},
-    )
+    export_mutable(call, &context, *tdcs, &mut stream, place, None, || {})
 }
 
 /// TDH.EXPORT.STATE.VP: exports the state of a vCPU.
@@ -244,7 +235,6 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
     export_mutable(
         call,
         &context,
-        ContextCode::Vcpu,
         *tdcs,
         &mut stream,
         place,
@@ -260,13 +250,17 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
 fn export_mutable(
     call: &mut Call<'_>,
     context: &Context<'_>,
-    scope: ContextCode,
     tdcs: Tdcs<'_>,
     stream: &mut Stream<'_>,
     mut place: Place,
     tdvpr: Option<u64>,
     done: impl FnOnce(),
 ) -> Outcome {
+    let scope = if context.tdvps.is_some() {
+        ContextCode::Vcpu
+    } else {
+        ContextCode::Td
+    };
     let core = call.core;
     let info = PageListInfo::from_bits(call.regs.r9);
     let list = page_list(core, info)?;

@@ -236,16 +236,7 @@ fn import_td(call: &mut Call<'_>) -> Result<(), End> {
         tdcs: Some(*tdcs),
         tdvps: None,
     };
-    import_mutable(
-        call,
-        &context,
-        ContextCode::Td,
-        *tdcs,
-        &mut stream,
-        place,
-        None,
-        || {},
-    )?;
+    import_mutable(call, &context, *tdcs, &mut stream, place, None, || {})?;
     tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
     tdcs.set_op_state(OpState::StateImport);
     Ok(())
@@ -307,7 +298,6 @@ fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
     import_mutable(
         call,
         &context,
-        ContextCode::Vcpu,
         *tdcs,
         &mut stream,
         place,
@@ -382,13 +372,17 @@ fn page_list<'m>(
 fn import_mutable(
     call: &mut Call<'_>,
     context: &Context<'_>,
-    scope: ContextCode,
     tdcs: Tdcs<'_>,
     stream: &mut Stream<'_>,
     mut place: Place,
     tdvpr: Option<u64>,
     pause: impl FnOnce(),
 ) -> Result<(), End> {
+    let scope = if context.tdvps.is_some() {
+        ContextCode::Vcpu
+    } else {
+        ContextCode::Td
+    };
     let core = call.core;
     let info = PageListInfo::from_bits(call.regs.r9);
     let pages = if scope == ContextCode::Vcpu {
