@@ -1,6 +1,7 @@
 //! The subcommands of `tdx`, one module each.
 #![forbid(unsafe_code)]
 
+pub mod cost;
 pub mod decode;
 pub mod error;
 pub mod explain;
@@ -37,6 +38,7 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cost(cost::Args),
     Decode(decode::Options),
     Explain(explain::Options),
     List(list::Options),
@@ -51,6 +53,7 @@ enum Command {
 /// Carries out one command line.
 pub fn execute(arguments: &Arguments, output: &mut Output) -> Result<(), Error> {
     match &arguments.command {
+        Some(Command::Cost(args)) => cost::run(args, output),
         Some(Command::Decode(options)) => decode::decode(options, output),
         Some(Command::Explain(options)) => explain::explain(options, output),
         Some(Command::List(options)) => list::list(options, output),

@@ -101,6 +101,9 @@ impl Vcpus for &Host {
     }
 
     fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
+        if !self.kicks_allowed.load(Ordering::SeqCst) {
+            return;
+        }
         self.platform.kick();
         while !laggards.is_empty() {
             std::thread::yield_now();

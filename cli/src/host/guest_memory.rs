@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
@@ -97,7 +98,9 @@ impl Backing for &Host {
             Some(hpa) => (hpa, Level::Pd),
             None => (self.frames.allocate(Level::Pt, Use::Private)?, Level::Pt),
         };
-        self.soil(hpa, level, SOIL);
+        if self.soil_allowed.load(Ordering::Relaxed) {
+            self.soil(hpa, level, SOIL);
+        }
         Page::assume_owned(hpa, level)
     }
 

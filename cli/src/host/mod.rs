@@ -9,6 +9,7 @@ pub mod td;
 
 use std::cell::Cell;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -45,6 +46,8 @@ pub struct Host {
     epochs: Vec<AtomicU64>,
     /// For each vCPU the LP that it was last entered on.
     last_lps: Vec<AtomicU32>,
+    kicks_allowed: AtomicBool,
+    soil_allowed: AtomicBool,
 }
 
 /// In [`Host::last_lps`]: no LP.
@@ -52,7 +55,7 @@ const NO_LP: u32 = u32::MAX;
 
 impl Host {
     /// A host for one guest with this memory and this many vCPUs, each of which may have an LP of its
-    /// own. The module is freshly loaded.
+    /// own beside the one of the host. The module is freshly loaded.
     pub fn new(guest: GuestMemory, vcpus: u32) -> Self {
         let mut config = PlatformConfig::default();
         // Guest, tables, control structures and PAMT; rounded up to whole GiB of the second CMR.
@@ -62,7 +65,7 @@ impl Host {
             high.size = high.size.max(needed.next_multiple_of(1 << 30));
         }
         let packages = config.packages;
-        config.lps_per_package = config.lps_per_package.max(vcpus.div_ceil(packages));
+        config.lps_per_package = config.lps_per_package.max((vcpus + 1).div_ceil(packages));
         Self::with_config(config, guest, vcpus)
     }
 
@@ -81,6 +84,8 @@ impl Host {
             guest,
             epochs: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
             last_lps: (0..vcpus).map(|_| AtomicU32::new(NO_LP)).collect(),
+            kicks_allowed: AtomicBool::new(true),
+            soil_allowed: AtomicBool::new(true),
         }
     }
 
@@ -122,6 +127,16 @@ impl Host {
         if let Some(last) = self.last_lps.get(vcpu) {
             last.store(lp.0, Ordering::Release);
         }
+    }
+
+    /// Whether a kick reaches anybody: without, one sees that it was needed.
+    pub fn allow_kicks(&self, allowed: bool) {
+        self.kicks_allowed.store(allowed, Ordering::SeqCst);
+    }
+
+    /// Whether pages are filled with something before a TD gets them.
+    pub fn allow_soil(&self, allowed: bool) {
+        self.soil_allowed.store(allowed, Ordering::SeqCst);
     }
 
     /// Writes `value` all over the memory at `hpa`, as any earlier owner may have left it.
