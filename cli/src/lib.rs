@@ -1,5 +1,10 @@
 //! The subcommands of `tdx`, one module each.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "a program of an operating system; the crates below take care"
+)]
 
 pub mod cost;
 pub mod decode;

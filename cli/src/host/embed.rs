@@ -31,7 +31,7 @@ pub struct Reader<'h> {
     _guard: RwLockReadGuard<'h, ()>,
 }
 
-impl<'h> Tables for &'h Host {
+impl Tables for &Host {
     type Word = AtomicU64;
 
     fn entries(&self, table: Hpa) -> &[AtomicU64; 512] {
@@ -46,7 +46,7 @@ impl<'h> Tables for &'h Host {
     }
 }
 
-impl<'h> Frames for &'h Host {
+impl Frames for &Host {
     fn allocate_table(&self) -> Option<Page> {
         Page::assume_owned(self.frames.allocate(Level::Pt, Use::Tables)?, Level::Pt)
     }

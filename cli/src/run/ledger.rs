@@ -44,7 +44,7 @@ impl Ledger {
     /// A stamp for the page that no other page and no earlier write has had; never zero.
     pub fn next_stamp(&self, gpa: u64) -> u64 {
         // Odd multiplier: different inputs, different stamps.
-        (((self.written + 1) << 32 | gpa / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1
+        ((((self.written + 1) << 32) | (gpa / PAGE)).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1
     }
 
     /// The guest has written the stamp.
