@@ -75,3 +75,27 @@ impl<'m> Structure<'m> for &'m Frame {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tdx_abi::field;
+    use tdx_abi::module::Module;
+
+    use super::*;
+
+    /// Offsets of the metadata tables for fields that have the same name here.
+    macro_rules! same {
+        ($table:expr, $module:ident: $($name:ident),*) => {$(
+            let row = $table.of(Module::V1_5_01).iter().find(|row| row.name == stringify!($name));
+            let offset = row.map(|row| row.offset as usize);
+            assert_eq!(offset, Some($module::$name.offset()), stringify!($module::$name));
+        )*};
+    }
+
+    #[test]
+    fn fields_lie_where_the_metadata_tables_say() {
+        same!(field::TDR_TDCS, tdr: FATAL, NUM_TDCX, CHLDCNT, LIFECYCLE_STATE, HKID, PKG_CONFIG_BITMAP, HANDOFF_VERSION, SEAMDB_INDEX);
+        same!(field::TDR_TDCS, tdcs: NUM_VCPUS, NUM_ASSOC_VCPUS, OP_STATE, NUM_L2_VMS, ATTRIBUTES, XFAM, MAX_VCPUS, GPAW, EPTP, TSC_OFFSET, TSC_MULTIPLIER, XBUFF_SIZE, HP_LOCK_TIMEOUT);
+        same!(field::TDVPS, tdvps: LAST_TD_EXIT, LAST_EPF_GPA_LIST, DR6, XCR0, CR2, IA32_SPEC_CTRL);
+    }
+}
