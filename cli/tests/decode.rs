@@ -1,4 +1,8 @@
 //! `tdx list`, `explain` and `decode`, as a person or a script calls them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::io::Write;
 use std::path::Path;

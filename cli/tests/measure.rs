@@ -1,4 +1,8 @@
 //! `tdx measure` against MRTDs on which seven independent calculators agree.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 mod command;
 

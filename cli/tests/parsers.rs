@@ -1,4 +1,8 @@
 //! Traces and firmware images: real ones, and what damage does to them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::io::BufReader;
 use std::io::Read;

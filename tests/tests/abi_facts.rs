@@ -1,4 +1,8 @@
 //! Every number of tdx-abi against tables that were read from Intel's source independently.
+#![expect(
+    clippy::std_instead_of_alloc,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,8 @@
 //! Typed leaves on a backend that records registers and answers as told.
+#![expect(
+    clippy::std_instead_of_core,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::cell::Cell;
 

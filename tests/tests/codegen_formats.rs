@@ -1,4 +1,8 @@
 //! Generated accessors of every bit format against an interpreter that reads the model bit by bit.
+#![expect(
+    clippy::type_complexity,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::path::Path;
 

@@ -1,4 +1,8 @@
 //! TDMR and PAMT layout against what real hosts printed, and against the module's own rules.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use proptest::prelude::*;
 use tdx_abi::Hpa;

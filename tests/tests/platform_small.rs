@@ -1,4 +1,9 @@
 //! KeyID allocation and MapGPA.
+#![expect(
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
 
 use std::collections::BTreeSet;
 use tdx_abi::Gpa;

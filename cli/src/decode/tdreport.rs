@@ -108,7 +108,7 @@ fn fields(structure: &Structure) -> impl Iterator<Item = &StructureField> {
     })
 }
 
-fn slice<'b>(bytes: &'b [u8], offset: u32, size: u32) -> Result<&'b [u8], Error> {
+fn slice(bytes: &[u8], offset: u32, size: u32) -> Result<&[u8], Error> {
     let (offset, size) = (offset as usize, size as usize);
     bytes
         .get(offset..offset + size)

@@ -35,7 +35,7 @@ impl FormatError {
 }
 
 /// Names of the registers in the order of their poison.
-pub const REGISTERS: [&str; 15] = [
+pub(crate) const REGISTERS: [&str; 15] = [
     "rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
 ];
@@ -43,7 +43,7 @@ pub const REGISTERS: [&str; 15] = [
 const POISON: u64 = 0xa5a5_a5a5_0000_0000;
 
 /// The registers by position.
-pub fn register(registers: &mut Registers, position: usize) -> &mut u64 {
+pub(crate) fn register(registers: &mut Registers, position: usize) -> &mut u64 {
     match position {
         0 => &mut registers.rax,
         1 => &mut registers.rcx,
@@ -65,14 +65,14 @@ pub fn register(registers: &mut Registers, position: usize) -> &mut u64 {
 
 /// A TDMR of the recorded platform.
 #[derive(Clone, Debug)]
-pub struct Tdmr {
+pub(crate) struct Tdmr {
     pub range: Range,
     pub reserved: Vec<Range>,
 }
 
 /// A file of recorded sequences.
 #[derive(Debug)]
-pub struct Recording {
+pub(crate) struct Recording {
     pub config: PlatformConfig,
     pub tdmrs: Vec<Tdmr>,
     pub global_key_id: u16,
@@ -83,7 +83,7 @@ pub struct Recording {
 
 /// A sequence or a setup.
 #[derive(Debug)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     pub line: usize,
     pub name: String,
     pub base: Option<String>,
@@ -93,14 +93,14 @@ pub struct Sequence {
 
 /// One line of a sequence.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     pub line: usize,
     pub action: Action,
 }
 
 /// Where the LP is after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub(crate) enum To {
     /// With the caller; or with the other side where the call does not name one.
     Caller,
     /// In the TD.
@@ -115,7 +115,7 @@ pub enum To {
 
 /// What a step does.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     Seamcall(CallStep),
     Tdcall(CallStep),
     Exit(CallStep, ExitStep),
@@ -163,7 +163,7 @@ pub enum Action {
 
 /// A call with the registers before and after it.
 #[derive(Debug)]
-pub struct CallStep {
+pub(crate) struct CallStep {
     pub name: String,
     pub lp: usize,
     pub before: Registers,
@@ -174,7 +174,7 @@ pub struct CallStep {
 
 /// A VM exit of the guest.
 #[derive(Clone, Copy, Debug)]
-pub struct ExitStep {
+pub(crate) struct ExitStep {
     pub reason: u32,
     pub qualification: u64,
     pub interruption_info: u32,
@@ -185,7 +185,7 @@ pub struct ExitStep {
 
 /// A lock word.
 #[derive(Clone, Copy, Debug)]
-pub enum Lock {
+pub(crate) enum Lock {
     Pamt { hpa: u64, level: Level },
     Td { tdr: u64, lock: TdLock },
     Kot,
@@ -195,7 +195,7 @@ pub enum Lock {
 
 /// A Secure-EPT entry.
 #[derive(Clone, Copy, Debug)]
-pub struct EntryPlace {
+pub(crate) struct EntryPlace {
     pub tdr: Option<u64>,
     pub gpa: u64,
     pub level: Level,
@@ -203,7 +203,7 @@ pub struct EntryPlace {
 
 impl Recording {
     /// Reads a recording.
-    pub fn read(reader: impl BufRead) -> Result<Self, FormatError> {
+    pub(crate) fn read(reader: impl BufRead) -> Result<Self, FormatError> {
         let mut lines = (1..).zip(reader.lines());
         let (line, first) = lines
             .next()
@@ -220,7 +220,7 @@ impl Recording {
     }
 
     /// Whether a sequence refers to a setup that is not in this file.
-    pub fn needs_setups(&self) -> bool {
+    pub(crate) fn needs_setups(&self) -> bool {
         self.sequences
             .iter()
             .filter_map(|sequence| sequence.base.as_ref())

@@ -82,7 +82,7 @@ pub enum DriveError {
 
 /// What the host does and counts.
 #[derive(Debug)]
-pub struct Driver<'t, 'h> {
+pub(crate) struct Driver<'t, 'h> {
     /// The TD.
     pub td: &'t HostTd<'h>,
     /// Faults by kind.
@@ -100,7 +100,7 @@ pub struct Driver<'t, 'h> {
 
 impl<'t, 'h> Driver<'t, 'h> {
     /// A driver for a TD that is finalized.
-    pub fn new(td: &'t HostTd<'h>) -> Self {
+    pub(crate) fn new(td: &'t HostTd<'h>) -> Self {
         Self {
             td,
             faults: Counts::default(),
@@ -113,7 +113,7 @@ impl<'t, 'h> Driver<'t, 'h> {
     }
 
     /// Runs `vcpu` on an LP of its own until its guest halts.
-    pub fn run(&mut self, vcpu: usize) -> Result<(), DriveError> {
+    pub(crate) fn run(&mut self, vcpu: usize) -> Result<(), DriveError> {
         loop {
             let exit = self.enter(vcpu)?;
             match VpEnterStatus::from_bits(exit.rax).exit_reason() {
@@ -129,7 +129,7 @@ impl<'t, 'h> Driver<'t, 'h> {
     }
 
     /// Takes memory back from the guest.
-    pub fn discard(&mut self, gpa: u64, len: u64) -> Result<(), DriveError> {
+    pub(crate) fn discard(&mut self, gpa: u64, len: u64) -> Result<(), DriveError> {
         let failed = |source| DriveError::Mmu {
             doing: "cannot take memory back",
             source,

@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::host::td::HostTd;
 
 /// The mirror, through the MMU. Entries that cannot be compared are the error.
-pub fn mirror(td: &HostTd<'_>) -> Result<Tree, String> {
+pub(crate) fn mirror(td: &HostTd<'_>) -> Result<Tree, String> {
     let host = td.embedder();
     let _reader = host.enter();
     let mut tree = Tree::default();
@@ -49,7 +49,7 @@ pub fn mirror(td: &HostTd<'_>) -> Result<Tree, String> {
 }
 
 /// The shared EPT, through the MMU.
-pub fn shared(td: &HostTd<'_>) -> Tree {
+pub(crate) fn shared(td: &HostTd<'_>) -> Tree {
     let host = td.embedder();
     let _reader = host.enter();
     let mut tree = Tree::default();
@@ -73,7 +73,7 @@ pub fn shared(td: &HostTd<'_>) -> Tree {
 }
 
 /// The Secure-EPT as it lies in physical memory, from its root on. The MMU has no part in it.
-pub fn secure(host: &Host, tdr: Hpa) -> Result<Tree, String> {
+pub(crate) fn secure(host: &Host, tdr: Hpa) -> Result<Tree, String> {
     let (root, top) = host
         .platform()
         .sept_root(tdr)

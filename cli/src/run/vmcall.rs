@@ -7,12 +7,12 @@ use tdx_abi::format::VmcallMask;
 use tdx_abi::leaf::TdcallLeaf;
 
 /// Sub-function by which the guest says that it has nothing to do: `Instruction.HLT`.
-pub const HLT: u64 = 12;
+pub(crate) const HLT: u64 = 12;
 /// Sub-function by which the guest converts memory: `MapGPA`.
-pub const MAP_GPA: u64 = 0x1_0001;
+pub(crate) const MAP_GPA: u64 = 0x1_0001;
 
 /// The registers of a TDG.VP.VMCALL with sub-function `number` and its operands R12 and R13.
-pub fn request(number: u64, r12: u64, r13: u64) -> Registers {
+pub(crate) fn request(number: u64, r12: u64, r13: u64) -> Registers {
     let passed = VmcallMask::new()
         .with_r10(true)
         .with_r11(true)

@@ -216,7 +216,7 @@ fn descriptor_offset(image: &Bytes<'_>) -> Result<usize, TdvfError> {
         None => {
             let place = size
                 .checked_sub(TABLE_END)
-                .ok_or_else(|| TdvfError::NoMetadata { size })?;
+                .ok_or(TdvfError::NoMetadata { size })?;
             let offset = image.u32("the metadata offset", place)?;
             // Without the table only a descriptor at that place shows that the offset is one.
             let start = size.checked_sub(offset as usize);

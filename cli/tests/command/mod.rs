@@ -1,4 +1,9 @@
 //! Running the command.
+#![expect(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "shared by test binaries; a panic is how a test fails"
+)]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::path::PathBuf;

@@ -208,10 +208,6 @@ type Aliases<'m> = [Option<EntryCell<'m>>; 4];
 /// Combines what is asked for with what the L2 VMs have, and finds the entries to change.
 ///
 /// An illegal combination is told only after all VMs have been looked at, with what they have in RDX.
-#[expect(
-    clippy::needless_range_loop,
-    reason = "VM numbers index several arrays"
-)]
 fn combine<'m>(
     guest: &Guest<'m>,
     gpa: u64,

@@ -246,7 +246,6 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Exports lists until nothing is left, then writes the MBMD after `done`.
-#[expect(clippy::too_many_arguments, reason = "the operands of one leaf")]
 fn export_mutable(
     call: &mut Call<'_>,
     context: &Context<'_>,

@@ -368,7 +368,6 @@ fn page_list<'m>(
 }
 
 /// Imports all lists of mutable state and checks the bundle; `pause` runs where an interrupt stops that.
-#[expect(clippy::too_many_arguments, reason = "the operands of one leaf")]
 fn import_mutable(
     call: &mut Call<'_>,
     context: &Context<'_>,

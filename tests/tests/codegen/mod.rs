@@ -1,4 +1,5 @@
 //! Comparison with expected texts.
+#![expect(unreachable_pub, reason = "shared by test binaries")]
 
 use std::env;
 use std::fs;
