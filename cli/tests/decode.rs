@@ -241,6 +241,34 @@ fn completions_and_manual_know_every_subcommand() {
 }
 
 #[test]
+fn a_specification_is_checked_with_places_and_advice() {
+    assert_eq!(
+        json(&["spec", "check", "--json"])["mistakes"],
+        serde_json::json!([])
+    );
+
+    let folder = std::env::temp_dir().join(format!("spec-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("enums")).unwrap();
+    let broken = "kind: enum\nname: Colour\nwidth: 8\nshade: 3\ndoc: A colour.\ncite: { id: nowhere }\nvalues:\n  - { name: RED, value: 1 }\n";
+    std::fs::write(folder.join("enums/Colour.yaml"), broken).unwrap();
+    let output = tdx(&["spec", "check", folder.to_str().unwrap(), "--json"]);
+    let person = tdx(&["spec", "check", folder.to_str().unwrap()]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mistakes = report["mistakes"].as_array().unwrap();
+    let shade = mistakes
+        .iter()
+        .find(|it| it["message"].as_str().unwrap().contains("shade"));
+    assert_eq!(
+        shade.map(|it| (it["file"].as_str(), it["line"].as_u64())),
+        Some((Some("enums/Colour.yaml"), Some(4)))
+    );
+    let text = String::from_utf8(person.stdout).unwrap();
+    assert!(text.contains("Colour.yaml:4:"), "{text}");
+}
+
+#[test]
 fn bad_input_gives_one_line_and_a_failure() {
     let cases: [&[&str]; 7] = [
         &["decode", "status", "0xg"],

@@ -24,7 +24,7 @@ const END: u64 = 1;
 /// Whether the guest is to use a page as private or as shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
-    /// With SHARED = 0, through the Secure-EPT. The entry in the tree is [`PRIVATE`].
+    /// With SHARED = 0, through the Secure-EPT. The entry in the tree is `PRIVATE`.
     Private,
     /// With SHARED = 1, through the shared EPT. What an address is until it is set otherwise.
     Shared,

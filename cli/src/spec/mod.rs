@@ -1,5 +1,6 @@
 //! `tdx spec`: work on the specification itself.
 
+pub mod check;
 mod constant;
 pub mod crosscheck;
 pub mod import;
@@ -11,7 +12,7 @@ use clap::Subcommand;
 use crate::error::Error;
 use crate::output::Output;
 
-/// Work on the specification: compare it with other projects, bring it up to date.
+/// Work on the specification: check it, compare it with other projects, bring it up to date.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -20,6 +21,7 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Options),
     Crosscheck(crosscheck::Options),
     Import(import::Options),
 }
@@ -27,6 +29,7 @@ enum Command {
 /// Carries out `tdx spec`.
 pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
     match &options.command {
+        Command::Check(options) => check::check(options, output),
         Command::Crosscheck(options) => crosscheck::crosscheck(options, output),
         Command::Import(options) => import::import(options, output),
     }

@@ -3,10 +3,10 @@ use tdx_abi::Level;
 use tdx_abi::SharedBit;
 use tdx_abi::format::TdVmcallStatus;
 
-/// The guest's request to make a range of its memory private or shared: TDG.VP.VMCALL<MapGPA>.
+/// The guest's request to make a range of its memory private or shared: `TDG.VP.VMCALL<MapGPA>`.
 ///
 /// The guest chooses every bit of both fields. Source: Intel, Guest-Host-Communication Interface for
-/// TDX, "TDG.VP.VMCALL<MapGPA>".
+/// TDX, `TDG.VP.VMCALL<MapGPA>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapGpa {
     /// R12: first byte, whose SHARED bit says what the range shall become.
