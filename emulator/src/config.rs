@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::abi::Module;
+
 /// A range of physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -28,6 +30,8 @@ impl Range {
 /// What the platform is like. The default is the platform on which the recorded vectors were made, with one package.
 #[derive(Clone, Debug)]
 pub struct PlatformConfig {
+    /// The module that is loaded. Newer ones are emulated as far as the crate's documentation says.
+    pub module: Module,
     /// MAXPA: physical address bits, KeyID bits included; 36 to 52.
     pub max_pa: u32,
     /// Upper bits of a physical address that are KeyID.
@@ -57,6 +61,7 @@ pub struct PlatformConfig {
 impl Default for PlatformConfig {
     fn default() -> Self {
         Self {
+            module: Module::V1_5_01,
             max_pa: 52,
             key_id_bits: 6,
             first_private_key_id: 32,

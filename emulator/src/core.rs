@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use spin::Mutex;
 
+use crate::abi::Module;
 use crate::config::PlatformConfig;
 use crate::counters::Counters;
 use crate::fault::Faults;
@@ -64,6 +65,11 @@ impl Core {
             shared_flushes: AtomicU64::new(0),
             programs: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// The module that is loaded.
+    pub(crate) const fn module(&self) -> Module {
+        self.config.module
     }
 
     /// The memory.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::AtomicU16;
 use core::sync::atomic::AtomicU32;
@@ -141,9 +142,9 @@ pub(crate) struct Tdmr {
 
 impl Tdmr {
     /// A TDMR no part of whose PAMT is initialised.
-    pub(crate) fn new(config: &TdmrConfig) -> Self {
+    pub(crate) fn new(config: &TdmrConfig, dynamic: bool) -> Self {
         let blocks = (0..config.size >> 30)
-            .map(|number| Block::new(config.base, number << 30, &config.reserved))
+            .map(|number| Block::new(config.base, number << 30, &config.reserved, dynamic))
             .collect();
         Self {
             base: config.base,
@@ -184,6 +185,7 @@ pub(crate) struct Global {
     /// Cache write-back state by package.
     pub write_back: [WriteBack; MAX_PACKAGES],
     tdmrs: OnceBox<Vec<Tdmr>>,
+    dynamic_pamt: AtomicBool,
 }
 
 impl Global {
@@ -200,6 +202,7 @@ impl Global {
             kot: (0..MAX_KEY_IDS).map(|_| KeyEntry::default()).collect(),
             write_back: core::array::from_fn(|_| WriteBack::new()),
             tdmrs: OnceBox::new(),
+            dynamic_pamt: AtomicBool::new(false),
         }
     }
 
@@ -223,15 +226,21 @@ impl Global {
         self.sys_state.store(state as u8, Ordering::Release);
     }
 
+    /// Whether SYS.CONFIG chose Dynamic PAMT.
+    pub(crate) fn has_dynamic_pamt(&self) -> bool {
+        self.dynamic_pamt.load(Ordering::Acquire)
+    }
+
     /// The TDMRs, ascending; none before SYS.CONFIG.
     pub(crate) fn tdmrs(&self) -> &[Tdmr] {
         self.tdmrs.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Installs the TDMRs. Only the first call has an effect.
-    pub(crate) fn set_tdmrs(&self, tdmrs: &[TdmrConfig]) {
+    /// Installs the TDMRs, with Dynamic PAMT if `dynamic`. Only the first call has an effect.
+    pub(crate) fn set_tdmrs(&self, tdmrs: &[TdmrConfig], dynamic: bool) {
+        self.dynamic_pamt.store(dynamic, Ordering::Release);
         self.tdmrs
-            .get_or_init(|| Box::new(tdmrs.iter().map(Tdmr::new).collect()));
+            .get_or_init(|| Box::new(tdmrs.iter().map(|tdmr| Tdmr::new(tdmr, dynamic)).collect()));
     }
 
     /// The PAMT block for physical address `address` (without KeyID), if its TDMR is initialised up to the block's end.

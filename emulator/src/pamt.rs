@@ -14,6 +14,9 @@ use tdx_abi::Hpa;
 use tdx_abi::Level;
 
 use crate::abi::StatusCode;
+use crate::dynamic_pamt;
+use crate::dynamic_pamt::PageBitmap;
+use crate::dynamic_pamt::Pair;
 use crate::lock::LockWord;
 use crate::lock::Mode;
 use crate::lock::SharexHp;
@@ -36,6 +39,8 @@ pub enum PageType {
     Tdvpr,
     /// Page of a Secure-EPT.
     Ept,
+    /// Page that holds PAMT entries; of a 2 MiB range: it has the pages that hold its 4 KiB entries.
+    Pamt,
 }
 
 impl PageType {
@@ -49,6 +54,7 @@ impl PageType {
             Self::Tdcx => 5,
             Self::Tdvpr => 6,
             Self::Ept => 8,
+            Self::Pamt => 15,
         }
     }
 
@@ -60,6 +66,7 @@ impl PageType {
             5 => Self::Tdcx,
             6 => Self::Tdvpr,
             8 => Self::Ept,
+            15 => Self::Pamt,
             _ => Self::Reserved,
         }
     }
@@ -117,6 +124,31 @@ impl Entry {
         );
     }
 
+    /// Makes this entry of a 2 MiB range a node: bits 63:28 name one page of its pair, and those of the second quadword the other.
+    pub(crate) fn set_node(&self, [first, second]: Pair, pages_in_use: u64) {
+        self.set_bepoch(pages_in_use | second >> 12 << 28);
+        let page_type = u64::from(PageType::Pamt.number()) << 16;
+        self.replace(!0xffff, page_type | first >> 12 << 28);
+    }
+
+    /// The pages that hold the entries below this node.
+    pub(crate) fn pair(&self) -> Pair {
+        [
+            self.head.load(Ordering::Acquire) >> 28 << 12,
+            self.bepoch() >> 28 << 12,
+        ]
+    }
+
+    fn count_page(&self) {
+        self.bepoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts one page less in use below this node, and says whether it was the last.
+    pub(crate) fn uncount_page(&self) -> bool {
+        const COUNT: u64 = 0x3ff;
+        self.bepoch.fetch_sub(1, Ordering::AcqRel) & COUNT == 1
+    }
+
     fn replace(&self, field: u64, value: u64) {
         let mut old = self.head.load(Ordering::Relaxed);
         while let Err(seen) = self.head.compare_exchange_weak(
@@ -157,20 +189,33 @@ pub(crate) struct Block {
     large: Entry,
     medium: Box<[Entry]>,
     small: Box<[OnceBox<[Entry; 512]>]>,
+    /// With Dynamic PAMT.
+    bitmap: Option<PageBitmap>,
 }
 
 impl Block {
     /// The block at `offset` of a TDMR with base `tdmr_base` and these reserved areas; all pages not reserved are free.
-    pub(crate) fn new(tdmr_base: u64, offset: u64, reserved: &[ReservedArea]) -> Self {
+    pub(crate) fn new(
+        tdmr_base: u64,
+        offset: u64,
+        reserved: &[ReservedArea],
+        dynamic: bool,
+    ) -> Self {
+        let base = tdmr_base + offset;
+        let reserved: Vec<_> = reserved
+            .iter()
+            .map(|area| ReservedArea {
+                offset: tdmr_base + area.offset,
+                size: area.size,
+            })
+            .collect();
+        let bitmap = dynamic.then(|| {
+            PageBitmap::new(|page| is_reserved(&reserved, base + page as u64 * Level::Pt.size()))
+        });
         Self {
-            base: tdmr_base + offset,
-            reserved: reserved
-                .iter()
-                .map(|area| ReservedArea {
-                    offset: tdmr_base + area.offset,
-                    size: area.size,
-                })
-                .collect(),
+            base,
+            reserved,
+            bitmap,
             large: Entry::new(PageType::Nda),
             medium: (0..512).map(|_| Entry::new(PageType::Nda)).collect(),
             small: (0..512).map(|_| OnceBox::new()).collect(),
@@ -197,11 +242,28 @@ impl Block {
         })
     }
 
-    fn initial(&self, address: u64) -> Entry {
-        let reserved = self
-            .reserved
+    /// The pages that hold PAMT entries or are reserved; `None` without Dynamic PAMT.
+    pub(crate) const fn bitmap(&self) -> Option<&PageBitmap> {
+        self.bitmap.as_ref()
+    }
+
+    /// Gives the 512 entries of 4 KiB pages at `address` this type and owner, and BEPOCH 0.
+    pub(crate) fn fill_small(&self, address: u64, page_type: PageType, owner: u64) {
+        for entry in self.small(address) {
+            entry.assign(page_type, owner);
+            entry.set_bepoch(0);
+        }
+    }
+
+    /// Number of the first 4 KiB page in use of the 2 MiB range at `address`.
+    pub(crate) fn first_page_in_use(&self, address: u64) -> Option<usize> {
+        self.small(address)
             .iter()
-            .any(|area| address >= area.offset && address - area.offset < area.size);
+            .position(|entry| entry.page_type() != PageType::Nda)
+    }
+
+    fn initial(&self, address: u64) -> Entry {
+        let reserved = self.bitmap.is_none() && is_reserved(&self.reserved, address);
         Entry::new(if reserved {
             PageType::Reserved
         } else {
@@ -219,12 +281,16 @@ impl Block {
 
     /// Whether all 4 KiB pages of the 2 MiB page at `address` are free.
     pub(crate) fn is_2m_range_free(&self, address: u64) -> bool {
-        self.small(address)
-            .iter()
-            .all(|entry| entry.page_type() == PageType::Nda)
+        match &self.bitmap {
+            Some(bitmap) => bitmap.is_2m_range_free(address),
+            None => self
+                .small(address)
+                .iter()
+                .all(|entry| entry.page_type() == PageType::Nda),
+        }
     }
 
-    /// Calls `each` for every page in use: its address, size, type and owner.
+    /// Calls `each` for every page in use: its address, size, type and owner; pages that hold PAMT entries are left out.
     pub(crate) fn for_each_used(&self, each: &mut impl FnMut(Hpa, Level, PageType, Hpa)) {
         let mut visit = |number: usize, level: Level, base: u64, entry: &Entry| {
             let page_type = entry.page_type();
@@ -235,8 +301,14 @@ impl Block {
         };
         visit(0, Level::Pdpt, self.base, &self.large);
         for (number, entry) in self.medium.iter().enumerate() {
-            visit(number, Level::Pd, self.base, entry);
             let base = self.base + number as u64 * Level::Pd.size();
+            let is_node = entry.page_type() == PageType::Pamt;
+            if !is_node {
+                visit(number, Level::Pd, self.base, entry);
+            }
+            if self.bitmap.is_some() && !is_node {
+                continue;
+            }
             for (page, entry) in self.small[number].get().into_iter().flatten().enumerate() {
                 visit(page, Level::Pt, base, entry);
             }
@@ -258,13 +330,18 @@ impl Block {
         for (step, level) in [Level::Pdpt, Level::Pd].into_iter().enumerate() {
             let entry = self.entry(address, level);
             let mut lock = SharexHp::acquire(entry.lock(), Mode::Shared, side)?;
-            if entry.page_type() == PageType::Regular || level == target {
+            let is_leaf = match &self.bitmap {
+                Some(_) if level == Level::Pd => entry.page_type() != PageType::Pamt,
+                _ => entry.page_type() == PageType::Regular,
+            };
+            if is_leaf || level == target {
                 if mode == Mode::Exclusive {
                     lock.promote()?;
                 }
                 return Ok(Walked {
                     entry,
                     level,
+                    node: None,
                     _lock: lock,
                     _path: path,
                 });
@@ -276,9 +353,16 @@ impl Block {
         Ok(Walked {
             entry,
             level: Level::Pt,
+            node: self.node(address),
             _lock: lock,
             _path: path,
         })
+    }
+
+    /// The node above the entry of the 4 KiB page at `address`; `None` without Dynamic PAMT.
+    pub(crate) fn node(&self, address: u64) -> Option<&Entry> {
+        self.bitmap.as_ref()?;
+        Some(self.entry(address, Level::Pd))
     }
 
     /// Makes one page of size `level` of the 512 smaller ones at `address`, which are alike.
@@ -324,11 +408,27 @@ pub(crate) struct Walked<'p> {
     pub entry: &'p Entry,
     /// The size of page that it describes.
     pub level: Level,
+    /// With Dynamic PAMT, the node above the entry of a 4 KiB page.
+    node: Option<&'p Entry>,
     _lock: SharexHp<'p>,
     _path: [Option<SharexHp<'p>>; 2],
 }
 
 impl Walked<'_> {
+    /// Gives the page, which was free, a type and an owner.
+    pub(crate) fn take(&self, page_type: PageType, tdr: u64) {
+        self.entry.assign(page_type, tdr);
+        if let Some(node) = self.node {
+            node.count_page();
+        }
+    }
+
+    /// Makes the page free; returns what is to be set in its address if it was the last in use of its 2 MiB range.
+    pub(crate) fn free(&self) -> u64 {
+        self.entry.set_page_type(PageType::Nda);
+        dynamic_pamt::uncount(self.node)
+    }
+
     /// Keeps the locks beyond this value's life; [`Block::release`] ends that.
     pub(crate) fn leak(self) {
         core::mem::forget(self);
@@ -345,4 +445,10 @@ impl Block {
             }
         }
     }
+}
+
+fn is_reserved(areas: &[ReservedArea], address: u64) -> bool {
+    areas
+        .iter()
+        .any(|area| address >= area.offset && address - area.offset < area.size)
 }

@@ -3,7 +3,6 @@
 use tdx_abi::Level;
 
 use super::Outcome;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeptState;
 use crate::abi::Status;
@@ -57,7 +56,7 @@ impl Guest<'_> {
         if is_accessible_leaf(entry) {
             return Err(accepted.into());
         }
-        let allowed = TdcallLeaf::TDG_MEM_PAGE_ACCEPT.sept_states(Module::V1_5_01);
+        let allowed = TdcallLeaf::TDG_MEM_PAGE_ACCEPT.sept_states(self.core.module());
         if !allowed.is_some_and(|states| states.contains(entry.state())) {
             drop(lock);
             return Err(refuse(entry).into());

@@ -15,12 +15,12 @@ use tdx_abi::format::VmCtls;
 use super::entry;
 use super::entry::is_legal;
 use super::entry::is_present;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeptState;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::abi::TdcallLeaf;
+use crate::core::Core;
 use crate::exit::Guest;
 use crate::exit::Leave;
 use crate::exit::ept_violation::ept_violation_exit;
@@ -108,8 +108,8 @@ fn lock(found: Found<'_>) -> Result<EntryLock<'_>, Failure> {
         .map_err(|code| Status::with_operand(code, OperandId::RCX).into())
 }
 
-fn is_allowed(leaf: TdcallLeaf, entry: SeptEntry) -> bool {
-    leaf.sept_states(Module::V1_5_01)
+fn is_allowed(core: &Core, leaf: TdcallLeaf, entry: SeptEntry) -> bool {
+    leaf.sept_states(core.module())
         .is_some_and(|states| states.contains(entry.state()))
 }
 
@@ -123,7 +123,7 @@ fn read(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
     let found = sept::walk(core.memory(), tdcs.root(), gpa, Level::Pt);
     let lock = lock(found)?;
     let entry = lock.get();
-    if !is_allowed(TdcallLeaf::TDG_MEM_PAGE_ATTR_RD, entry) {
+    if !is_allowed(core, TdcallLeaf::TDG_MEM_PAGE_ATTR_RD, entry) {
         return Err(violation(gpa, 0, 0));
     }
     let mut attributes = 0;
@@ -164,7 +164,7 @@ fn write(guest: &Guest<'_>) -> Result<(u64, u64), Failure> {
     if !entry.is_leaf() && entry.state() != SeptState::Free {
         return Err(Status::with_detail(StatusCode::PAGE_SIZE_MISMATCH, level as u32).into());
     }
-    if !is_allowed(TdcallLeaf::TDG_MEM_PAGE_ATTR_WR, entry) {
+    if !is_allowed(core, TdcallLeaf::TDG_MEM_PAGE_ATTR_WR, entry) {
         return Err(refused(gpa, level, entry, level));
     }
     let (attributes, aliases) = combine(guest, gpa, level, entry, attributes, flags)?;

@@ -1,5 +1,6 @@
 //! Fields of the module and the platform.
 
+use crate::abi::Module;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::core::Core;
@@ -11,6 +12,7 @@ use crate::metadata::MAX_ELEMENTS;
 use crate::metadata::fields::global;
 use crate::metadata::id::Id;
 use tdx_abi::field::FieldRow;
+use tdx_abi::module::Features;
 
 /// Limits of the module 1.5.01. Source: the headers of the same names in its source.
 mod limit {
@@ -100,7 +102,7 @@ fn platform_value(core: &Core, row: &FieldRow, field: usize) -> Option<u64> {
         global::NUM_PKGS => config.packages.into(),
         global::PKG_FMS if field < config.packages as usize => cpuid::FAMILY_MODEL_STEPPING.into(),
         global::PKG_FMS => 0,
-        global::TDX_FEATURES0 => limit::FEATURES,
+        global::TDX_FEATURES0 => features0(core.module()),
         global::CMR_BASE => config.cmrs.get(field).map_or(0, |cmr| cmr.base),
         global::CMR_SIZE => config.cmrs.get(field).map_or(0, |cmr| cmr.size),
         global::ATTRIBUTES_FIXED0 => limit::ATTRIBUTES_FIXED0,
@@ -113,6 +115,14 @@ fn platform_value(core: &Core, row: &FieldRow, field: usize) -> Option<u64> {
         global::ALLOWED_FMS => 0,
         _ => return None,
     })
+}
+
+/// TDX_FEATURES0 of a module.
+pub(crate) const fn features0(module: Module) -> u64 {
+    match module {
+        Module::V1_5_01 => limit::FEATURES,
+        Module::V1_5_34 | Module::V2_0_18 => limit::FEATURES | Features::DYNAMIC_PAMT.into_bits(),
+    }
 }
 
 fn cpuid_value(row: &FieldRow, field: usize, element: usize) -> Option<u64> {

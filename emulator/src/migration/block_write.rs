@@ -117,7 +117,7 @@ fn list_leaf(
         || call.interrupt_pending(),
         |gpa| {
             let lock = lock_entry(core, *tdcs, gpa)?;
-            if !is_allowed(leaf, lock.get()) {
+            if !is_allowed(core, leaf, lock.get()) {
                 return Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT);
             }
             change(*tdcs, &lock)

@@ -267,7 +267,7 @@ fn change<'m>(
     let lock = block_write::lock_entry(core, tdcs, gpa)?;
     let septe = lock.get();
     let state = septe.state();
-    if !is_allowed(SeamcallLeaf::TDH_EXPORT_MEM, septe) {
+    if !is_allowed(core, SeamcallLeaf::TDH_EXPORT_MEM, septe) {
         return Err(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT.into());
     }
     let operation = operation_for(tdcs, entry, state)?;

@@ -24,6 +24,7 @@ use crate::abi::SeptState;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::core::Core;
+use crate::dynamic_pamt;
 use crate::frame::FRAME_BYTES;
 use crate::frame::Frame;
 use crate::lock::Mode;
@@ -299,7 +300,7 @@ impl Page {
             abort_in_order(status, code)
         })?;
         let septe = lock.get();
-        if !is_allowed(SeamcallLeaf::TDH_IMPORT_MEM, septe) {
+        if !is_allowed(core, SeamcallLeaf::TDH_IMPORT_MEM, septe) {
             return Err(abort_in_order(
                 GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
@@ -432,7 +433,7 @@ impl Page {
         }
         self.authenticate(stream)?;
         tdr.add_children(1);
-        pamt.entry.assign(PageType::Regular, tdr.hpa);
+        pamt.take(PageType::Regular, tdr.hpa);
         let imported = Bepoch::from_bits(pamt.entry.bepoch())
             .with_mig_flag(true)
             .with_export_count(tdcs.get(tdcs::EXPORT_COUNT))
@@ -508,6 +509,7 @@ impl Page {
         lock.set_and_release(SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH)));
         tdr.add_children(-1);
         pamt.set_page_type(PageType::Nda);
+        dynamic_pamt::uncount(core.pamt_node(septe.address()));
         Ok(())
     }
 

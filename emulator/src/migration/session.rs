@@ -45,7 +45,7 @@ pub(crate) fn stream_create(call: &mut Call<'_>) -> Outcome {
     core.memory().fill(hpa >> 12, 0);
     core.claim(hpa, *tdr);
     tdr.add_children(1);
-    page.entry.assign(PageType::Tdcx, tdr.hpa);
+    page.take(PageType::Tdcx, tdr.hpa);
     tdcs.set(StreamId::link_number(number), hpa);
     tdcs.set(tdcs::NUM_MIGS, number + 1);
     Ok(())

@@ -15,6 +15,7 @@ use crate::abi::StatusCode;
 use crate::abi::TdcallLeaf;
 use crate::config::Range;
 use crate::core::Core;
+use crate::dynamic_pamt;
 use crate::lock::Mode;
 use crate::lock::SharexHp;
 use crate::lock::Side;
@@ -63,6 +64,15 @@ pub(crate) struct Implicit<'m> {
     pub entry: &'m Entry,
     /// The lock on it.
     pub lock: SharexHp<'m>,
+    node: Option<&'m Entry>,
+}
+
+impl Implicit<'_> {
+    /// Makes the page free; returns what is to be set in its address if it was the last in use of its 2 MiB range.
+    pub(crate) fn free(&self) -> u64 {
+        self.entry.set_page_type(PageType::Nda);
+        dynamic_pamt::uncount(self.node)
+    }
 }
 
 impl Core {
@@ -114,7 +124,21 @@ impl Core {
             .block(hpa)
             .ok_or_else(|| fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
         let walked = block.walk(hpa, mode, level, side).map_err(fail)?;
-        if walked.level != level || walked.entry.page_type() != expected {
+        let page_type = walked.entry.page_type();
+        let wanted_free = expected == PageType::Nda;
+        if walked.level != level {
+            let missing_pair = block.bitmap().is_some()
+                && walked.level == Level::Pd
+                && page_type == PageType::Nda
+                && wanted_free;
+            return Err(fail(if missing_pair {
+                StatusCode::MISSING_PAMT_PAGE_PAIR
+            } else {
+                StatusCode::PAGE_METADATA_INCORRECT
+            }));
+        }
+        let holds_entries = || block.bitmap().is_some_and(|bitmap| bitmap.has(hpa));
+        if page_type != expected || (wanted_free && holds_entries()) {
             return Err(fail(StatusCode::PAGE_METADATA_INCORRECT));
         }
         Ok(walked)
@@ -183,6 +207,12 @@ impl Core {
         }
     }
 
+    /// With Dynamic PAMT, the node above the entry of the 4 KiB page at `hpa`.
+    pub(crate) fn pamt_node(&self, hpa: u64) -> Option<&Entry> {
+        let hpa = self.without_key_id(hpa);
+        self.global.block(hpa)?.node(hpa)
+    }
+
     /// Locks the PAMT entry of a page that another structure refers to.
     pub(crate) fn lock_implicit(
         &self,
@@ -191,10 +221,27 @@ impl Core {
         mode: Mode,
         level: Level,
     ) -> Result<Implicit<'_>, Status> {
-        let entry = self.implicit(hpa, level)?;
+        let hpa = self.without_key_id(hpa);
+        let block = self
+            .global
+            .block(hpa)
+            .ok_or(Status::of(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
+        let entry = block.entry(hpa, level);
         let lock = SharexHp::acquire(entry.lock(), mode, Side::Host)
             .map_err(|code| Status::with_operand(code, operand))?;
-        Ok(Implicit { entry, lock })
+        let node = if level == Level::Pt {
+            block.node(hpa)
+        } else {
+            None
+        };
+        Ok(Implicit { entry, lock, node })
+    }
+
+    /// Whether the TD's OP_STATE allows a SEAMCALL leaf.
+    pub(crate) fn is_op_state_allowed(&self, leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
+        OP_STATES[self.module() as usize]
+            .get(usize::from(leaf.number()))
+            .is_some_and(|states| states.contains(tdcs.op_state()))
     }
 
     /// Maps the TDCS of a TD in which `leaf` is allowed, and locks OP_STATE in `mode`, if any.
@@ -205,7 +252,7 @@ impl Core {
         leaf: SeamcallLeaf,
     ) -> Result<LockedTdcs<'m>, Status> {
         self.lock_tdcs_where(tdr, mode, Side::Host, |tdcs| {
-            is_op_state_allowed(leaf, tdcs)
+            self.is_op_state_allowed(leaf, tdcs)
         })
     }
 
@@ -223,7 +270,7 @@ impl Core {
         leaf: TdcallLeaf,
     ) -> Result<LockedTdcs<'m>, Status> {
         self.lock_tdcs_where(tdr, Some(Mode::Shared), Side::Guest, |tdcs| {
-            leaf.op_states(Module::V1_5_01)
+            leaf.op_states(self.module())
                 .is_some_and(|states| states.contains(tdcs.op_state()))
         })
     }
@@ -261,25 +308,27 @@ impl Core {
     }
 }
 
-/// Whether the TD's OP_STATE allows a SEAMCALL leaf.
-pub(crate) fn is_op_state_allowed(leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
-    OP_STATES
-        .get(usize::from(leaf.number()))
-        .is_some_and(|states| states.contains(tdcs.op_state()))
-}
+/// Leaf numbers are below this.
+pub(crate) const LEAVES: usize = 192;
 
-/// OP_STATEs in which a leaf may be called, by the leaf's number.
-const OP_STATES: [OpStates; 128] = {
-    let mut table = [OpStates::from_bits(0); 128];
+/// OP_STATEs in which a leaf may be called, by module and the leaf's number.
+static OP_STATES: [[OpStates; LEAVES]; Module::COUNT] = [
+    op_states_of(Module::V1_5_01),
+    op_states_of(Module::V1_5_34),
+    op_states_of(Module::V2_0_18),
+];
+
+const fn op_states_of(module: Module) -> [OpStates; LEAVES] {
+    let mut table = [OpStates::from_bits(0); LEAVES];
     let mut number = 0;
     while number < table.len() {
-        if let Some(states) = SeamcallLeaf::new(number as u16).op_states(Module::V1_5_01) {
+        if let Some(states) = SeamcallLeaf::new(number as u16).op_states(module) {
             table[number] = states;
         }
         number += 1;
     }
     table
-};
+}
 
 /// A status with the FATAL bit.
 pub(crate) const fn fatal(code: StatusCode) -> Status {

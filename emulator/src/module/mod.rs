@@ -63,15 +63,6 @@ pub(crate) enum Ran {
     EnteredTd,
 }
 
-/// Leaves that have a version above 0.
-const VERSIONED: [SeamcallLeaf; 5] = [
-    SeamcallLeaf::TDH_MEM_PAGE_PROMOTE,
-    SeamcallLeaf::TDH_MEM_SEPT_ADD,
-    SeamcallLeaf::TDH_MEM_SEPT_REMOVE,
-    SeamcallLeaf::TDH_MNG_RD,
-    SeamcallLeaf::TDH_VP_RD,
-];
-
 /// Leaves that are legal before the module is ready.
 const BEFORE_READY: [SeamcallLeaf; 9] = [
     SeamcallLeaf::TDH_SYS_INFO,
@@ -134,7 +125,11 @@ fn suffer_fault(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
 /// Checks RAX and the module's own state.
 fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
-    if call.regs.rax >> 24 != 0 || (call.version > 0 && !VERSIONED.contains(&leaf)) {
+    if call.regs.rax >> 24 != 0 {
+        return Err(invalid);
+    }
+    // Leaves that have versions bound them themselves.
+    if call.version > 0 && leaf.max_version(call.core.module()).unwrap_or(0) == 0 {
         return Err(invalid);
     }
     let state = call.core.global.sys_state();
@@ -148,6 +143,10 @@ fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
 }
 
 fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
+    let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
+    if !leaf.dispatched(call.core.module()) {
+        return Err(invalid);
+    }
     match leaf {
         SeamcallLeaf::TDH_MNG_ADDCX => mng::addcx(call),
         SeamcallLeaf::TDH_MNG_CREATE => mng::create(call),
@@ -187,6 +186,8 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_PHYMEM_PAGE_RDMD => phymem::page_rdmd(call),
         SeamcallLeaf::TDH_PHYMEM_PAGE_RECLAIM => phymem::page_reclaim(call),
         SeamcallLeaf::TDH_PHYMEM_PAGE_WBINVD => phymem::page_wbinvd(call),
+        SeamcallLeaf::TDH_PHYMEM_PAMT_ADD => phymem::pamt::add(call),
+        SeamcallLeaf::TDH_PHYMEM_PAMT_REMOVE => phymem::pamt::remove(call),
         SeamcallLeaf::TDH_SERVTD_BIND => servtd::binding::bind(call),
         SeamcallLeaf::TDH_SERVTD_PREBIND => servtd::binding::prebind(call),
         SeamcallLeaf::TDH_MIG_STREAM_CREATE => migration::session::stream_create(call),
@@ -214,9 +215,6 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_SYS_KEY_CONFIG => sys::key_config(call),
         SeamcallLeaf::TDH_SYS_TDMR_INIT => sys::tdmr_init(call),
         SeamcallLeaf::TDH_SYS_LP_SHUTDOWN => Ok(()),
-        _ => Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        )),
+        _ => Err(invalid),
     }
 }

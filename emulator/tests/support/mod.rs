@@ -6,6 +6,7 @@ use tdx_abi::Registers;
 use tdx_abi::Seamcall;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_emulator::Lp;
+use tdx_emulator::Module;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_emulator::Range;
@@ -42,11 +43,17 @@ pub(crate) fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registe
 
 /// A platform with one TDMR of `gib` GiB at 1 GiB, its PAMT in front, and this many LPs; the module is ready.
 pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
+    ready_with(Module::V1_5_01, gib, lps, false)
+}
+
+/// [`ready`] with this module, and with Dynamic PAMT if `dynamic`.
+pub(crate) fn ready_with(module: Module, gib: u64, lps: u32, dynamic: bool) -> Platform {
     let memory = Range {
         base: 0,
         size: (gib + 1) * GIB,
     };
     let platform = Platform::new(PlatformConfig {
+        module,
         lps_per_package: lps,
         cmrs: vec![memory],
         seamrr: Range {
@@ -65,7 +72,13 @@ pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
     let mut pamt = 0x100_0000;
     let mut words = vec![GIB, gib * GIB];
     for shift in [30, 21, 12] {
-        let size = (((gib * GIB) >> shift) * 16).next_multiple_of(PAGE);
+        let entries = (gib * GIB) >> shift;
+        let bytes = if dynamic && shift == 12 {
+            entries / 8
+        } else {
+            entries * 16
+        };
+        let size = bytes.next_multiple_of(PAGE);
         words.extend([pamt, size]);
         pamt += size;
     }
@@ -73,7 +86,8 @@ pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
     for (word, value) in (0u64..).zip(words) {
         platform.memory().write_u64(info + word * 8, value);
     }
-    ok(&lp, SeamcallLeaf::TDH_SYS_CONFIG, [SCRATCH, 1, 32, 0]);
+    let options = 32 | u64::from(dynamic) << 16;
+    ok(&lp, SeamcallLeaf::TDH_SYS_CONFIG, [SCRATCH, 1, options, 0]);
     ok(&lp, SeamcallLeaf::TDH_SYS_KEY_CONFIG, [0; 4]);
     while ok(&lp, SeamcallLeaf::TDH_SYS_TDMR_INIT, [GIB, 0, 0, 0]).rdx < (gib + 1) * GIB {}
     platform

@@ -30,6 +30,10 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
     let core = call.core;
     let (rcx, rdx) = (call.regs.rcx, call.regs.rdx);
     let mut pages = [call.regs.r8, call.regs.r9, call.regs.r10, call.regs.r11];
+    let pair = [
+        (call.regs.r12, OperandId::R12),
+        (call.regs.r13, OperandId::R13),
+    ];
     let l2_add_mode = rdx & FLAG != 0;
     if rdx & !TDR_AND_FLAG != 0 {
         call.regs.rcx = 0;
@@ -106,19 +110,15 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
         return Err(interrupted(call));
     }
 
-    if let Some(block) = core.global.block(hpa) {
-        block
-            .demote(hpa, opened.level)
-            .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
-    }
+    core.demote_pamt(hpa, opened.level, pair)?;
     let mut parent = SeptEntry::table(pages[0]);
-    table.entry.assign(PageType::Ept, opened.tdr.hpa);
+    table.take(PageType::Ept, opened.tdr.hpa);
     opened.tdr.add_children(1);
     for vm in 1..=l2_vms {
         if let (Some(table), Some(found)) = (&l2_tables[vm], l2_parents[vm]) {
             found.cell.set(SeptEntry::l2_table(pages[vm]));
             parent = parent.with_alias(vm);
-            table.entry.assign(PageType::Ept, opened.tdr.hpa);
+            table.take(PageType::Ept, opened.tdr.hpa);
             opened.tdr.add_children(1);
         }
     }

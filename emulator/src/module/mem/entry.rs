@@ -4,6 +4,7 @@ use tdx_abi::Level;
 use tdx_abi::sept::SeptStates;
 
 use super::super::Call;
+use super::super::check::LEAVES;
 use super::super::check::LockedTdcs;
 use super::super::check::LockedTdr;
 use crate::abi::Module;
@@ -140,7 +141,7 @@ impl<'m> Opened<'m> {
 
     /// Checks that the entry's state allows the leaf.
     pub(crate) fn require(&self, call: &mut Call<'_>, leaf: SeamcallLeaf) -> Result<(), Status> {
-        if is_allowed(leaf, self.entry) {
+        if is_allowed(call.core, leaf, self.entry) {
             Ok(())
         } else {
             Err(self.refuse(call, StatusCode::EPT_ENTRY_STATE_INCORRECT))
@@ -153,7 +154,7 @@ impl<'m> Opened<'m> {
         call: &mut Call<'_>,
         leaf: SeamcallLeaf,
     ) -> Result<(), Status> {
-        if self.entry.is_leaf() && is_allowed(leaf, self.entry) {
+        if self.entry.is_leaf() && is_allowed(call.core, leaf, self.entry) {
             Ok(())
         } else {
             Err(self.refuse(call, StatusCode::EPT_ENTRY_STATE_INCORRECT))
@@ -245,21 +246,27 @@ pub(crate) fn set_details(call: &mut Call<'_>, entry: SeptEntry, level: Level) {
 }
 
 /// Whether an entry's state allows a SEAMCALL leaf.
-pub(crate) fn is_allowed(leaf: SeamcallLeaf, entry: SeptEntry) -> bool {
-    SEPT_STATES
+pub(crate) fn is_allowed(core: &Core, leaf: SeamcallLeaf, entry: SeptEntry) -> bool {
+    SEPT_STATES[core.module() as usize]
         .get(usize::from(leaf.number()))
         .is_some_and(|states| states.contains(entry.state()))
 }
 
-/// States of entries on which a leaf may act, by the leaf's number.
-const SEPT_STATES: [SeptStates; 128] = {
-    let mut table = [SeptStates::from_bits(0); 128];
+/// States of entries on which a leaf may act, by module and the leaf's number.
+static SEPT_STATES: [[SeptStates; LEAVES]; Module::COUNT] = [
+    sept_states_of(Module::V1_5_01),
+    sept_states_of(Module::V1_5_34),
+    sept_states_of(Module::V2_0_18),
+];
+
+const fn sept_states_of(module: Module) -> [SeptStates; LEAVES] {
+    let mut table = [SeptStates::from_bits(0); LEAVES];
     let mut number = 0;
     while number < table.len() {
-        if let Some(states) = SeamcallLeaf::new(number as u16).sept_states(Module::V1_5_01) {
+        if let Some(states) = SeamcallLeaf::new(number as u16).sept_states(module) {
             table[number] = states;
         }
         number += 1;
     }
     table
-};
+}

@@ -40,7 +40,7 @@ pub(crate) fn page_aug(call: &mut Call<'_>) -> Outcome {
     } = opened;
     lock.set_and_release(SeptEntry::leaf(SeptState::Pending, 0, page));
     tdr.add_children(1 << (9 * level as u32));
-    locked.entry.assign(PageType::Regular, tdr.hpa);
+    locked.take(PageType::Regular, tdr.hpa);
     locked.entry.set_bepoch(0);
     Ok(())
 }
@@ -76,8 +76,7 @@ pub(crate) fn page_remove(call: &mut Call<'_>) -> Outcome {
         SeptEntry::FREE
     });
     tdr.add_children(-(1 << (9 * level as u32)));
-    locked.entry.set_page_type(PageType::Nda);
-    call.regs.rcx = hpa;
+    call.regs.rcx = hpa | locked.free();
     Ok(())
 }
 
@@ -103,8 +102,8 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
         core.memory().copy(source >> 12, target >> 12);
         core.claim(target, *opened.tdr);
     }
-    old.entry.set_page_type(PageType::Nda);
-    new.entry.assign(PageType::Regular, opened.tdr.hpa);
+    let last = old.free();
+    new.take(PageType::Regular, opened.tdr.hpa);
     new.entry.set_bepoch(0);
     opened.for_each_alias(core, opened.entry, |cell| {
         let moved = cell.get().with_address(target);
@@ -113,7 +112,7 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
     opened
         .lock
         .set(opened.entry.with_address(target).unblocked());
-    call.regs.rcx = source;
+    call.regs.rcx = source | last;
     Ok(())
 }
 

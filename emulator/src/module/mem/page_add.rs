@@ -44,7 +44,7 @@ pub(crate) fn page_add(call: &mut Call<'_>) -> Outcome {
         ));
     }
     let entry = found.cell.get();
-    if !is_allowed(LEAF, entry) {
+    if !is_allowed(core, LEAF, entry) {
         set_details(call, entry, level);
         return Err(Status::with_operand(
             StatusCode::EPT_ENTRY_STATE_INCORRECT,
@@ -62,7 +62,7 @@ pub(crate) fn page_add(call: &mut Call<'_>) -> Outcome {
         .set(SeptEntry::leaf(SeptState::Mapped, RWX, page));
     measurement::extend(*tdcs, b"MEM.PAGE.ADD", gpa);
     tdr.add_children(1);
-    locked.entry.assign(PageType::Regular, tdr.hpa);
+    locked.take(PageType::Regular, tdr.hpa);
     locked.entry.set_bepoch(0);
     Ok(())
 }

@@ -16,7 +16,6 @@ use crate::abi::StatusCode;
 use crate::frame::Frame;
 use crate::lock::Mode;
 use crate::module::check::Implicit;
-use crate::pamt::PageType;
 use crate::sept::EntryCell;
 use crate::sept::EntryLock;
 use crate::sept::Found;
@@ -87,11 +86,9 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
     let first = EntryCell(frame.qword(0));
     let below = opened.level.below().unwrap_or(Level::Pt);
     let hpa = first.get().translate(0, below);
-    if let Some(block) = core.global.block(hpa) {
-        block
-            .promote(hpa, opened.level)
-            .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
-    }
+    let pair = core
+        .promote_pamt(hpa, opened.level)
+        .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
     for child in children {
         child.leave_locked();
     }
@@ -104,19 +101,21 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
             .cell
             .set(EntryCell(core.memory().frame(l2_table >> 12).qword(0)).get());
         opened.tdr.add_children(-1);
-        locked.entry.set_page_type(PageType::Nda);
+        let page = l2_table | locked.free();
         if versioned {
             match vm {
-                1 => call.regs.r9 = l2_table,
-                2 => call.regs.r10 = l2_table,
-                _ => call.regs.r11 = l2_table,
+                1 => call.regs.r9 = page,
+                2 => call.regs.r10 = page,
+                _ => call.regs.r11 = page,
             }
         }
     }
     opened.lock.set(first.get());
     opened.tdr.add_children(-1);
-    freed.entry.set_page_type(PageType::Nda);
-    call.regs.rcx = table;
+    call.regs.rcx = table | freed.free();
+    if let Some(pair) = pair {
+        [call.regs.r12, call.regs.r13] = pair;
+    }
     Ok(())
 }
 

@@ -61,7 +61,7 @@ fn access(call: &mut Call<'_>, leaf: SeamcallLeaf, write: Option<u64>) -> Outcom
         Status::with_operand(code, OperandId::RCX)
     })?;
     let entry = lock.get();
-    if !is_allowed(leaf, entry) {
+    if !is_allowed(core, leaf, entry) {
         set_details(call, entry, found.level);
         return Err(Status::with_operand(
             StatusCode::EPT_ENTRY_STATE_INCORRECT,

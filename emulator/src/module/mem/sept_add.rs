@@ -190,7 +190,7 @@ fn init_table(core: &Core, tdr: Tdr<'_>, pages: &Pages<'_>, vm: usize, free: Sep
     core.memory().frame(pages.given[vm] >> 12).fill(free.0);
     core.claim(pages.given[vm], tdr);
     if let Some(locked) = &pages.locked[vm] {
-        locked.entry.assign(PageType::Ept, tdr.hpa);
+        locked.take(PageType::Ept, tdr.hpa);
         locked.entry.set_bepoch(0);
     }
     tdr.add_children(1);

@@ -13,7 +13,6 @@ use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::lock::Mode;
 use crate::module::check::Implicit;
-use crate::pamt::PageType;
 use crate::sept::EntryCell;
 use crate::sept::Found;
 use crate::sept::SeptEntry;
@@ -73,19 +72,18 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
         };
         found.cell.set(SeptEntry::L2_FREE);
         opened.tdr.add_children(-1);
-        locked.entry.set_page_type(PageType::Nda);
+        let page = found.entry.address() | locked.free();
         if versioned {
             match vm {
-                1 => call.regs.r9 = found.entry.address(),
-                2 => call.regs.r10 = found.entry.address(),
-                _ => call.regs.r11 = found.entry.address(),
+                1 => call.regs.r9 = page,
+                2 => call.regs.r10 = page,
+                _ => call.regs.r11 = page,
             }
         }
     }
     let Opened { lock, tdr, .. } = opened;
     lock.set_and_release(SeptEntry::FREE);
     tdr.add_children(-1);
-    freed.entry.set_page_type(PageType::Nda);
-    call.regs.rcx = table;
+    call.regs.rcx = table | freed.free();
     Ok(())
 }

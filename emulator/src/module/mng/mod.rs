@@ -7,7 +7,6 @@ use core::sync::atomic::Ordering;
 use super::Call;
 use super::Outcome;
 use super::check::fatal;
-use super::check::is_op_state_allowed;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -48,7 +47,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     key.set_state(KeyState::Assigned);
     tdr.set(tdr::HKID, key_id);
     tdr.set(tdr::LIFECYCLE_STATE, Lifecycle::HkidAssigned as u32);
-    locked.entry.assign(PageType::Tdr, 0);
+    locked.take(PageType::Tdr, 0);
     Ok(())
 }
 
@@ -81,7 +80,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
     if count == tdr::MIN_TDCS_PAGES {
         random_256(core, core.tdcs(*tdr), tdcs::MIG_ENC_KEY);
     } else if count > tdr::MIN_TDCS_PAGES
-        && !is_op_state_allowed(SeamcallLeaf::TDH_MNG_ADDCX, core.tdcs(*tdr))
+        && !core.is_op_state_allowed(SeamcallLeaf::TDH_MNG_ADDCX, core.tdcs(*tdr))
     {
         return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
     }
@@ -89,7 +88,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
     tdr.set(tdr::TDCX_PA.nth(number as usize), with_key);
     tdr.set(tdr::NUM_TDCX, count);
     tdr.add_children(1);
-    locked.entry.assign(PageType::Tdcx, tdr.hpa);
+    locked.take(PageType::Tdcx, tdr.hpa);
     Ok(())
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn extend(call: &mut Call<'_>) -> Outcome {
             OperandId::RCX,
         ));
     }
-    if !is_allowed(LEAF, found.entry) {
+    if !is_allowed(core, LEAF, found.entry) {
         return Err(Status::of(StatusCode::EPT_ENTRY_NOT_PRESENT));
     }
     let mut chunk = [0; CHUNK];

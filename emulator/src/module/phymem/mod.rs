@@ -1,8 +1,11 @@
 //! TDH.PHYMEM leaves. Source: `tdh_phymem_*.c` of the TDX module.
 
+pub(crate) mod pamt;
+
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Level;
+use tdx_abi::format::PageTypeAndNonLeaf;
 
 use super::Call;
 use super::Outcome;
@@ -88,22 +91,42 @@ pub(crate) fn cache_wb(call: &mut Call<'_>) -> Outcome {
 
 /// TDH.PHYMEM.PAGE.RDMD
 pub(crate) fn page_rdmd(call: &mut Call<'_>) -> Outcome {
-    let page = call.regs.rcx;
+    let operand = call.regs.rcx;
     clear_outputs(call);
     let fail = |code| Status::with_operand(code, OperandId::RCX);
     let core = call.core;
-    core.check_hpa(page, Level::Pt.size()).map_err(fail)?;
+    let (page, level) = if core.global.has_dynamic_pamt() {
+        pamt::decode(operand).ok_or(fail(StatusCode::OPERAND_INVALID))?
+    } else {
+        (operand, Level::Pt)
+    };
+    core.check_hpa(page, level.size()).map_err(fail)?;
     let block = core
         .global
         .block(page)
         .ok_or(fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
     let walked = block
-        .walk(page, Mode::Shared, Level::Pt, Side::Host)
+        .walk(page, Mode::Shared, level, Side::Host)
         .map_err(fail)?;
     let page_type = walked.entry.page_type();
+    let holds_entries = level == Level::Pt
+        && page_type == PageType::Nda
+        && block.bitmap().is_some_and(|bitmap| bitmap.has(page));
+    if holds_entries {
+        call.regs.rcx = u64::from(PageType::Pamt.number());
+        call.regs.r8 = Level::Pt as u64;
+        return Ok(());
+    }
+    call.regs.r8 = walked.level as u64;
+    if page_type == PageType::Pamt {
+        call.regs.rcx = PageTypeAndNonLeaf::from_bits(page_type.number().into())
+            .with_non_leaf(true)
+            .into_bits();
+        [call.regs.r10, call.regs.r11] = walked.entry.pair();
+        return Ok(());
+    }
     call.regs.rcx = u64::from(page_type.number());
     call.regs.rdx = walked.entry.owner();
-    call.regs.r8 = walked.level as u64;
     if matches!(page_type, PageType::Regular | PageType::Ept) {
         call.regs.r9 = walked.entry.bepoch();
     }
@@ -151,7 +174,7 @@ pub(crate) fn page_reclaim(call: &mut Call<'_>) -> Outcome {
         }
         tdr.add_children(-(1 << (9 * walked.level as u32)));
     }
-    walked.entry.set_page_type(PageType::Nda);
+    call.regs.r9 = walked.free();
     Ok(())
 }
 

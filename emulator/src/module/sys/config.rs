@@ -3,14 +3,18 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use tdx_abi::format::SysConfigOptions;
+
 use super::Call;
 use super::Outcome;
 use super::lock_global;
+use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::config::Range;
 use crate::core::Core;
+use crate::dynamic_pamt::MAX_KEY_ID_SHIFT;
 use crate::global::KeyState;
 use crate::global::MAX_RESERVED_AREAS;
 use crate::global::MAX_TDMRS;
@@ -21,6 +25,8 @@ use crate::pamt::ReservedArea;
 
 const GIB: u64 = 1 << 30;
 const PAGE: u64 = 4096;
+/// Pages that a byte of the bitmap stands for, which Dynamic PAMT has in place of 4 KiB entries.
+const BITS_PER_BYTE: u64 = 8;
 /// Bytes of a PAMT entry.
 const PAMT_ENTRY: u64 = 16;
 /// Alignment of the array of TDMR_INFO addresses and of each TDMR_INFO.
@@ -41,7 +47,7 @@ struct TdmrInfo {
 pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
     let core = call.core;
     let global = &core.global;
-    let (array, count, key_id) = (call.regs.rcx, call.regs.rdx, call.regs.r8);
+    let (array, count, options) = (call.regs.rcx, call.regs.rdx, call.regs.r8);
     let _lock = lock_global(call, Mode::Exclusive)?;
     let all_lps = core.lps.len() as u32;
     if global.sys_state() != SysState::InitDone
@@ -57,15 +63,18 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
             OperandId::RDX,
         ));
     }
-    let key_id = u16::try_from(key_id)
-        .ok()
-        .filter(|&key_id| core.is_private_key_id(key_id))
-        .ok_or(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::R8,
-        ))?;
-    global.kot[usize::from(key_id)].set_state(KeyState::Reserved);
-    global.key_id.store(key_id, Ordering::Release);
+    let Options {
+        key_id,
+        dynamic_pamt,
+    } = Options::decode(call, options)?;
+    let keep_key_id = || {
+        global.kot[usize::from(key_id)].set_state(KeyState::Reserved);
+        global.key_id.store(key_id, Ordering::Release);
+    };
+    if core.module() == Module::V1_5_01 {
+        // Even if one of the checks below fails.
+        keep_key_id();
+    }
 
     let mut infos: Vec<TdmrInfo> = Vec::new();
     for number in 0..count {
@@ -75,7 +84,7 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
         core.check_shared_hpa_aligned(address, INFO_ALIGNMENT)
             .map_err(|code| Status::with_operand(code, OperandId::RCX))?;
         infos.push(TdmrInfo::read(core, core.without_key_id(address)));
-        check(core, &infos)?;
+        check(core, &infos, dynamic_pamt)?;
     }
     let tdmrs: Vec<TdmrConfig> = infos
         .iter()
@@ -90,10 +99,46 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
                 .collect(),
         })
         .collect();
-    global.set_tdmrs(&tdmrs);
+    keep_key_id();
+    global.set_tdmrs(&tdmrs, dynamic_pamt);
     global.package_bitmap.store(0, Ordering::Release);
     global.set_sys_state(SysState::ConfigDone);
     Ok(())
+}
+
+/// R8: the module's KeyID, and in newer modules how the PAMT of 4 KiB pages is kept.
+struct Options {
+    key_id: u16,
+    dynamic_pamt: bool,
+}
+
+impl Options {
+    fn decode(call: &mut Call<'_>, options: u64) -> Result<Self, Status> {
+        let core = call.core;
+        let invalid = |operand| Status::with_operand(StatusCode::OPERAND_INVALID, operand);
+        let (key_id, dynamic_pamt) = if core.module() == Module::V1_5_01 {
+            (options, false)
+        } else {
+            let options = SysConfigOptions::from_bits(options);
+            let reserved = options.into_bits()
+                & !SysConfigOptions::from_bits(0)
+                    .with_hkid(u16::MAX)
+                    .with_dynamic_pamt(true)
+                    .into_bits();
+            (u64::from(options.hkid()) | reserved, options.dynamic_pamt())
+        };
+        let key_id = u16::try_from(key_id)
+            .ok()
+            .filter(|&key_id| core.is_private_key_id(key_id))
+            .ok_or(invalid(OperandId::R8))?;
+        if dynamic_pamt && core.config.key_id_shift() > MAX_KEY_ID_SHIFT {
+            return Err(invalid(OperandId::R8));
+        }
+        Ok(Self {
+            key_id,
+            dynamic_pamt,
+        })
+    }
 }
 
 impl TdmrInfo {
@@ -147,14 +192,14 @@ const fn with_info(code: StatusCode, first: usize, second: u8, third: usize) -> 
 }
 
 /// Checks the last TDMR_INFO, also against those before it.
-fn check(core: &Core, infos: &[TdmrInfo]) -> Outcome {
+fn check(core: &Core, infos: &[TdmrInfo], dynamic_pamt: bool) -> Outcome {
     let [before @ .., info] = infos else {
         return Ok(());
     };
     let number = before.len();
     check_placement(core, before, info)?;
     check_reserved(info, number)?;
-    check_pamt(core, before, info)?;
+    check_pamt(core, before, info, dynamic_pamt)?;
     for part in info.available() {
         if !is_in_cmrs(core, part) {
             return Err(with_info(StatusCode::TDMR_OUTSIDE_CMRS, number, 0, 0));
@@ -232,7 +277,7 @@ fn check_reserved(info: &TdmrInfo, number: usize) -> Outcome {
     Ok(())
 }
 
-fn check_pamt(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome {
+fn check_pamt(core: &Core, before: &[TdmrInfo], info: &TdmrInfo, dynamic_pamt: bool) -> Outcome {
     let number = before.len();
     for size in SIZES.into_iter().rev() {
         let area = info.pamt[usize::from(size)];
@@ -243,7 +288,12 @@ fn check_pamt(core: &Core, before: &[TdmrInfo], info: &TdmrInfo) -> Outcome {
                 && is_plain_address(core, area.base)
                 && is_plain_address(core, end.wrapping_sub(1))
         });
-        if !legal || area.size < entries * PAMT_ENTRY {
+        let needed = if dynamic_pamt && size == 0 {
+            entries / BITS_PER_BYTE
+        } else {
+            entries * PAMT_ENTRY
+        };
+        if !legal || area.size < needed {
             return Err(with_info(StatusCode::INVALID_PAMT, number, size, 0));
         }
     }

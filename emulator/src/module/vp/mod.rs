@@ -39,7 +39,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     tdvps.set(tdvps::ASSOC_LPID, tdvps::NO_LP);
     tdvps.set(tdvps::TDVPS_PA, core.with_key_id(page, tdr.get(tdr::HKID)));
     tdr.add_children(1);
-    locked.entry.assign(PageType::Tdvpr, tdr.hpa);
+    locked.take(PageType::Tdvpr, tdr.hpa);
     Ok(())
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
     tdvps.set(tdvps::TDVPS_PA.nth(usize::from(number)), with_key);
     tdvps.set(tdvps::NUM_TDVPS_PAGES, number + 1);
     tdr.add_children(1);
-    locked.entry.assign(PageType::Tdcx, tdr.hpa);
+    locked.take(PageType::Tdcx, tdr.hpa);
     Ok(())
 }
 
