@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+pub use tdx_spec::FOLDERS;
+
 use crate::diagnostic::Place;
 use crate::yaml;
 use crate::yaml::Position;
@@ -113,7 +115,7 @@ pub(crate) fn paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
         ));
     }
     let mut paths = Vec::new();
-    for folder in tdx_spec::FOLDERS {
+    for folder in FOLDERS {
         let folder = if folder == "." {
             directory.to_owned()
         } else {

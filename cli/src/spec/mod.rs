@@ -3,7 +3,10 @@
 pub mod check;
 mod constant;
 pub mod crosscheck;
+pub mod diff;
+mod facts;
 pub mod import;
+pub mod lock;
 mod token;
 
 use clap::Args;
@@ -23,7 +26,9 @@ pub struct Options {
 enum Command {
     Check(check::Options),
     Crosscheck(crosscheck::Options),
+    Diff(diff::Options),
     Import(import::Options),
+    Lock(lock::Options),
 }
 
 /// Carries out `tdx spec`.
@@ -31,6 +36,8 @@ pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
     match &options.command {
         Command::Check(options) => check::check(options, output),
         Command::Crosscheck(options) => crosscheck::crosscheck(options, output),
+        Command::Diff(options) => diff::diff(options, output),
         Command::Import(options) => import::import(options, output),
+        Command::Lock(options) => lock::lock(options, output),
     }
 }

@@ -1,0 +1,168 @@
+//! Facts of tables: modules, features, releases, statuses, ids, states, fields, MSRs.
+
+use tdx_codegen::model::Callee;
+use tdx_codegen::model::FieldRow;
+use tdx_codegen::model::FlagTable;
+use tdx_codegen::model::Low;
+use tdx_codegen::model::Retry;
+use tdx_codegen::model::Spec;
+
+use super::Facts;
+use super::Kind;
+use super::scope;
+use super::unbound;
+
+pub(super) fn add(spec: &Spec, facts: &mut Facts) {
+    modules(spec, facts);
+    statuses(spec, facts);
+    for row in &spec.operands {
+        let scope = scope(spec, row.modules);
+        let value = format!("{:#x}", row.value);
+        facts.add(Kind::Operand, &row.name, "value", value, &scope);
+    }
+    states(spec, Kind::OpState, &spec.op_states, facts);
+    states(spec, Kind::SeptState, &spec.sept_states, facts);
+    states(spec, Kind::L2SeptState, &spec.l2_sept_states, facts);
+    fields(spec, facts);
+    for row in &spec.msrs {
+        let scope = scope(spec, row.modules);
+        let range = format!("{:#x} {:#x}", row.start, row.end);
+        facts.add(Kind::Msr, &row.name, "range", range, &scope);
+        facts.add(Kind::Msr, &row.name, "read", row.read.clone(), &scope);
+        facts.add(Kind::Msr, &row.name, "write", row.write.clone(), &scope);
+    }
+}
+
+fn modules(spec: &Spec, facts: &mut Facts) {
+    for module in &spec.modules {
+        let features = module
+            .features0
+            .map_or_else(|| "unknown".to_owned(), |bits| format!("{bits:#x}"));
+        facts.add(
+            Kind::Module,
+            &module.name,
+            "features0",
+            features,
+            &unbound(),
+        );
+    }
+    for feature in &spec.features {
+        let contested = if feature.contested { " contested" } else { "" };
+        let value = format!("{}{contested}", feature.bit);
+        facts.add(Kind::Feature, &feature.name, "bit", value, &unbound());
+    }
+    for release in &spec.releases {
+        let features = format!("{:#x}", release.features0);
+        facts.add(
+            Kind::Release,
+            &release.version,
+            "features0",
+            features,
+            &unbound(),
+        );
+    }
+}
+
+fn word<T: PartialEq>(value: &T, names: &[(&'static str, T)]) -> &'static str {
+    names
+        .iter()
+        .find(|(_, known)| known == value)
+        .map_or("", |(name, _)| name)
+}
+
+fn statuses(spec: &Spec, facts: &mut Facts) {
+    for table in &spec.statuses {
+        for row in &table.rows {
+            let (prefix, scope) = match table.callee {
+                Callee::Module => ("", scope(spec, row.modules)),
+                Callee::Seamldr => ("SEAMLDR ", unbound()),
+                Callee::Linux => ("Linux ", unbound()),
+            };
+            let mut entity = format!("{prefix}{}", row.name);
+            // Two sources, two values: two entities.
+            if row.contested {
+                let by = row.cite.iter().map(|cite| cite.id.value.as_str());
+                entity = format!("{entity} ({})", by.collect::<Vec<_>>().join(", "));
+            }
+            let value = format!("{:#018x}", row.value);
+            facts.add(Kind::Status, &entity, "value", value, &scope);
+            if let Some(retry) = &row.retry {
+                let retry = word(retry, &Retry::NAMES).to_owned();
+                facts.add(Kind::Status, &entity, "retry", retry, &scope);
+            }
+            if row.low != Low::None {
+                let low = word(&row.low, &Low::NAMES).to_owned();
+                facts.add(Kind::Status, &entity, "low", low, &scope);
+            }
+        }
+    }
+}
+
+fn states(spec: &Spec, kind: Kind, table: &FlagTable, facts: &mut Facts) {
+    for row in &table.rows {
+        let scope = scope(spec, row.modules);
+        let mut number = |aspect, value: Option<u64>| {
+            if let Some(value) = value {
+                facts.add(kind, &row.name, aspect, format!("{value:#x}"), &scope);
+            }
+        };
+        number("value", Some(row.value));
+        number("also", row.also);
+        number("public", row.public);
+        for flag in row.flags.iter().filter_map(|flag| table.flags.get(*flag)) {
+            let aspect = format!("flag {}", flag.name);
+            facts.add(kind, &row.name, &aspect, "set".to_owned(), &scope);
+        }
+    }
+}
+
+fn fields(spec: &Spec, facts: &mut Facts) {
+    for table in &spec.fields {
+        for row in &table.rows {
+            let entity = format!("{}.{}", table.name, row.name);
+            let scope = scope(spec, row.modules);
+            let mut add =
+                |aspect, value: String| facts.add(Kind::Field, &entity, aspect, value, &scope);
+            add("id", format!("{:#018x}", row.id));
+            add(
+                "count",
+                format!("{} x {}", row.num_of_fields, row.num_of_elem),
+            );
+            if let Some(from) = &row.count_from {
+                add("count_from", from.value.clone());
+            }
+            let masks = FieldRow::MASKS.iter().zip(row.masks);
+            let masks: Vec<String> = masks
+                .filter(|(_, mask)| *mask != 0)
+                .map(|(name, mask)| format!("{name}={mask:#x}"))
+                .collect();
+            if !masks.is_empty() {
+                add("access", masks.join(" "));
+            }
+            if (row.mig_export.as_str(), row.mig_import.as_str()) != ("NONE", "NONE") {
+                add(
+                    "migration",
+                    format!("{} / {}", row.mig_export, row.mig_import),
+                );
+            }
+            let attributes = FieldRow::ATTRIBUTES.iter().enumerate();
+            let special = [
+                ("special_rd", row.special_rd),
+                ("special_wr", row.special_wr),
+            ];
+            let words: Vec<&str> = attributes
+                .filter(|(bit, _)| row.attributes & (1 << bit) != 0)
+                .map(|(_, name)| *name)
+                .chain(
+                    special
+                        .iter()
+                        .filter(|(_, set)| *set)
+                        .map(|(name, _)| *name),
+                )
+                .collect();
+            if !words.is_empty() {
+                add("attributes", words.join(" "));
+            }
+        }
+    }
+}
