@@ -2,11 +2,19 @@
 
 mod command;
 
+use std::collections::BTreeSet;
+
 use command::complaint;
 use command::file;
 use command::json;
 use command::repository;
 use command::tdx;
+use tdx_cli::host::image;
+use tdx_cli::run::PageSize;
+use tdx_cli::run::replay;
+use tdx_cli::run::report::Report;
+use tdx_cli::trace::Event;
+use tdx_cli::trace::Trace;
 
 #[track_caller]
 fn holds(report: &serde_json::Value) {
@@ -116,4 +124,105 @@ fn bad_traces_are_one_line() {
     assert!(line.contains("not a usable TDVF image"), "{line}");
     assert!(!tdx(["run", "--vcpus", "0"]).status.success());
     assert!(!tdx(["run", "--page-size", "3k"]).status.success());
+}
+
+const PAGE: u64 = 4096;
+
+/// What a trace asks for, counted page by page with nothing of the MMU.
+struct Counted {
+    touched: u64,
+    /// Private pages that the guest or the host took away while they were mapped.
+    removed: u64,
+    /// Discards, those counted together that come in one element of the balloon's queue.
+    batches: u64,
+}
+
+fn count(trace: &Trace) -> Counted {
+    let (mut mapped, mut counted) = (BTreeSet::new(), [0; 3]);
+    let mut in_batch = 0;
+    for event in &trace.events {
+        let is_discard = matches!(event, Event::Discard { .. });
+        counted[2] += u64::from(is_discard && in_batch % 256 == 0);
+        in_batch = if is_discard { in_batch + 1 } else { 0 };
+        match *event {
+            Event::Touch {
+                gpa, shared: false, ..
+            } => {
+                assert!(mapped.insert(gpa));
+                counted[0] += 1;
+            }
+            Event::Touch { .. } => {}
+            Event::Convert { gpa, len } | Event::Discard { gpa, len } => {
+                let pages = (gpa..gpa + len).step_by(PAGE as usize);
+                counted[1] += pages.filter(|page| mapped.remove(page)).count() as u64;
+            }
+        }
+    }
+    let [touched, removed, batches] = counted;
+    Counted {
+        touched,
+        removed,
+        batches,
+    }
+}
+
+fn balloon(events: usize) -> Trace {
+    let path = repository("tests/data/traces/balloon-1g.trace.gz");
+    let mut trace = tdx_cli::run::load(Some(&path)).unwrap();
+    trace.events.truncate(events);
+    trace
+}
+
+fn replayed(trace: &Trace, size: PageSize) -> Report {
+    let (report, _) = replay(trace, &image::builtin(), size, 2).unwrap();
+    report.verdict().unwrap();
+    assert!(report.mirror_equals_sept && report.pages_returned);
+    report
+}
+
+/// Every invariant, in both sizes of pages, and what large pages and batching save against KVM.
+fn balloon_costs(events: usize) {
+    let trace = balloon(events);
+    let counted = count(&trace);
+    let small = replayed(&trace, PageSize::Small);
+    let large = replayed(&trace, PageSize::Large);
+    for report in [&small, &large] {
+        assert_eq!(report.kvm.kicks, counted.removed);
+        assert_eq!(report.kvm.faults, counted.touched);
+        assert_eq!(
+            report.kvm.seamcalls,
+            counted.touched + 4 * counted.removed + report.kvm.leaves.get("TDH.MEM.SEPT.ADD")
+        );
+    }
+    let leaf = |name| small.event_leaves.get(name);
+    assert_eq!(leaf("TDH.MEM.PAGE.AUG"), counted.touched);
+    assert_eq!(leaf("TDH.MEM.PAGE.REMOVE"), counted.removed);
+    assert_eq!(leaf("TDH.MEM.RANGE.BLOCK"), counted.removed);
+    // One for all that the host takes back at once; a conversion of 64 MiB goes in four steps.
+    assert!((1..=counted.batches + 4).contains(&leaf("TDH.MEM.TRACK")));
+    // The other vCPU is inside at every conversion, both at every discard.
+    assert_eq!(small.event_kicks, leaf("TDH.MEM.TRACK"));
+    assert!(small.event_seamcalls < small.kvm.seamcalls);
+    assert!(large.event_kicks <= 2 * (counted.batches + 4));
+    assert!(2 * large.event_seamcalls < small.event_seamcalls);
+    assert!(10 * large.event_leaves.get("TDH.MEM.PAGE.AUG") < large.kvm.faults);
+}
+
+/// The boot of the guest, and the first of what its balloon gives back.
+#[test]
+fn the_beginning_of_the_balloon() {
+    balloon_costs(56_000);
+}
+
+/// All of it: `cargo test --release -p tdx-cli --test run -- --ignored`.
+#[test]
+#[ignore = "takes minutes without optimization"]
+fn the_whole_balloon() {
+    balloon_costs(usize::MAX);
+    let trace = balloon(usize::MAX);
+    assert_eq!(trace.events.len(), 434_315);
+    let discards = |event: &&Event| matches!(event, Event::Discard { .. });
+    assert_eq!(trace.events.iter().filter(discards).count(), 60_601);
+    // As the recorder counted them.
+    assert_eq!(count(&trace).removed, 251_752);
 }

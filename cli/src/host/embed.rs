@@ -20,6 +20,7 @@ use tdx_mmu::platform::Executor;
 use tdx_mmu::platform::LpId;
 use tdx_mmu::td::Laggards;
 
+use super::Bell;
 use super::Host;
 use super::NO_LP;
 use super::THIS_LP;
@@ -104,8 +105,11 @@ impl Vcpus for &Host {
         if !self.kicks_allowed.load(Ordering::SeqCst) {
             return;
         }
+        self.ring();
         self.platform.kick();
+        // Whoever was on the way in when the kick came.
         while !laggards.is_empty() {
+            self.ring();
             std::thread::yield_now();
         }
     }
@@ -154,6 +158,12 @@ impl<'h> Executor for &'h Host {
 }
 
 impl Host {
+    fn ring(&self) {
+        if let Some(Bell(ring)) = self.bell.get() {
+            ring();
+        }
+    }
+
     fn lp_count(&self) -> u32 {
         let config = self.platform.config();
         config.packages * config.lps_per_package

@@ -8,6 +8,7 @@ pub mod image;
 pub mod td;
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
@@ -47,7 +48,17 @@ pub struct Host {
     /// For each vCPU the LP that it was last entered on.
     last_lps: Vec<AtomicU32>,
     kicks_allowed: AtomicBool,
+    bell: OnceLock<Bell>,
     soil_allowed: AtomicBool,
+}
+
+/// What wakes idle guests.
+struct Bell(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Bell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bell")
+    }
 }
 
 /// In [`Host::last_lps`]: no LP.
@@ -85,6 +96,7 @@ impl Host {
             epochs: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
             last_lps: (0..vcpus).map(|_| AtomicU32::new(NO_LP)).collect(),
             kicks_allowed: AtomicBool::new(true),
+            bell: OnceLock::new(),
             soil_allowed: AtomicBool::new(true),
         }
     }
@@ -132,6 +144,11 @@ impl Host {
     /// Whether a kick reaches anybody: without, one sees that it was needed.
     pub fn allow_kicks(&self, allowed: bool) {
         self.kicks_allowed.store(allowed, Ordering::SeqCst);
+    }
+
+    /// Sets what wakes guests that idle inside a TD, so that they notice a kick; only the first one counts.
+    pub fn set_bell(&self, ring: impl Fn() + Send + Sync + 'static) {
+        let _ = self.bell.set(Bell(Box::new(ring)));
     }
 
     /// Whether pages are filled with something before a TD gets them.

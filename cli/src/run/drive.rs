@@ -1,10 +1,14 @@
 //! The host's side of a run: TD entries, exits, faults.
 
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use tdx_abi::Gpa;
 use tdx_abi::Registers;
+use tdx_abi::Retry;
 use tdx_abi::Seamcall;
 use tdx_abi::StatusCode;
 use tdx_abi::format::VpEnterStatus;
@@ -80,22 +84,23 @@ pub enum DriveError {
     },
 }
 
-/// What the host does and counts.
-#[derive(Debug)]
-pub(crate) struct Driver<'t, 'h> {
-    /// The TD.
-    pub td: &'t HostTd<'h>,
+/// What the host counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
     /// Faults by kind.
     pub faults: Counts,
     /// Time that resolving them took.
     pub fault_time: Duration,
     /// KVM's account of the same events.
     pub kvm: Kvm,
-    last_fault: Gpa,
-    /// How often the last fault came again.
-    repeated: u32,
-    /// For each vCPU what is handed to it at the next entry.
-    replies: Vec<Registers>,
+}
+
+/// The host of a running TD: one thread and one LP for each vCPU, and LP 0 for everything else.
+#[derive(Debug)]
+pub(crate) struct Driver<'t, 'h> {
+    /// The TD.
+    pub td: &'t HostTd<'h>,
+    account: Mutex<Account>,
 }
 
 impl<'t, 'h> Driver<'t, 'h> {
@@ -103,88 +108,133 @@ impl<'t, 'h> Driver<'t, 'h> {
     pub(crate) fn new(td: &'t HostTd<'h>) -> Self {
         Self {
             td,
-            faults: Counts::default(),
-            fault_time: Duration::ZERO,
-            kvm: Kvm::default(),
-            last_fault: Gpa::default(),
-            repeated: 0,
-            replies: vec![Registers::default(); td.vcpus()],
+            account: Mutex::default(),
         }
     }
 
-    /// Runs `vcpu` on an LP of its own until its guest halts.
-    pub(crate) fn run(&mut self, vcpu: usize) -> Result<(), DriveError> {
-        loop {
-            let exit = self.enter(vcpu)?;
-            match VpEnterStatus::from_bits(exit.rax).exit_reason() {
-                EXTERNAL_INTERRUPT => {}
-                EPT_VIOLATION => self.fault(&exit)?,
-                TDCALL if exit.r11 == vmcall::HLT => return Ok(()),
-                TDCALL if exit.r11 == vmcall::MAP_GPA => {
-                    self.replies[vcpu] = self.map_gpa(&exit)?;
-                }
-                reason => return Err(DriveError::Exit { vcpu, reason }),
-            }
-        }
+    /// What has been counted.
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes memory back from the guest.
-    pub(crate) fn discard(&mut self, gpa: u64, len: u64) -> Result<(), DriveError> {
-        let failed = |source| DriveError::Mmu {
+    /// Gets `vcpu` ready for an LP of its own.
+    pub(crate) fn place(&self, vcpu: usize) -> Result<(), DriveError> {
+        let lp = Host::lp_of(vcpu);
+        self.td.associate(vcpu, lp).map_err(cannot_enter)?;
+        self.host().note_lp(vcpu, lp);
+        Ok(())
+    }
+
+    /// Runs `vcpu` on its LP until its guest halts.
+    pub(crate) fn serve(&self, vcpu: usize) -> Result<(), DriveError> {
+        self.host()
+            .as_lp(Host::lp_of(vcpu), || Serving::new(self, vcpu).run())
+    }
+
+    /// Takes memory back from the guest, all ranges at once.
+    pub(crate) fn discard(&self, ranges: &[GpaRange]) -> Result<(), DriveError> {
+        for range in ranges {
+            self.account().kvm.unmap(range.start(), range.bytes());
+        }
+        self.td.discard(ranges).map_err(|source| DriveError::Mmu {
             doing: "cannot take memory back",
             source,
-        };
-        let range = GpaRange::new(gpa, len).ok_or_else(|| failed(Error::BadAddress(gpa)))?;
-        self.kvm.unmap(gpa, len);
-        self.td.discard(range).map_err(failed)?;
-        self.host().drop_shared(range);
+        })?;
+        ranges
+            .iter()
+            .for_each(|range| self.host().drop_shared(*range));
         Ok(())
     }
 
     fn host(&self) -> &'h Host {
         self.td.embedder()
     }
+}
 
-    /// TDH.VP.ENTER: from one TD entry to the next TD exit.
-    fn enter(&mut self, vcpu: usize) -> Result<Registers, DriveError> {
-        let failed = |source| DriveError::Mmu {
-            doing: "cannot enter the TD",
-            source,
-        };
-        let tdvpr = self
-            .td
+fn cannot_enter(source: Error) -> DriveError {
+    DriveError::Mmu {
+        doing: "cannot enter the TD",
+        source,
+    }
+}
+
+/// The thread of a vCPU.
+struct Serving<'d, 't, 'h> {
+    driver: &'d Driver<'t, 'h>,
+    vcpu: usize,
+    last_fault: Gpa,
+    /// How often the last fault came again.
+    repeated: u32,
+    /// What is handed to the guest at the next entry.
+    reply: Registers,
+}
+
+impl<'d, 't, 'h> Serving<'d, 't, 'h> {
+    fn new(driver: &'d Driver<'t, 'h>, vcpu: usize) -> Self {
+        Self {
+            driver,
+            vcpu,
+            last_fault: Gpa::default(),
+            repeated: 0,
+            reply: Registers::default(),
+        }
+    }
+
+    fn run(mut self) -> Result<(), DriveError> {
+        loop {
+            let Some(exit) = self.enter()? else {
+                std::thread::yield_now();
+                continue;
+            };
+            self.reply = Registers::default();
+            match VpEnterStatus::from_bits(exit.rax).exit_reason() {
+                EXTERNAL_INTERRUPT => {}
+                EPT_VIOLATION => self.fault(&exit)?,
+                TDCALL if exit.r11 == vmcall::HLT => return Ok(()),
+                TDCALL if exit.r11 == vmcall::MAP_GPA => self.reply = self.map_gpa(&exit)?,
+                reason => {
+                    let vcpu = self.vcpu;
+                    return Err(DriveError::Exit { vcpu, reason });
+                }
+            }
+        }
+    }
+
+    /// TDH.VP.ENTER: from one TD entry to the next TD exit; `None` if a TDH.MEM.TRACK was in the way.
+    fn enter(&self) -> Result<Option<Registers>, DriveError> {
+        let (td, vcpu) = (self.driver.td, self.vcpu);
+        let tdvpr = td
             .tdvpr(vcpu)
-            .ok_or_else(|| failed(Error::NoSuchVcpu(vcpu)))?;
+            .ok_or_else(|| cannot_enter(Error::NoSuchVcpu(vcpu)))?;
         let leaf = SeamcallLeaf::TDH_VP_ENTER;
         let mut registers = Registers {
             rax: leaf.number().into(),
             rcx: tdvpr.bits(),
-            ..std::mem::take(&mut self.replies[vcpu])
+            ..self.reply
         };
-        let host = self.host();
-        let lp = host.lp_of(vcpu);
-        self.td.associate(vcpu, lp).map_err(failed)?;
-        host.note_lp(vcpu, lp);
-        let entered = self.td.enter(vcpu).map_err(failed)?;
-        let called = host.as_lp(lp, || {
-            (&host).on_this_lp(|_, lp| lp.seamcall(&mut registers))
-        });
+        let host = self.driver.host();
+        let entered = td.enter(vcpu).map_err(cannot_enter)?;
+        let called = (&host).on_this_lp(|_, lp| lp.seamcall(&mut registers));
         drop(entered);
         let name = leaf.name().unwrap_or_default();
-        called.map_err(|trap| failed(Error::Trap { leaf: name, trap }))?;
+        called.map_err(|trap| cannot_enter(Error::Trap { leaf: name, trap }))?;
         let status = Status::from_rax(registers.rax);
+        if status.retry() == Some(Retry::Busy) {
+            return Ok(None);
+        }
         if status.is_error() || status.code() != StatusCode::SUCCESS {
             return Err(DriveError::Enter { vcpu, status });
         }
-        Ok(registers)
+        Ok(Some(registers))
     }
 
     fn fault(&mut self, exit: &Registers) -> Result<(), DriveError> {
+        let td = self.driver.td;
         let gpa = Gpa::new(exit.r8);
         let access = Access::from_exit(exit.rcx, exit.rdx, gpa);
         let start = Instant::now();
-        let resolution = self.td.fault(access);
-        self.fault_time += start.elapsed();
+        let resolution = td.fault(access);
+        let spent = start.elapsed();
         let doing = "cannot resolve a fault";
         let resolution = resolution.map_err(|source| DriveError::Mmu { doing, source })?;
         self.repeated = if self.last_fault == gpa {
@@ -193,7 +243,7 @@ impl<'t, 'h> Driver<'t, 'h> {
             0
         };
         self.last_fault = gpa;
-        let is_private = gpa.bits() & self.td.shared_bit().mask() == 0;
+        let is_private = gpa.bits() & td.shared_bit().mask() == 0;
         let side = if is_private { "private" } else { "shared" };
         let what = match resolution {
             Resolution::Mapped(level) => {
@@ -213,17 +263,18 @@ impl<'t, 'h> Driver<'t, 'h> {
                 });
             }
         };
-        self.faults.add(&what, 1);
+        let mut account = self.driver.account();
+        account.fault_time += spent;
+        account.faults.add(&what, 1);
         Ok(())
     }
 
-    fn map_gpa(&mut self, exit: &Registers) -> Result<Registers, DriveError> {
+    fn map_gpa(&self, exit: &Registers) -> Result<Registers, DriveError> {
         let request = MapGpa {
             start: Gpa::new(exit.r12),
             size: exit.r13,
         };
-        let host = self.host();
-        let (td, kvm) = (self.td, &mut self.kvm);
+        let (td, host) = (self.driver.td, self.driver.host());
         let reply = request.serve(
             td.shared_bit(),
             |start, size| host.guest().contains(start, size),
@@ -231,7 +282,7 @@ impl<'t, 'h> Driver<'t, 'h> {
             |start, size, to_shared| {
                 let range = GpaRange::new(start, size).ok_or(Error::BadAddress(start))?;
                 if to_shared {
-                    kvm.unmap(start, size);
+                    self.driver.account().kvm.unmap(start, size);
                     td.convert(range, Visibility::Shared)?;
                 } else {
                     td.convert(range, Visibility::Private)?;
@@ -251,8 +302,8 @@ impl<'t, 'h> Driver<'t, 'h> {
 }
 
 impl Host {
-    /// The LP on which `vcpu` runs.
-    pub fn lp_of(&self, vcpu: usize) -> LpId {
-        LpId((vcpu % self.platform().lps().max(1)) as u32)
+    /// The LP on which `vcpu` runs; LP 0 is the host's own.
+    pub const fn lp_of(vcpu: usize) -> LpId {
+        LpId(vcpu as u32 + 1)
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tdx_abi::Level;
 use tdx_abi::StatusCode;
@@ -22,6 +24,8 @@ use crate::trace::Access;
 const PAGE: u64 = Level::Pt.size();
 /// Where a page is stamped: its first and its last 8 bytes.
 const PLACES: [u64; 2] = [0, PAGE - 8];
+/// Longest time that an idle vCPU does not look whether it is kicked.
+const IDLE: Duration = Duration::from_millis(1);
 /// Most failures that are kept in words.
 const MAX_FAILURES: usize = 16;
 
@@ -97,6 +101,10 @@ pub struct Mind {
     pub tasks: VecDeque<Task>,
     /// What it has seen.
     pub findings: Findings,
+    /// Whose tasks these are.
+    turn: Turn,
+    /// How often the host has wanted all vCPUs outside.
+    rung: u64,
     stage: Stage,
     shared_bit: u64,
     /// Largest page that it accepts at once.
@@ -105,48 +113,128 @@ pub struct Mind {
     ram: u64,
 }
 
-/// The guest, as the host hands it tasks and as each vCPU executes it.
+/// Which vCPU works; the others idle inside the TD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// All idle.
+    Nobody,
+    /// This one does the tasks.
+    Of(usize),
+    /// All halt.
+    Over,
+}
+
+/// The guest, as the host hands it tasks and as its vCPUs execute it, each on a thread of its own.
 #[derive(Clone, Debug)]
-pub struct Guest(Arc<Mutex<Mind>>);
+pub struct Guest(Arc<(Mutex<Mind>, Condvar)>);
 
 impl Guest {
     /// A guest with memory up to `ram` that accepts pages up to `largest` at once.
     pub fn new(ram: u64, largest: Level, shared_bit: u64) -> Self {
-        Self(Arc::new(Mutex::new(Mind {
+        let mind = Mind {
             ledger: Ledger::default(),
             tasks: VecDeque::new(),
             findings: Findings::default(),
+            turn: Turn::Nobody,
+            rung: 0,
             stage: Stage::Begin,
             shared_bit,
             largest,
             ram,
-        })))
+        };
+        Self(Arc::new((Mutex::new(mind), Condvar::new())))
     }
 
-    /// Its state; no vCPU runs meanwhile.
+    /// Its state. Not to be kept while a vCPU is to do something.
     pub fn mind(&self) -> MutexGuard<'_, Mind> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What vCPU `number` executes.
+    pub fn vcpu(&self, number: usize) -> Vcpu {
+        Vcpu {
+            guest: self.clone(),
+            number,
+        }
+    }
+
+    /// Lets `vcpu` do all tasks and waits for it; false if the guest has been dismissed.
+    #[must_use]
+    pub fn perform(&self, vcpu: usize) -> bool {
+        let mut mind = self.mind();
+        if mind.turn != Turn::Over && !mind.tasks.is_empty() {
+            mind.turn = Turn::Of(vcpu);
+            self.0.1.notify_all();
+        }
+        while mind.turn == Turn::Of(vcpu) {
+            mind = self.wait(mind);
+        }
+        mind.turn != Turn::Over
+    }
+
+    /// Makes every vCPU that idles inside the TD leave it, as an interrupt to its LP does.
+    pub fn ring(&self) {
+        self.mind().rung += 1;
+        self.0.1.notify_all();
+    }
+
+    /// Makes every vCPU halt.
+    pub fn dismiss(&self) {
+        self.mind().turn = Turn::Over;
+        self.0.1.notify_all();
+    }
+
+    /// Waits for a change, but not for long.
+    fn idle<'g>(&self, mind: MutexGuard<'g, Mind>) -> MutexGuard<'g, Mind> {
+        let waited = self.0.1.wait_timeout(mind, IDLE);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn wait<'g>(&self, mind: MutexGuard<'g, Mind>) -> MutexGuard<'g, Mind> {
+        self.0.1.wait(mind).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl GuestProgram for Guest {
+/// One vCPU of the guest: does the tasks when it is its turn, and stays inside the TD when it is not.
+#[derive(Clone, Debug)]
+pub struct Vcpu {
+    guest: Guest,
+    number: usize,
+}
+
+impl GuestProgram for Vcpu {
     fn run(&mut self, cpu: &mut GuestCpu<'_>) -> Exited {
-        let mut mind = self.mind();
+        let mut mind = self.guest.mind();
+        let rung = mind.rung;
         loop {
-            let Some(task) = mind.tasks.front().copied() else {
-                match cpu.tdcall(&mut vmcall::request(vmcall::HLT, 0, 0)) {
+            match (mind.turn, mind.tasks.front().copied()) {
+                (Turn::Over, _) => match cpu.tdcall(&mut vmcall::request(vmcall::HLT, 0, 0)) {
                     Err(GuestFault::Exited(exited)) => return exited,
-                    other => mind.unexpected(&format!("halting came back: {other:x?}")),
+                    other => {
+                        mind.unexpected(&format!("halting came back: {other:x?}"));
+                        return cpu.interrupt();
+                    }
+                },
+                (Turn::Of(vcpu), Some(task)) if vcpu == self.number => {
+                    match mind.execute(cpu, task) {
+                        Ok(()) => mind.finish(),
+                        Err(GuestFault::Exited(exited)) => return exited,
+                        Err(GuestFault::Event(event)) => {
+                            mind.unexpected(&format!("{task:x?} raised {event:x?}"));
+                            mind.finish();
+                        }
+                    }
                 }
-                return cpu.interrupt();
-            };
-            match mind.execute(cpu, task) {
-                Ok(()) => mind.finish(),
-                Err(GuestFault::Exited(exited)) => return exited,
-                Err(GuestFault::Event(event)) => {
-                    mind.unexpected(&format!("{task:x?} raised {event:x?}"));
-                    mind.finish();
+                (Turn::Of(vcpu), None) if vcpu == self.number => {
+                    mind.turn = Turn::Nobody;
+                    self.guest.0.1.notify_all();
                 }
+                _ if mind.rung != rung => return cpu.interrupt(),
+                // A kick that comes after its bell, because this vCPU was quick to return.
+                _ => match cpu.interrupted() {
+                    Some(exited) => return exited,
+                    None => mind = self.guest.idle(mind),
+                },
             }
         }
     }

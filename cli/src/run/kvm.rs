@@ -8,8 +8,17 @@ use std::collections::HashSet;
 use serde::Serialize;
 use tdx_abi::Level;
 
+use super::report::Counts;
+
 /// SEAMCALLs to take one 4 KiB page from a running TD.
-const REMOVE_SEAMCALLS: u64 = 4;
+const REMOVE: [&str; 4] = [
+    "TDH.MEM.RANGE.BLOCK",
+    "TDH.MEM.TRACK",
+    "TDH.MEM.PAGE.REMOVE",
+    "TDH.PHYMEM.PAGE.WBINVD",
+];
+const AUG: &str = "TDH.MEM.PAGE.AUG";
+const SEPT_ADD: &str = "TDH.MEM.SEPT.ADD";
 const PAGE: u64 = Level::Pt.size();
 
 /// KVM's account of the events of a running TD.
@@ -17,8 +26,12 @@ const PAGE: u64 = Level::Pt.size();
 pub struct Kvm {
     /// SEAMCALLs from the first to the last event, TD entries not counted.
     pub seamcalls: u64,
+    /// The same by leaf.
+    pub leaves: Counts,
     /// Times that all vCPUs are forced out.
     pub kicks: u64,
+    /// EPT violations on private pages.
+    pub faults: u64,
     #[serde(skip)]
     mapped: HashSet<u64>,
     #[serde(skip)]
@@ -32,33 +45,41 @@ impl Kvm {
             self.map(page);
         }
         self.seamcalls = 0;
+        self.leaves = Counts::default();
     }
 
     /// The guest touches a private page.
     pub fn touch(&mut self, gpa: u64) {
-        self.map(gpa & !(PAGE - 1));
+        self.faults += u64::from(self.map(gpa & !(PAGE - 1)));
     }
 
     /// The range is converted or taken back.
     pub fn unmap(&mut self, gpa: u64, len: u64) {
         for page in (gpa..gpa + len).step_by(PAGE as usize) {
             if self.mapped.remove(&page) {
-                self.seamcalls += REMOVE_SEAMCALLS;
+                REMOVE.into_iter().for_each(|leaf| self.call(leaf));
                 self.kicks += 1;
             }
         }
     }
 
-    fn map(&mut self, page: u64) {
-        if !self.mapped.insert(page) {
-            return;
-        }
-        self.seamcalls += 1;
-        for level in [Level::Pd, Level::Pdpt, Level::Pml4] {
-            if self.tables.insert((level, page / level.size())) {
-                self.seamcalls += 1;
+    /// Says whether the page was not mapped.
+    fn map(&mut self, page: u64) -> bool {
+        let is_new = self.mapped.insert(page);
+        if is_new {
+            self.call(AUG);
+            for level in [Level::Pd, Level::Pdpt, Level::Pml4] {
+                if self.tables.insert((level, page / level.size())) {
+                    self.call(SEPT_ADD);
+                }
             }
         }
+        is_new
+    }
+
+    fn call(&mut self, leaf: &str) {
+        self.seamcalls += 1;
+        self.leaves.add(leaf, 1);
     }
 }
 

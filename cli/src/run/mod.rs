@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use tdx_abi::Level;
+use tdx_mmu::GpaRange;
 
+use drive::Account;
 pub use drive::DriveError;
 use drive::Driver;
 use guest::Guest;
@@ -49,6 +51,9 @@ use crate::trace::Trace;
 const BOOT: &[u8] = include_bytes!("../../data/boot-shell-1g.trace.gz");
 /// Tasks that a vCPU is given at once.
 const BATCH: usize = 512;
+/// Ranges that the host takes back at once: the page frame numbers in one element of a balloon's queue.
+/// Source: Linux, VIRTIO_BALLOON_ARRAY_PFNS_MAX.
+const BALLOON_PAGES: usize = 256;
 
 /// Replay a guest's memory trace on a TD: bring-up, build, faults, conversions, discards, teardown.
 #[derive(Debug, Default, clap::Args)]
@@ -153,7 +158,7 @@ pub fn replay(
     let mrtd = host.mrtd(&td)?;
 
     let guest = Guest::new(trace.ram, page_size.level(), td.shared_bit().mask());
-    let mut driver = Driver::new(&td);
+    let driver = Driver::new(&td);
     for section in image.sections().iter().filter(|section| section.is_added()) {
         for offset in (0..section.size).step_by(4096) {
             guest
@@ -161,18 +166,23 @@ pub fn replay(
                 .ledger
                 .load(section.gpa + offset, offset < section.raw_size);
         }
-        driver.kvm.built(section.gpa, section.size);
+        driver.account().kvm.built(section.gpa, section.size);
     }
     for vcpu in 0..td.vcpus() {
         if let Some(tdvpr) = td.tdvpr(vcpu) {
-            host.platform().set_guest(tdvpr, guest.clone());
+            host.platform().set_guest(tdvpr, guest.vcpu(vcpu));
         }
     }
 
-    let before = Cost::now(&host);
-    events(trace, &guest, &mut driver)?;
-    let spent = Cost::now(&host).since(&before);
-    sweep(&guest, &mut driver)?;
+    let bell = guest.clone();
+    host.set_bell(move || bell.ring());
+    let spent = with_vcpus(&guest, &driver, || {
+        let before = Cost::now(&host);
+        events(trace, &guest, &driver)?;
+        let spent = Cost::now(&host).since(&before);
+        sweep(&guest, &driver)?;
+        Ok(spent)
+    })?;
 
     let trees = Trees {
         shared: trees::shared(&td),
@@ -187,12 +197,11 @@ pub fn replay(
             .map(|purpose| (purpose.name().to_owned(), host.frames().used(purpose)))
             .to_vec(),
     );
-    let Driver {
+    let Account {
         faults,
         fault_time,
         kvm,
-        ..
-    } = driver;
+    } = driver.account().clone();
     let missing = host
         .tear_down(&up, td)
         .err()
@@ -200,14 +209,6 @@ pub fn replay(
 
     let findings = guest.mind().findings.clone();
     let counters = host.platform().counters();
-    let named = |counts: std::collections::BTreeMap<&'static str, u64>| {
-        Counts(
-            counts
-                .into_iter()
-                .map(|(name, count)| (name.to_owned(), count))
-                .collect(),
-        )
-    };
     let microseconds = fault_time.as_secs_f64() * 1e6;
     let report = Report {
         trace: trace.name.clone().unwrap_or_default(),
@@ -221,7 +222,8 @@ pub fn replay(
         seamcalls: named(counters.seamcalls_by_name()),
         tdcalls: named(counters.tdcalls_by_name()),
         kicks: counters.kicks(),
-        event_seamcalls: spent.seamcalls,
+        event_seamcalls: spent.seamcalls.total(),
+        event_leaves: spent.seamcalls,
         event_kicks: spent.kicks,
         kvm,
         pages: pages(&trees),
@@ -241,11 +243,41 @@ pub fn replay(
     Ok((report, trees))
 }
 
+/// Runs `work` while every vCPU is inside the TD on an LP and a thread of its own.
+fn with_vcpus<T>(
+    guest: &Guest,
+    driver: &Driver<'_, '_>,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    (0..driver.td.vcpus()).try_for_each(|vcpu| driver.place(vcpu))?;
+    std::thread::scope(|scope| {
+        let serve = |vcpu| {
+            let served = driver.serve(vcpu);
+            // Whatever ended this one, the others are of no use without it.
+            guest.dismiss();
+            served
+        };
+        let threads: Vec<_> = (0..driver.td.vcpus())
+            .map(|vcpu| scope.spawn(move || serve(vcpu)))
+            .collect();
+        let done = work();
+        guest.dismiss();
+        for thread in threads {
+            match thread.join() {
+                Ok(served) => served?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    })
+}
+
 /// Replays the events in their order, each on its vCPU.
-fn events(trace: &Trace, guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
+fn events(trace: &Trace, guest: &Guest, driver: &Driver<'_, '_>) -> Result<(), Error> {
     let bar = progress::bar(trace.events.len() as u64, "replaying events");
     let mut vcpu = 0;
-    for (index, event) in trace.events.iter().enumerate() {
+    let mut index = 0;
+    while let Some(event) = trace.events.get(index) {
         let (wanted, task) = match *event {
             Event::Touch {
                 gpa,
@@ -255,7 +287,7 @@ fn events(trace: &Trace, guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(
             } => {
                 let side = if shared { Side::Shared } else { Side::Private };
                 if side == Side::Private {
-                    driver.kvm.touch(gpa);
+                    driver.account().kvm.touch(gpa);
                 }
                 (
                     vcpu as usize % driver.td.vcpus(),
@@ -270,27 +302,45 @@ fn events(trace: &Trace, guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(
                     side: Side::Shared,
                 },
             ),
-            Event::Discard { gpa, len } => {
-                perform(guest, driver, vcpu)?;
-                driver.discard(gpa, len)?;
-                guest.mind().ledger.forget(gpa, len);
+            Event::Discard { .. } => {
+                perform(guest, vcpu)?;
+                let ranges = discards(&trace.events[index..]);
+                driver.discard(&ranges)?;
+                let mut mind = guest.mind();
+                ranges
+                    .iter()
+                    .for_each(|range| mind.ledger.forget(range.start(), range.bytes()));
+                index += ranges.len();
                 continue;
             }
         };
         if wanted != vcpu || guest.mind().tasks.len() >= BATCH {
-            perform(guest, driver, vcpu)?;
+            perform(guest, vcpu)?;
             bar.set_position(index as u64);
             vcpu = wanted;
         }
         guest.mind().tasks.push_back(task);
+        index += 1;
     }
-    perform(guest, driver, vcpu)?;
+    perform(guest, vcpu)?;
     bar.finish_and_clear();
     Ok(())
 }
 
+/// The discards at the beginning of `events`, as many as one element of a balloon's queue holds.
+fn discards(events: &[Event]) -> Vec<GpaRange> {
+    events
+        .iter()
+        .map_while(|event| match *event {
+            Event::Discard { gpa, len } => GpaRange::new(gpa, len),
+            _ => None,
+        })
+        .take(BALLOON_PAGES)
+        .collect()
+}
+
 /// Reads every live stamp back, page by page on all vCPUs in turn.
-fn sweep(guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
+fn sweep(guest: &Guest, driver: &Driver<'_, '_>) -> Result<(), Error> {
     let live = guest.mind().ledger.live();
     let bar = progress::bar(live.len() as u64, "reading all back");
     for (index, chunk) in live.chunks(BATCH).enumerate() {
@@ -298,7 +348,7 @@ fn sweep(guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
             .iter()
             .map(|&(side, gpa, stamp)| Task::Verify { gpa, side, stamp });
         guest.mind().tasks.extend(tasks);
-        perform(guest, driver, index % driver.td.vcpus())?;
+        perform(guest, index % driver.td.vcpus())?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
@@ -306,35 +356,52 @@ fn sweep(guest: &Guest, driver: &mut Driver<'_, '_>) -> Result<(), Error> {
 }
 
 /// Lets `vcpu` do all tasks.
-fn perform(guest: &Guest, driver: &mut Driver<'_, '_>, vcpu: usize) -> Result<(), Error> {
-    while !guest.mind().tasks.is_empty() {
-        driver.run(vcpu)?;
+fn perform(guest: &Guest, vcpu: usize) -> Result<(), Error> {
+    if guest.perform(vcpu) {
+        return Ok(());
     }
-    Ok(())
+    // The thread of the vCPU knows why, and its error is the one that is shown.
+    Err(Error::Failed("the guest has stopped".to_owned()))
 }
 
 /// SEAMCALLs but for TD entries, and kicks.
 struct Cost {
-    seamcalls: u64,
+    seamcalls: Counts,
     kicks: u64,
 }
 
 impl Cost {
     fn now(host: &Host) -> Self {
         let counters = host.platform().counters();
-        let entries = counters.td_entries();
+        let mut seamcalls = named(counters.seamcalls_by_name());
+        seamcalls.0.retain(|(leaf, _)| leaf != "TDH.VP.ENTER");
         Self {
-            seamcalls: counters.all_seamcalls().saturating_sub(entries),
+            seamcalls,
             kicks: counters.kicks(),
         }
     }
 
-    const fn since(&self, before: &Self) -> Self {
+    fn since(&self, before: &Self) -> Self {
+        let grown = self
+            .seamcalls
+            .0
+            .iter()
+            .map(|(leaf, count)| (leaf.clone(), count - before.seamcalls.get(leaf)))
+            .filter(|(_, count)| *count > 0);
         Self {
-            seamcalls: self.seamcalls - before.seamcalls,
+            seamcalls: Counts(grown.collect()),
             kicks: self.kicks - before.kicks,
         }
     }
+}
+
+fn named(counts: std::collections::BTreeMap<&'static str, u64>) -> Counts {
+    Counts(
+        counts
+            .into_iter()
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
+    )
 }
 
 /// Pages by size, private and shared together.

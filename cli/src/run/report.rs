@@ -38,6 +38,8 @@ pub struct Report {
     pub kicks: u64,
     /// SEAMCALLs while the events were replayed, TD entries not counted.
     pub event_seamcalls: u64,
+    /// The same by leaf.
+    pub event_leaves: Counts,
     /// Kicks while the events were replayed.
     pub event_kicks: u64,
     /// What KVM would have needed for the same events.
@@ -151,19 +153,11 @@ impl Report {
         counts(output, "SEAMCALLs", "leaf", &self.seamcalls, grouped)?;
         counts(output, "TDCALLs", "leaf", &self.tdcalls, grouped)?;
         output.heading("What the events cost")?;
-        let rows = vec![
-            vec![
-                "this MMU".to_owned(),
-                grouped(self.event_seamcalls),
-                grouped(self.event_kicks),
-            ],
-            vec![
-                "KVM".to_owned(),
-                grouped(self.kvm.seamcalls),
-                grouped(self.kvm.kicks),
-            ],
-        ];
-        output.table(&["", "SEAMCALLs", "kicks"], rows, &[1, 2])?;
+        output.table(
+            &["", "this MMU", "KVM", "saved"],
+            self.comparison(),
+            &[1, 2, 3],
+        )?;
         output.heading("Checks")?;
         let found = format!(
             "{} stamps found again by the guest",
@@ -183,6 +177,38 @@ impl Report {
 }
 
 impl Report {
+    /// What the events cost here and with KVM, leaf by leaf and in all.
+    fn comparison(&self) -> Vec<Vec<String>> {
+        let (ours, kvm) = (&self.event_leaves, &self.kvm.leaves);
+        let mut leaves: Vec<&str> = ours
+            .0
+            .iter()
+            .chain(&kvm.0)
+            .map(|(leaf, _)| leaf.as_str())
+            .collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        let mut rows: Vec<_> = leaves
+            .into_iter()
+            .map(|leaf| compared(leaf, ours.get(leaf), kvm.get(leaf)))
+            .collect();
+        rows.push(compared(
+            "all SEAMCALLs",
+            self.event_seamcalls,
+            self.kvm.seamcalls,
+        ));
+        rows.push(compared("kicks", self.event_kicks, self.kvm.kicks));
+        let faults = self
+            .faults
+            .0
+            .iter()
+            .filter(|(kind, _)| kind.starts_with("private"))
+            .map(|(_, count)| count)
+            .sum();
+        rows.push(compared("private faults", faults, self.kvm.faults));
+        rows
+    }
+
     /// An error that says what does not hold, if anything.
     pub fn verdict(&self) -> Result<(), Error> {
         let lost = self.unexpected.first().map(|first| {
@@ -196,6 +222,15 @@ impl Report {
             .or_else(|| self.missing.clone());
         problem.map_or(Ok(()), |problem| Err(Error::Failed(problem)))
     }
+}
+
+/// A line with the share of `kvm` that `ours` saves, where it saves any.
+fn compared(what: &str, ours: u64, kvm: u64) -> Vec<String> {
+    let saved = match kvm.checked_sub(ours) {
+        Some(saved) if saved > 0 => format!("{:.1} %", 100.0 * saved as f64 / kvm as f64),
+        _ => "-".to_owned(),
+    };
+    vec![what.to_owned(), grouped(ours), grouped(kvm), saved]
 }
 
 fn fact(name: &str, value: &str) -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::attributes::Visibility;
 use crate::attributes::VisibilityMap;
 use crate::deposit::DEPTH;
 use crate::deposit::Deposit;
+use crate::deposit::Table;
 use crate::embed::Embedder;
 use crate::shared::EptStop;
 use crate::shared::Gather;
@@ -44,51 +45,59 @@ impl<E: Embedder> Td<E> {
         self.declare(range, visibility)?;
         match visibility {
             Visibility::Shared => self.unmap_private(&[range]),
-            Visibility::Private => self.unmap_shared(range),
+            Visibility::Private => self.unmap_shared(&[range]),
         }
     }
 
-    /// Takes the memory of `range` back from the guest, private and shared, as a balloon or a deleted
+    /// Takes the memory of `ranges` back from the guest, private and shared, as a balloon or a deleted
     /// memory slot does. What is private or shared stays so; later accesses fault in anew.
-    pub fn discard(&self, range: GpaRange) -> Result<(), Error> {
-        let private = self.unmap_private(&[range]);
-        private.and(self.unmap_shared(range))
+    ///
+    /// However many ranges, they share one TRACK and at most one kick as in [`Td::unmap_private`], and one
+    /// flush of the shared EPT.
+    pub fn discard(&self, ranges: &[GpaRange]) -> Result<(), Error> {
+        let private = self.unmap_private(ranges);
+        private.and(self.unmap_shared(ranges))
     }
 
-    /// Unmaps the shared memory of `range`, and flushes it before this returns.
-    pub fn unmap_shared(&self, range: GpaRange) -> Result<(), Error> {
+    /// Unmaps the shared memory of `ranges`, and flushes it before this returns.
+    pub fn unmap_shared(&self, ranges: &[GpaRange]) -> Result<(), Error> {
         {
             let _section = self.mirror.exclusive(&self.embedder);
             self.sequence.add(1);
         }
-        let gpa = |address| self.config.shared_bit.join(SharedGpa::new(address)).bits();
-        let (from, end) = (gpa(range.start()), gpa(range.start()) + range.bytes());
         let mut gather = Gather::new();
         let mut deposit = Deposit::new(&self.embedder);
-        let result = loop {
+        let result = ranges
+            .iter()
+            .try_for_each(|range| self.zap_shared(*range, &mut gather, &mut deposit));
+        let _ = gather.flush(&self.embedder);
+        result
+    }
+
+    fn zap_shared(
+        &self,
+        range: GpaRange,
+        gather: &mut Gather,
+        deposit: &mut Deposit<'_, E, Table>,
+    ) -> Result<(), Error> {
+        let gpa = |address| self.config.shared_bit.join(SharedGpa::new(address)).bits();
+        let (from, end) = (gpa(range.start()), gpa(range.start()) + range.bytes());
+        loop {
             let mut section = self.ept.section(&self.embedder);
-            let stop = match section.zap(from, end, &mut gather) {
-                Ok(()) => break Ok(()),
+            let stop = match section.zap(from, end, gather) {
+                Ok(()) => return Ok(()),
                 // A large leaf sticks out.
-                Err(EptStop::Found(at)) => {
-                    match section.split(at.gpa, at.level, &mut gather, &mut deposit) {
-                        Ok(()) => continue,
-                        Err(stop) => stop,
-                    }
-                }
+                Err(EptStop::Found(at)) => match section.split(at.gpa, at.level, gather, deposit) {
+                    Ok(()) => continue,
+                    Err(stop) => stop,
+                },
                 Err(stop) => stop,
             };
             drop(section);
             match stop {
-                EptStop::NeedTables => {
-                    if let Err(error) = deposit.top_up(DEPTH) {
-                        break Err(Error::from(error));
-                    }
-                }
+                EptStop::NeedTables => deposit.top_up(DEPTH)?,
                 EptStop::Retry | EptStop::Found(_) => self.embedder.pause(),
             }
-        };
-        let _ = gather.flush(&self.embedder);
-        result
+        }
     }
 }

@@ -126,7 +126,7 @@ fn threads_leave_mirror_and_secure_ept_equal() {
             "pages neither mapped nor with the host"
         );
         // Nothing is left blocked: every page can be unmapped.
-        td.discard(range(BASE, BYTES)).unwrap();
+        td.discard(&[range(BASE, BYTES)]).unwrap();
         assert_equal(&td);
         assert_eq!(td.embedder().private_in_use(), 4096, "the measured page");
         end(td);
