@@ -62,12 +62,33 @@ pub(super) fn change<M: Mode<W>, W: Word, X: External>(
     at: Position,
     new: MirrorEntry,
 ) -> Result<(), Stop<X::Error>> {
-    if let Err(seen) = M::claim(entry, at.entry.bits()) {
-        return Err(found(Position {
-            entry: MirrorEntry::from_bits(seen),
-            ..at
-        }));
+    match M::claim(entry, at.entry.bits()) {
+        Ok(()) => change_claimed(external, entry, at, new),
+        Err(seen) => Err(found_instead(at, seen)),
     }
+}
+
+/// As [`change`], where the section has just read `at.entry` from `entry`.
+#[inline(always)]
+pub(super) fn change_seen<M: Mode<W>, W: Word, X: External>(
+    external: &X,
+    entry: &W,
+    at: Position,
+    new: MirrorEntry,
+) -> Result<(), Stop<X::Error>> {
+    match M::claim_seen(entry, at.entry.bits()) {
+        Ok(()) => change_claimed(external, entry, at, new),
+        Err(seen) => Err(found_instead(at, seen)),
+    }
+}
+
+#[inline(always)]
+fn change_claimed<W: Word, X: External>(
+    external: &X,
+    entry: &W,
+    at: Position,
+    new: MirrorEntry,
+) -> Result<(), Stop<X::Error>> {
     let (now, result) = match external.set(at.gpa, at.level, at.entry, new) {
         Ok(()) => (new, Ok(())),
         Err(SetError::Unchanged(error)) => (at.entry, Err(Stop::Refused(error))),
@@ -82,6 +103,14 @@ pub(super) fn change<M: Mode<W>, W: Word, X: External>(
 
 fn last_known(old: MirrorEntry, new: MirrorEntry) -> MirrorEntry {
     if old == MirrorEntry::EMPTY { new } else { old }
+}
+
+#[cold]
+fn found_instead<E>(at: Position, seen: u64) -> Stop<E> {
+    found(Position {
+        entry: MirrorEntry::from_bits(seen),
+        ..at
+    })
 }
 
 /// Why a change cannot start from what is at `position`.

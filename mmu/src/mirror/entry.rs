@@ -5,9 +5,10 @@ use tdx_abi::Hpa;
 use crate::tree::Format;
 
 // The CPU never walks a mirrored table, so this encoding is the crate's own. Like an EPT entry it keeps
-// the address in bits 51:12 and permits nothing when bit 0 is clear; other than there, a leaf is marked
-// at every level, and a blocked entry keeps its kind and address.
-const PRESENT: u64 = 1 << 0;
+// the address in bits 51:12. What walks and removals ask is one bit each: whether an entry maps, whether
+// walks pass it, and whether it is a leaf, blocked or not. A blocked entry keeps its kind and address.
+const MAPPED: u64 = 1 << 0;
+const PASSABLE: u64 = 1 << 1;
 const LEAF: u64 = 1 << 7;
 const BLOCKED: u64 = 1 << 8;
 const FROZEN: u64 = 1 << 9;
@@ -50,13 +51,13 @@ impl MirrorEntry {
     /// An entry that maps the page at `hpa`.
     #[inline(always)]
     pub const fn leaf(hpa: Hpa) -> Self {
-        Self(hpa.bits() & ADDRESS | LEAF | PRESENT)
+        Self(hpa.bits() & ADDRESS | LEAF | MAPPED)
     }
 
     /// An entry that leads to the mirrored table at `table`.
     #[inline(always)]
     pub const fn table(table: Hpa) -> Self {
-        Self(table.bits() & ADDRESS | PRESENT)
+        Self(table.bits() & ADDRESS | PASSABLE)
     }
 
     /// The entry with these bits.
@@ -79,30 +80,41 @@ impl MirrorEntry {
 
     /// The entry after RANGE.BLOCK.
     pub const fn blocked(self) -> Self {
-        Self(self.0 & !PRESENT | BLOCKED)
+        Self(self.0 & !(MAPPED | PASSABLE) | BLOCKED)
     }
 
     /// The entry after RANGE.UNBLOCK.
     pub const fn unblocked(self) -> Self {
-        Self(self.0 & !BLOCKED | PRESENT)
+        let open = if self.is_leaf() { MAPPED } else { PASSABLE };
+        Self(self.0 & !BLOCKED | open)
     }
 
     /// The entry marked as not to be trusted.
     pub const fn poisoned(self) -> Self {
-        Self(self.0 & (ADDRESS | LEAF) | POISONED)
+        Self(self.0 & ADDRESS | POISONED)
+    }
+
+    /// Whether the entry maps a page, and is not blocked.
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        self.0 & MAPPED != 0
+    }
+
+    /// Whether the entry is a leaf, blocked or not.
+    #[inline(always)]
+    pub const fn is_leaf(self) -> bool {
+        self.0 & LEAF != 0
     }
 
     /// What the entry says.
     pub const fn kind(self) -> Kind {
         let hpa = self.address();
-        if self.0 & PRESENT != 0 {
-            if self.0 & LEAF != 0 {
-                Kind::Leaf(hpa)
-            } else {
-                Kind::Table(hpa)
-            }
+        if self.is_mapped() {
+            Kind::Leaf(hpa)
+        } else if self.0 & PASSABLE != 0 {
+            Kind::Table(hpa)
         } else if self.0 & BLOCKED != 0 {
-            if self.0 & LEAF != 0 {
+            if self.is_leaf() {
                 Kind::BlockedLeaf(hpa)
             } else {
                 Kind::BlockedTable(hpa)
@@ -133,7 +145,7 @@ impl Format for MirrorFormat {
 
     #[inline(always)]
     fn is_table(entry: u64) -> bool {
-        entry & (PRESENT | LEAF) == PRESENT
+        entry & PASSABLE != 0
     }
 
     #[inline(always)]

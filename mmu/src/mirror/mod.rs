@@ -79,15 +79,16 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
     }
 
     /// Where `gpa` is mapped to at this moment, if it is and is not blocked.
-    #[inline]
+    #[inline(always)]
     pub fn translate(&self, embedder: &E, gpa: PrivateGpa) -> Option<Hpa> {
         let _guard = embedder.enter();
-        let (value, level) = self.tree.lookup(embedder, gpa.bits());
-        let offset = gpa.bits() & (level.size() - 1);
-        match MirrorEntry::from_bits(value).kind() {
-            Kind::Leaf(hpa) => Some(Hpa::new(hpa.bits() | offset)),
-            _ => None,
-        }
+        self.tree.walk(embedder, gpa.bits(), |value, level| {
+            let entry = MirrorEntry::from_bits(value);
+            let offset = gpa.bits() & (level.size() - 1);
+            entry
+                .is_mapped()
+                .then(|| Hpa::new(entry.address().bits() | offset))
+        })
     }
 
     /// What the mirror says about `gpa` at this moment.

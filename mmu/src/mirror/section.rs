@@ -21,6 +21,7 @@ use super::Mode;
 use super::Position;
 use super::Stop;
 use super::change::change;
+use super::change::change_seen;
 use super::change::found;
 use super::link;
 use crate::Word;
@@ -80,7 +81,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     /// Maps the page at `hpa` at `gpa` by an entry of `level`; both are aligned to it.
     ///
     /// Missing tables are linked from `deposit`.
-    #[inline]
+    #[inline(always)]
     pub fn map<X: External, F: Frames>(
         &mut self,
         external: &X,
@@ -89,16 +90,35 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
         deposit: &mut Deposit<'_, F, Pair>,
     ) -> Result<(), Stop<X::Error>> {
-        let mut slot = self.cursor.seek(gpa.bits(), level);
-        if slot.level != level {
-            slot = self.link_down(external, gpa, level, deposit)?;
+        let (entry, found_level) = self.cursor.locate(gpa.bits(), level);
+        if found_level != level {
+            return self.link_and_map(external, gpa, hpa, level, deposit);
         }
         let at = Position {
             gpa,
             level,
             entry: MirrorEntry::EMPTY,
         };
-        change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(hpa))
+        change::<M, _, _>(external, entry, at, MirrorEntry::leaf(hpa))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn link_and_map<X: External, F: Frames>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        hpa: Hpa,
+        level: Level,
+        deposit: &mut Deposit<'_, F, Pair>,
+    ) -> Result<(), Stop<X::Error>> {
+        let entry = self.link_down(external, gpa, level, deposit)?.entry;
+        let at = Position {
+            gpa,
+            level,
+            entry: MirrorEntry::EMPTY,
+        };
+        change::<M, _, _>(external, entry, at, MirrorEntry::leaf(hpa))
     }
 
     /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`, one backend call each.
@@ -113,19 +133,17 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
         deposit: &mut Deposit<'_, F, Pair>,
     ) -> (u64, Result<(), Stop<X::Error>>) {
+        let end = gpa.bits() + bytes;
         let mut done = 0;
         while done < bytes {
             let address = gpa.bits() + done;
-            let Some(entries) = self.cursor.rest_of_table(address, level) else {
+            let Some(entries) = self.cursor.rest_of_table(address, end, level) else {
                 match self.link_down(external, PrivateGpa::new(address), level, deposit) {
                     Ok(_) => continue,
                     Err(stop) => return (done, Err(stop)),
                 }
             };
             for entry in entries {
-                if done >= bytes {
-                    break;
-                }
                 let at = Position {
                     gpa: PrivateGpa::new(gpa.bits() + done),
                     level,
@@ -152,7 +170,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     ) -> Result<(), Stop<X::Error>> {
         let mut address = from;
         while address < end {
-            let Some(entries) = self.cursor.rest_of_table(address, Level::Pt) else {
+            let Some(entries) = self.cursor.rest_of_table(address, end, Level::Pt) else {
                 let Some(at) = self.next(address, end) else {
                     break;
                 };
@@ -166,22 +184,19 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
                 continue;
             };
             for entry in entries {
-                if address >= end {
-                    break;
+                let at = Position {
+                    gpa: PrivateGpa::new(address),
+                    level: Level::Pt,
+                    entry: MirrorEntry::from_bits(entry.load(Ordering::Acquire)),
+                };
+                address += Level::Pt.size();
+                if at.entry.is_leaf() {
+                    change_seen::<M, _, _>(external, entry, at, MirrorEntry::EMPTY)?;
+                    let page = Page::assume_owned(at.entry.address(), Level::Pt);
+                    take(at.gpa, page.ok_or(Stop::Found(at))?);
+                } else if at.entry != MirrorEntry::EMPTY {
+                    return Err(found(at));
                 }
-                let at = Position::new(address, Level::Pt, entry.load(Ordering::Acquire));
-                match at.entry.kind() {
-                    Kind::Empty => {}
-                    Kind::Leaf(hpa) | Kind::BlockedLeaf(hpa) => {
-                        change::<M, _, _>(external, entry, at, MirrorEntry::EMPTY)?;
-                        take(
-                            at.gpa,
-                            Page::assume_owned(hpa, Level::Pt).ok_or(Stop::Found(at))?,
-                        );
-                    }
-                    _ => return Err(found(at)),
-                }
-                address = at.end();
             }
         }
         Ok(())
@@ -236,7 +251,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
     /// Removes the leaf of `level` at `gpa`, blocked or (where no tracking is needed) not.
     ///
     /// Returns the page. The caller has to see to caches and scrubbing.
-    #[inline]
+    #[inline(always)]
     pub fn remove<X: External>(
         &mut self,
         external: &X,
@@ -244,7 +259,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
     ) -> Result<Page, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
-        change::<M, _, _>(external, slot.entry, at, MirrorEntry::EMPTY)?;
+        change_seen::<M, _, _>(external, slot.entry, at, MirrorEntry::EMPTY)?;
         Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
@@ -334,7 +349,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::type_complexity,
         reason = "three things that are taken apart at once"
@@ -345,11 +360,16 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
     ) -> Result<(Slot<'s, E::Word>, Position, Hpa), Stop<X>> {
         let slot = self.cursor.seek(gpa.bits(), level);
-        let at = Position::new(gpa.bits(), slot.level, slot.value);
-        match at.entry.kind() {
-            Kind::Leaf(hpa) | Kind::BlockedLeaf(hpa) if at.level == level => Ok((slot, at, hpa)),
-            _ => Err(found(at)),
+        let entry = MirrorEntry::from_bits(slot.value);
+        if slot.level != level || !entry.is_leaf() {
+            return Err(found(Position::new(gpa.bits(), slot.level, slot.value)));
         }
+        let at = Position {
+            gpa: gpa.align_down(level),
+            level,
+            entry,
+        };
+        Ok((slot, at, entry.address()))
     }
 }
 

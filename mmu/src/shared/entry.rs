@@ -27,7 +27,9 @@ const SUPPRESS_VE: u64 = NONE.with_suppress_ve(true).into_bits();
 const RIGHT_SHIFT: u32 = 52;
 const RIGHT: u64 = ACCESS << RIGHT_SHIFT;
 const MAPPED: u64 = 1 << 55;
-const FROZEN: u64 = 1 << 11;
+const FROZEN: u64 = 1 << 56;
+/// The mark of a table, so that a walk asks for one bit.
+const PASSABLE: u64 = 1 << 11;
 
 /// What the guest may do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +179,7 @@ impl EptEntry {
     /// An entry that leads to the table at `table`.
     #[inline(always)]
     pub const fn table(table: Hpa) -> Self {
-        Self(table.bits() & ADDRESS | ACCESS)
+        Self(table.bits() & ADDRESS | PASSABLE | ACCESS)
     }
 
     /// The entry with these bits.
@@ -213,7 +215,7 @@ impl EptEntry {
                 right,
                 granted: Permissions::from_bits(self.0),
             }
-        } else if self.0 & ACCESS != 0 {
+        } else if self.0 & PASSABLE != 0 {
             EptKind::Table(self.address())
         } else if self.0 & FROZEN != 0 {
             EptKind::Frozen
@@ -291,8 +293,7 @@ impl Format for EptFormat {
 
     #[inline(always)]
     fn is_table(entry: u64) -> bool {
-        // Linked tables have no mark beside the access bits; leaves have.
-        entry & (READ | MAPPED) == READ
+        entry & PASSABLE != 0
     }
 
     #[inline(always)]

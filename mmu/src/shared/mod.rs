@@ -61,15 +61,16 @@ impl Ept {
     }
 
     /// Where `gpa` is mapped to at this moment, if it is.
-    #[inline]
+    #[inline(always)]
     pub fn translate<E: Tables + Grace>(&self, embedder: &E, gpa: Gpa) -> Option<Hpa> {
         let _guard = embedder.enter();
-        let (value, level) = self.tree.lookup(embedder, gpa.bits());
-        let offset = gpa.bits() & (level.size() - 1);
-        let entry = EptEntry::from_bits(value);
-        entry
-            .is_leaf()
-            .then(|| Hpa::new(entry.address().bits() | offset))
+        self.tree.walk(embedder, gpa.bits(), |value, level| {
+            let entry = EptEntry::from_bits(value);
+            let offset = gpa.bits() & (level.size() - 1);
+            entry
+                .is_leaf()
+                .then(|| Hpa::new(entry.address().bits() | offset))
+        })
     }
 
     /// What the tree says about `gpa` at this moment.

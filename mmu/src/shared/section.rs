@@ -99,7 +99,7 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
     /// Maps the page at `hpa` at `gpa` by an entry of `level`; both are aligned to it.
     ///
     /// Missing tables are linked from `deposit`.
-    #[inline]
+    #[inline(always)]
     pub fn map<F: Frames>(
         &mut self,
         gpa: Gpa,
@@ -129,16 +129,34 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         new: EptEntry,
         deposit: &mut Deposit<'_, F, Table>,
     ) -> Result<(), EptStop> {
-        let mut slot = self.cursor.seek(gpa.bits(), level);
-        if slot.level != level {
-            slot = self.link_down(gpa, level, deposit)?;
+        let (entry, found_level) = self.cursor.locate(gpa.bits(), level);
+        if found_level != level {
+            return self.link_and_set(gpa, level, new, deposit);
         }
         let at = EptPosition {
             gpa,
             level,
             entry: EptEntry::EMPTY,
         };
-        self.exchange(slot.entry, at, new)
+        self.exchange(entry, at, new)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn link_and_set<F: Frames>(
+        &mut self,
+        gpa: Gpa,
+        level: Level,
+        new: EptEntry,
+        deposit: &mut Deposit<'_, F, Table>,
+    ) -> Result<(), EptStop> {
+        let entry = self.link_down(gpa, level, deposit)?.entry;
+        let at = EptPosition {
+            gpa,
+            level,
+            entry: EptEntry::EMPTY,
+        };
+        self.exchange(entry, at, new)
     }
 
     /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`.
@@ -220,7 +238,7 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
     /// Removes the leaf of `level` at `gpa` and returns it.
     ///
     /// For trees that no CPU walks, and for whoever invalidates translations by himself.
-    #[inline]
+    #[inline(always)]
     pub fn unmap(&mut self, gpa: Gpa, level: Level) -> Result<EptEntry, EptStop> {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = EptPosition {

@@ -30,6 +30,9 @@ impl<E: Tables + Grace> EptSection<'_, E> {
             let at = EptPosition::new(address, slot.level, slot.value);
             if at.entry.bits() == EptFormat::EMPTY {
                 address = at.end();
+            } else if at.entry == EptEntry::FROZEN {
+                // A promotion is under way, or the cursor is in a table that has left the tree.
+                return Err(self.found(at));
             } else if at.gpa.bits() < from || at.end() > end {
                 return Err(self.found(at));
             } else {
@@ -57,6 +60,9 @@ impl<E: Tables + Grace> EptSection<'_, E> {
 }
 
 /// Freezes the table behind an unlinked entry of `level`, and all tables below, for good.
+///
+/// An entry that is frozen already belongs to a promotion, which waits for nobody; it is waited for, or
+/// the promotion would store into a table that is no longer part of the tree.
 fn detach<T: Tables>(tables: &T, table: Hpa, level: Level, gather: &mut Gather) {
     let Some(below) = level.below() else { return };
     for entry in tables.entries(table) {
@@ -66,8 +72,16 @@ fn detach<T: Tables>(tables: &T, table: Hpa, level: Level, gather: &mut Gather) 
             continue;
         }
         let mut seen = entry.load(Ordering::Acquire);
-        while let Err(now) = entry.replace(seen, EptFormat::FROZEN) {
-            seen = now;
+        loop {
+            if seen == EptFormat::FROZEN {
+                core::hint::spin_loop();
+                seen = entry.load(Ordering::Acquire);
+                continue;
+            }
+            match entry.replace(seen, EptFormat::FROZEN) {
+                Ok(()) => break,
+                Err(now) => seen = now,
+            }
         }
         if EptFormat::is_table(seen) {
             detach(tables, EptFormat::table(seen), below, gather);

@@ -3,41 +3,63 @@ use core::sync::atomic::Ordering;
 use tdx_abi::Level;
 
 use super::Format;
+use super::Reached;
 use super::Slot;
 use super::Tree;
 use crate::Word;
 use crate::embed::Tables;
 
-/// A position in a tree that holds the table it is in.
+/// A position in a tree that holds the table it is in, and the one above.
 ///
-/// Moving within the table costs an index; leaving it costs a descent from the root, which is cheaper
-/// than remembering the tables on the way. The table must not be unlinked while the cursor lives,
-/// unless its entries are left frozen: an entry that reads as frozen asks for [`Cursor::reset`].
+/// Moving within the table costs an index, moving to a neighbour of the table one load more; anything
+/// else costs a descent from the root. Neither table may be unlinked while the cursor lives, unless its
+/// entries are left frozen: an entry that reads as frozen asks for [`Cursor::reset`].
 #[derive(Debug)]
 pub struct Cursor<'t, F, T: Tables> {
     tables: &'t T,
     tree: Tree<F>,
-    table: &'t [T::Word; 512],
-    level: Level,
-    /// What all addresses in the table have in common.
-    region: u64,
+    table: Held<'t, T::Word>,
+    /// What leads to `table`, or the same table again.
+    above: Held<'t, T::Word>,
 }
 
-/// What addresses in one table of `level` entries have in common.
+#[derive(Debug)]
+struct Held<'t, W> {
+    entries: &'t [W; 512],
+    /// Level of the entries, and what all addresses in the table have in common.
+    place: u64,
+}
+
+impl<W> Clone for Held<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for Held<'_, W> {}
+
+/// No table's place: there is no level 7.
+const NOWHERE: u64 = u64::MAX;
+
+/// Tells the tables of a tree apart: the level of the entries below the bits that all addresses in the
+/// table have in common.
 #[inline(always)]
-const fn region(address: u64, level: Level) -> u64 {
-    address >> level.shift() >> 9
+const fn place(address: u64, level: Level) -> u64 {
+    address >> level.shift() >> 9 << 3 | level as u64
 }
 
 impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
-    /// A cursor that holds the root.
+    /// A cursor at the root.
     pub fn new(tree: Tree<F>, tables: &'t T) -> Self {
+        let root = Held {
+            entries: tables.entries(tree.root()),
+            place: NOWHERE,
+        };
         Self {
             tables,
             tree,
-            table: tables.entries(tree.root()),
-            level: tree.top(),
-            region: 0,
+            table: root,
+            above: root,
         }
     }
 
@@ -56,41 +78,87 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
         self.tables
     }
 
-    /// As [`Tree::descend`], but for nothing if the cursor is in the right table already.
+    /// As [`Tree::descend`], but for less if the cursor is near.
     #[inline(always)]
     pub fn seek(&mut self, address: u64, to: Level) -> Slot<'t, T::Word> {
-        if self.level == to && self.region == region(address, to) {
-            let entry = &self.table[to.index(address)];
-            let value = entry.load(Ordering::Acquire);
-            return Slot {
-                entry,
-                value,
-                level: to,
-            };
-        }
-        let (entry, level) = self.go(address, to);
-        let value = entry.load(Ordering::Acquire);
+        let (entry, level) = self.locate(address, to);
         Slot {
             entry,
-            value,
+            value: entry.load(Ordering::Acquire),
             level,
         }
     }
 
-    /// The entries from that of level `to` at `address` to the end of its table, if the tree has it.
+    /// As [`Cursor::seek`], without reading the entry.
+    #[inline(always)]
+    pub fn locate(&mut self, address: u64, to: Level) -> (&'t T::Word, Level) {
+        if self.table.place == place(address, to) {
+            return (&self.table.entries[to.index(address)], to);
+        }
+        match to {
+            Level::Pt => self.go::<{ Level::Pt as u8 }>(address),
+            Level::Pd => self.go::<{ Level::Pd as u8 }>(address),
+            _ => self.go_from_root(address, to),
+        }
+    }
+
+    /// The entries from that of level `to` at `address` to the end of its table or of the range that ends
+    /// at `end`, if the tree has them.
     #[inline]
-    pub fn rest_of_table(&mut self, address: u64, to: Level) -> Option<&'t [T::Word]> {
-        let found = self.seek(address, to);
-        (found.level == to).then(|| &self.table[to.index(address)..])
+    pub fn rest_of_table(&mut self, address: u64, end: u64, to: Level) -> Option<&'t [T::Word]> {
+        if self.locate(address, to).1 != to {
+            return None;
+        }
+        let rest = &self.table.entries[to.index(address)..];
+        let wanted = end.saturating_sub(address).div_ceil(to.size());
+        Some(match usize::try_from(wanted) {
+            Ok(wanted) if wanted < rest.len() => &rest[..wanted],
+            _ => rest,
+        })
     }
 
     /// Not inlined: callers that stay in a table, the many, would pay for it in registers.
     #[inline(never)]
-    fn go(&mut self, address: u64, to: Level) -> (&'t T::Word, Level) {
-        let (table, level) = self.tree.reach(self.tables, address, to);
-        self.table = table;
-        self.level = level;
-        self.region = region(address, level);
+    fn go<const TO: u8>(&mut self, address: u64) -> (&'t T::Word, Level) {
+        let to = Level::new(TO).unwrap_or(Level::Pt);
+        let Some(above) = to
+            .above()
+            .filter(|above| self.above.place == place(address, *above))
+        else {
+            return self.go_from_root(address, to);
+        };
+        let entry = &self.above.entries[above.index(address)];
+        let value = entry.load(Ordering::Acquire);
+        if !F::is_table(value) {
+            self.table = self.above;
+            return (entry, above);
+        }
+        let entries = self.tables.entries(F::table(value));
+        self.table = Held {
+            entries,
+            place: place(address, to),
+        };
+        (&entries[to.index(address)], to)
+    }
+
+    #[inline(never)]
+    fn go_from_root(&mut self, address: u64, to: Level) -> (&'t T::Word, Level) {
+        let Reached {
+            table,
+            level,
+            above,
+        } = self.tree.reach(self.tables, address, to);
+        self.table = Held {
+            entries: table,
+            place: place(address, level),
+        };
+        self.above = match level.above() {
+            Some(higher) if level < self.tree.top() => Held {
+                entries: above,
+                place: place(address, higher),
+            },
+            _ => self.table,
+        };
         (&table[level.index(address)], level)
     }
 }

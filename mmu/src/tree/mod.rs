@@ -41,6 +41,15 @@ pub struct Slot<'t, W> {
     pub level: Level,
 }
 
+/// The table where a descent ended.
+struct Reached<'t, W> {
+    table: &'t [W; 512],
+    /// Level of its entries.
+    level: Level,
+    /// The table that leads to it; itself, if that is the root.
+    above: &'t [W; 512],
+}
+
 impl<F: Format> Tree<F> {
     /// The tree under the table `root`, whose entries have level `top`.
     pub const fn new(root: Hpa, top: Level) -> Self {
@@ -76,7 +85,7 @@ impl<F: Format> Tree<F> {
         address: u64,
         to: Level,
     ) -> Slot<'t, T::Word> {
-        let (table, level) = self.reach(tables, address, to);
+        let Reached { table, level, .. } = self.reach(tables, address, to);
         let entry = &table[level.index(address)];
         Slot {
             entry,
@@ -85,51 +94,95 @@ impl<F: Format> Tree<F> {
         }
     }
 
-    /// The table where a descent ends, and the level of its entries.
+    /// Walks down to the entry that a walk to `address` ends at, and returns what `see` makes of its bits
+    /// and its level.
     ///
-    /// The number of levels is a constant in each arm, so that the loop unrolls.
+    /// `see` is compiled once for each level, which is a constant there: for look-ups that have to be quick.
     #[inline(always)]
-    fn reach<'t, T: Tables>(
-        &self,
-        tables: &'t T,
-        address: u64,
-        to: Level,
-    ) -> (&'t [T::Word; 512], Level) {
+    pub fn walk<T: Tables, R>(&self, tables: &T, address: u64, see: impl Fn(u64, Level) -> R) -> R {
         match self.top {
-            Level::Pml4 => self.reach_from::<{ Level::Pml4 as u8 }, T>(tables, address, to),
-            Level::Pml5 => self.reach_from::<{ Level::Pml5 as u8 }, T>(tables, address, to),
-            Level::Pdpt => self.reach_from::<{ Level::Pdpt as u8 }, T>(tables, address, to),
-            Level::Pd => self.reach_from::<{ Level::Pd as u8 }, T>(tables, address, to),
-            Level::Pt => self.reach_from::<{ Level::Pt as u8 }, T>(tables, address, to),
+            Level::Pml4 => self.walk_from::<{ Level::Pml4 as u8 }, T, R>(tables, address, see),
+            Level::Pml5 => self.walk_from::<{ Level::Pml5 as u8 }, T, R>(tables, address, see),
+            _ => {
+                let slot = self.descend(tables, address, Level::Pt);
+                see(slot.value, slot.level)
+            }
         }
     }
 
     #[inline(always)]
-    fn reach_from<'t, const TOP: u8, T: Tables>(
+    fn walk_from<const TOP: u8, T: Tables, R>(
+        &self,
+        tables: &T,
+        address: u64,
+        see: impl Fn(u64, Level) -> R,
+    ) -> R {
+        let mut table = tables.entries(self.root);
+        let mut number = TOP;
+        while number > 0 {
+            let level = Level::new(number).unwrap_or(Level::Pt);
+            let value = table[level.index(address)].load(Ordering::Acquire);
+            if !F::is_table(value) {
+                return see(value, level);
+            }
+            table = tables.entries(F::table(value));
+            number -= 1;
+        }
+        see(
+            table[Level::Pt.index(address)].load(Ordering::Acquire),
+            Level::Pt,
+        )
+    }
+
+    /// Where a descent ends.
+    ///
+    /// The number of levels of the trees that CPUs walk is a constant, so that the loop unrolls.
+    #[inline(always)]
+    fn reach<'t, T: Tables>(&self, tables: &'t T, address: u64, to: Level) -> Reached<'t, T::Word> {
+        match self.top {
+            Level::Pml4 => self.reach_from(Level::Pml4 as u8, tables, address, to),
+            Level::Pml5 => self.reach_from(Level::Pml5 as u8, tables, address, to),
+            _ => self.reach_below(tables, address, to),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reach_below<'t, T: Tables>(
         &self,
         tables: &'t T,
         address: u64,
         to: Level,
-    ) -> (&'t [T::Word; 512], Level) {
+    ) -> Reached<'t, T::Word> {
+        self.reach_from(self.top as u8, tables, address, to)
+    }
+
+    #[inline(always)]
+    fn reach_from<'t, T: Tables>(
+        &self,
+        top: u8,
+        tables: &'t T,
+        address: u64,
+        to: Level,
+    ) -> Reached<'t, T::Word> {
         let mut table = tables.entries(self.root);
-        let mut number = TOP;
+        let mut above = table;
+        let mut number = top;
         while number > to as u8 {
             let level = Level::new(number).unwrap_or(to);
             let value = table[level.index(address)].load(Ordering::Acquire);
             if !F::is_table(value) {
                 break;
             }
+            above = table;
             table = tables.entries(F::table(value));
             number -= 1;
         }
-        (table, Level::new(number).unwrap_or(to))
-    }
-
-    /// The entry that a walk to `address` ends at, and its level.
-    #[inline]
-    pub fn lookup<T: Tables>(&self, tables: &T, address: u64) -> (u64, Level) {
-        let slot = self.descend(tables, address, Level::Pt);
-        (slot.value, slot.level)
+        Reached {
+            table,
+            level: Level::new(number).unwrap_or(to),
+            above,
+        }
     }
 
     /// Shows `see` every entry that is not empty, tables before what is in them, with the first address

@@ -20,6 +20,7 @@ pub const LOOKUPS: usize = 1_000_000;
 pub const FRAME: u64 = 0x10_0000_0000;
 const ADDRESS: u64 = 0x40_0000_0000;
 const LARGE: u64 = 2 << 20;
+const BYTES: u64 = (PAGES as u64) << 12;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +50,28 @@ impl Case {
     /// The column's heading.
     pub fn name(self) -> &'static str {
         match self {
-            Self::MapEach => "map 4 KiB, page by page",
-            Self::UnmapEach => "unmap, page by page",
-            Self::MapRange => "map 4 KiB, bulk",
-            Self::UnmapRange => "unmap, bulk",
-            Self::MapShuffled => "map shuffled 100 k",
-            Self::MapSparse => "map sparse 64 GiB",
+            Self::MapEach => "map each",
+            Self::UnmapEach => "unmap each",
+            Self::MapRange => "map bulk",
+            Self::UnmapRange => "unmap bulk",
+            Self::MapShuffled => "map shuffled",
+            Self::MapSparse => "map sparse",
             Self::WalkRandom => "random walk",
             Self::MapLarge => "map 2 MiB",
+        }
+    }
+
+    /// What is done, in words.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::MapEach => "map 1 GiB in 4 KiB pages, a call a page",
+            Self::UnmapEach => "unmap it, a call a page",
+            Self::MapRange => "map 1 GiB in 4 KiB pages, one call",
+            Self::UnmapRange => "unmap it, one call",
+            Self::MapShuffled => "map 100,000 neighbouring pages in random order",
+            Self::MapSparse => "map 100,000 random pages of 64 GiB",
+            Self::WalkRandom => "1,000,000 random look-ups in 1 GiB of 4 KiB pages",
+            Self::MapLarge => "map 64 GiB in 2 MiB pages, a call a page",
         }
     }
 }
@@ -112,69 +127,99 @@ pub fn time<R>(operations: usize, run: impl FnOnce() -> R) -> f64 {
     start.elapsed().as_nanos() as f64 / operations as f64
 }
 
-/// One round of one contender: nanoseconds per operation of each case, none where it has no such call.
-pub fn round<C: Contender>(addresses: &Addresses) -> Vec<(Case, Option<f64>)> {
+/// One round of one contender: nanoseconds per operation of each case that `wanted` names, none where it
+/// has no such call.
+pub fn round<C: Contender>(addresses: &Addresses, wanted: &[Case]) -> Vec<(Case, f64)> {
+    let wants = |cases: &[Case]| cases.iter().any(|case| wanted.contains(case));
     let mut times = Vec::with_capacity(Case::ALL.len());
 
-    let mut table = fresh::<C>();
-    times.push((
-        Case::MapEach,
-        Some(time(PAGES, || {
-            pages().for_each(|at| table.map_4k(ADDRESS + at, FRAME + at))
-        })),
-    ));
-    check(
-        &table,
-        [0, 1, 511, 512, 99_999, PAGES as u64 - 1].map(|page| page << 12),
-    );
-    let lookups = &addresses.lookups;
-    let walk = || {
-        lookups
-            .iter()
-            .fold(0u64, |sum, at| sum.wrapping_add(table.walk(ADDRESS + at)))
-    };
-    times.push((Case::WalkRandom, Some(time(LOOKUPS, walk))));
-    times.push((
-        Case::UnmapEach,
-        Some(time(PAGES, || {
-            pages().for_each(|at| table.unmap_4k(ADDRESS + at))
-        })),
-    ));
-
-    let mut table = fresh::<C>();
-    let bytes = (PAGES as u64) << 12;
-    let mut has_ranges = false;
-    let map = time(PAGES, || {
-        has_ranges = table.map_range(ADDRESS, FRAME, bytes)
-    });
-    if has_ranges {
-        check(&table, [0, 0x12_3000, bytes - 4096]);
+    if wants(&[Case::MapEach, Case::WalkRandom, Case::UnmapEach]) {
+        let mut table = fresh::<C>();
+        times.push((Case::MapEach, time(PAGES, || map_each(&mut table))));
+        check(
+            &table,
+            [0, 1, 511, 512, 99_999, PAGES as u64 - 1].map(|page| page << 12),
+        );
+        if wants(&[Case::WalkRandom]) {
+            let walk = || walk_random(&table, &addresses.lookups);
+            times.push((Case::WalkRandom, time(LOOKUPS, walk)));
+        }
+        if wants(&[Case::UnmapEach]) {
+            times.push((Case::UnmapEach, time(PAGES, || unmap_each(&mut table))));
+        }
     }
-    times.push((Case::MapRange, has_ranges.then_some(map)));
-    let unmap = time(PAGES, || has_ranges = table.unmap_range(ADDRESS, bytes));
-    times.push((Case::UnmapRange, has_ranges.then_some(unmap)));
+
+    if wants(&[Case::MapRange, Case::UnmapRange]) {
+        let mut table = fresh::<C>();
+        let mut has_ranges = false;
+        let map = time(PAGES, || has_ranges = map_range(&mut table));
+        if has_ranges {
+            check(&table, [0, 0x12_3000, BYTES - 4096]);
+            times.push((Case::MapRange, map));
+            let unmap = time(PAGES, || has_ranges = unmap_range(&mut table));
+            times.extend(has_ranges.then_some((Case::UnmapRange, unmap)));
+        }
+    }
 
     for (case, list) in [
         (Case::MapShuffled, &addresses.shuffled),
         (Case::MapSparse, &addresses.sparse),
     ] {
-        let mut table = fresh::<C>();
-        let map = || {
-            list.iter()
-                .for_each(|at| table.map_4k(ADDRESS + at, FRAME + at))
-        };
-        times.push((case, Some(time(SCATTERED, map))));
-        check(&table, [list[0], list[SCATTERED - 1], list[SCATTERED / 2]]);
+        if wants(&[case]) {
+            let mut table = fresh::<C>();
+            times.push((case, time(SCATTERED, || map_list(&mut table, list))));
+            check(&table, [list[0], list[SCATTERED - 1], list[SCATTERED / 2]]);
+        }
     }
 
-    let mut table = fresh::<C>();
-    let map = || {
-        (0..LARGE_PAGES as u64)
-            .for_each(|page| table.map_2m(ADDRESS + page * LARGE, FRAME + page * LARGE))
-    };
-    times.push((Case::MapLarge, Some(time(LARGE_PAGES, map))));
-    check(&table, [0, 5 * LARGE, (LARGE_PAGES as u64 - 1) * LARGE]);
+    if wants(&[Case::MapLarge]) {
+        let mut table = fresh::<C>();
+        times.push((Case::MapLarge, time(LARGE_PAGES, || map_large(&mut table))));
+        check(&table, [0, 5 * LARGE, (LARGE_PAGES as u64 - 1) * LARGE]);
+    }
     times
+}
+
+// The timed loops. Functions of their own, so that each has the registers for itself, and so that a profile
+// tells them apart.
+
+#[inline(never)]
+fn map_each<C: Contender>(table: &mut C) {
+    pages().for_each(|at| table.map_4k(ADDRESS + at, FRAME + at));
+}
+
+#[inline(never)]
+fn unmap_each<C: Contender>(table: &mut C) {
+    pages().for_each(|at| table.unmap_4k(ADDRESS + at));
+}
+
+#[inline(never)]
+fn map_range<C: Contender>(table: &mut C) -> bool {
+    table.map_range(ADDRESS, FRAME, BYTES)
+}
+
+#[inline(never)]
+fn unmap_range<C: Contender>(table: &mut C) -> bool {
+    table.unmap_range(ADDRESS, BYTES)
+}
+
+#[inline(never)]
+fn map_list<C: Contender>(table: &mut C, list: &[u64]) {
+    list.iter()
+        .for_each(|at| table.map_4k(ADDRESS + at, FRAME + at));
+}
+
+#[inline(never)]
+fn walk_random<C: Contender>(table: &C, lookups: &[u64]) -> u64 {
+    lookups
+        .iter()
+        .fold(0u64, |sum, at| sum.wrapping_add(table.walk(ADDRESS + at)))
+}
+
+#[inline(never)]
+fn map_large<C: Contender>(table: &mut C) {
+    (0..LARGE_PAGES as u64)
+        .for_each(|page| table.map_2m(ADDRESS + page * LARGE, FRAME + page * LARGE));
 }
 
 fn fresh<C: Contender>() -> C {

@@ -1,7 +1,7 @@
 //! `tdx-mmu` side by side with the page-table crates people use, and with what the memory system allows.
 //!
 //! Every contender and every limit is measured once a round, so that whatever else the machine does hits all of them
-//! alike; what is printed is the median of the rounds.
+//! alike; what is printed is the median of the rounds, and the ratio of medians beside each target.
 
 mod arena;
 mod cases;
@@ -9,13 +9,18 @@ mod contender;
 mod limits;
 mod ours;
 mod peers;
+mod report;
+mod samples;
+mod targets;
+
+use std::process::ExitCode;
 
 use cases::Addresses;
 use cases::Case;
 use clap::Parser;
-use comfy_table::Table;
 use peers::reference::Exclusive;
 use peers::reference::Freeze;
+use samples::Samples;
 
 /// Compares tdx-mmu with other page-table crates.
 #[derive(Parser)]
@@ -23,85 +28,88 @@ struct Options {
     /// How often everything is measured; the median counts.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Measure only the contenders whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Measure only the cases whose name contains this.
+    #[arg(long)]
+    case: Option<String>,
+    /// Fail if a target is missed.
+    #[arg(long)]
+    check: bool,
 }
 
-type Round = fn(&Addresses) -> Vec<(Case, Option<f64>)>;
+type Round = fn(&Addresses, &[Case]) -> Vec<(Case, f64)>;
 
 const CONTENDERS: [(&str, Round); 9] = [
-    ("tdx-mmu shared EPT", cases::round::<ours::Shared>),
+    (targets::SHARED, cases::round::<ours::Shared>),
+    (targets::FROZEN, cases::round::<ours::Frozen>),
+    (targets::EXCLUSIVE, cases::round::<ours::Alone>),
+    (targets::X86_64, cases::round::<peers::x86_64::Peer>),
     (
-        "tdx-mmu mirror, frozen entries",
-        cases::round::<ours::Frozen>,
-    ),
-    ("tdx-mmu mirror, exclusive", cases::round::<ours::Alone>),
-    ("x86_64 0.15.5", cases::round::<peers::x86_64::Peer>),
-    (
-        "page_table_multiarch 0.6.2",
+        targets::MULTIARCH,
         cases::round::<peers::page_table_multiarch::Peer>,
     ),
     (
-        "page-table-generic 0.9.1",
+        targets::GENERIC,
         cases::round::<peers::page_table_generic::Peer>,
     ),
     (
-        "aarch64-paging 0.12.3",
+        targets::AARCH64,
         cases::round::<peers::aarch64_paging::Peer>,
     ),
     (
-        "ref: release store",
+        targets::REFERENCE_STORE,
         cases::round::<peers::reference::Peer<Exclusive>>,
     ),
     (
-        "ref: KVM freeze+store",
+        targets::REFERENCE_FREEZE,
         cases::round::<peers::reference::Peer<Freeze>>,
     ),
 ];
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     arena::set_up();
-    let addresses = Addresses::new();
-    let mut samples = vec![vec![Vec::new(); Case::ALL.len()]; CONTENDERS.len()];
-    let mut limit_samples: Vec<(&str, Vec<f64>)> = Vec::new();
-    for _ in 0..options.rounds {
-        for (row, (_, round)) in samples.iter_mut().zip(CONTENDERS) {
-            for (case, nanoseconds) in round(&addresses) {
-                row[case as usize].extend(nanoseconds);
-            }
-        }
-        for (k, (name, nanoseconds)) in limits::round(&addresses).into_iter().enumerate() {
-            if limit_samples.len() <= k {
-                limit_samples.push((name, Vec::new()));
-            }
-            limit_samples[k].1.push(nanoseconds);
-        }
+    let samples = measure(&options);
+    let verdicts = targets::judge(&samples);
+    if options.json {
+        report::json(&options, &samples, &verdicts);
+    } else {
+        report::tables(&options, &samples, &verdicts);
     }
-
-    let mut table = Table::new();
-    table.set_header([""].into_iter().chain(Case::ALL.map(Case::name)));
-    for (row, (name, _)) in samples.iter_mut().zip(CONTENDERS) {
-        let cells = row
-            .iter_mut()
-            .map(|cell| median(cell).map_or("-".into(), |ns| format!("{ns:.2}")));
-        table.add_row(core::iter::once(name.to_string()).chain(cells));
+    match options.check && verdicts.iter().any(|verdict| !verdict.met()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
     }
-    println!(
-        "Nanoseconds per operation, median of {} interleaved rounds\n{table}",
-        options.rounds
-    );
-
-    let mut table = Table::new();
-    table.set_header(["limit", "ns"]);
-    for (name, samples) in &mut limit_samples {
-        table.add_row([
-            name.to_string(),
-            format!("{:.2}", median(samples).expect("a sample a round")),
-        ]);
-    }
-    println!("{table}");
 }
 
-fn median(samples: &mut [f64]) -> Option<f64> {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied()
+fn measure(options: &Options) -> Samples {
+    let selected = |filter: &Option<String>, name: &str| {
+        filter.as_ref().is_none_or(|filter| name.contains(filter))
+    };
+    let wanted: Vec<Case> = Case::ALL
+        .into_iter()
+        .filter(|case| selected(&options.case, case.name()))
+        .collect();
+    let addresses = Addresses::new();
+    let mut samples = Samples::default();
+    for _ in 0..options.rounds {
+        for (name, round) in CONTENDERS {
+            if selected(&options.only, name) {
+                for (case, nanoseconds) in round(&addresses, &wanted) {
+                    samples.add(name, case.name(), nanoseconds);
+                }
+            }
+        }
+        if options.only.is_none() && options.case.is_none() {
+            for (name, nanoseconds) in limits::round(&addresses) {
+                samples.add("limit", name, nanoseconds);
+            }
+        }
+    }
+    samples
 }

@@ -97,21 +97,25 @@ pub struct Shared {
 }
 
 impl Shared {
-    #[inline]
+    #[inline(always)]
     fn map(&mut self, address: u64, frame: u64, level: Level) {
-        loop {
-            match self.section.map(
-                Gpa::new(address),
-                Hpa::new(frame),
-                level,
-                ATTRIBUTES,
-                &mut self.deposit,
-            ) {
-                Ok(()) => return,
-                Err(EptStop::NeedTables) => top_up(&mut self.deposit),
-                Err(stop) => panic!("{stop:?}"),
-            }
+        let (gpa, hpa) = (Gpa::new(address), Hpa::new(frame));
+        let mapped = self
+            .section
+            .map(gpa, hpa, level, ATTRIBUTES, &mut self.deposit);
+        if let Err(stop) = mapped {
+            self.map_again(stop, address, frame, level);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn map_again(&mut self, stop: EptStop, address: u64, frame: u64, level: Level) {
+        match stop {
+            EptStop::NeedTables => top_up(&mut self.deposit),
+            stop => panic!("{stop:?}"),
+        }
+        self.map(address, frame, level);
     }
 }
 
@@ -125,17 +129,17 @@ impl Contender for Shared {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         self.map(address, frame, Level::Pt);
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         self.map(address, frame, Level::Pd);
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         self.ept
             .translate(&ARENA, Gpa::new(address))
@@ -143,7 +147,7 @@ impl Contender for Shared {
             .bits()
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         self.section
             .unmap(Gpa::new(address), Level::Pt)
@@ -208,23 +212,31 @@ fn mirror() -> &'static Mirror<Arena> {
 macro_rules! contender {
     ($name:ident $begin:ident) => {
         impl $name {
-            #[inline]
+            #[inline(always)]
             fn map(&mut self, address: u64, frame: u64, level: Level) {
                 let (gpa, hpa) = (PrivateGpa::new(address), Hpa::new(frame));
-                loop {
-                    let stop: Stop<Infallible> =
-                        match self
-                            .section
-                            .map(&NoExternal, gpa, hpa, level, &mut self.deposit)
-                        {
-                            Ok(()) => return,
-                            Err(stop) => stop,
-                        };
-                    match stop {
-                        Stop::NeedTables => top_up(&mut self.deposit),
-                        stop => panic!("{stop:?}"),
-                    }
+                let mapped = self
+                    .section
+                    .map(&NoExternal, gpa, hpa, level, &mut self.deposit);
+                if let Err(stop) = mapped {
+                    self.map_again(stop, address, frame, level);
                 }
+            }
+
+            #[cold]
+            #[inline(never)]
+            fn map_again(
+                &mut self,
+                stop: Stop<Infallible>,
+                address: u64,
+                frame: u64,
+                level: Level,
+            ) {
+                match stop {
+                    Stop::NeedTables => top_up(&mut self.deposit),
+                    stop => panic!("{stop:?}"),
+                }
+                self.map(address, frame, level);
             }
         }
 
@@ -238,17 +250,17 @@ macro_rules! contender {
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             fn map_4k(&mut self, address: u64, frame: u64) {
                 self.map(address, frame, Level::Pt);
             }
 
-            #[inline]
+            #[inline(always)]
             fn map_2m(&mut self, address: u64, frame: u64) {
                 self.map(address, frame, Level::Pd);
             }
 
-            #[inline]
+            #[inline(always)]
             fn walk(&self, address: u64) -> u64 {
                 self.mirror
                     .translate(&ARENA, PrivateGpa::new(address))
@@ -256,7 +268,7 @@ macro_rules! contender {
                     .bits()
             }
 
-            #[inline]
+            #[inline(always)]
             fn unmap_4k(&mut self, address: u64) {
                 let page = self
                     .section

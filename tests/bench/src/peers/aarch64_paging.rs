@@ -75,12 +75,12 @@ impl Contender for Peer {
         Self(ManuallyDrop::new(RootTable::new(Frames, 0, Stage2)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         self.map(address, frame, 4096, attributes(), pages_only());
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         self.map(
             address,
@@ -91,7 +91,7 @@ impl Contender for Peer {
         );
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         let mut found = 0;
         let mut visit = |_: &MemoryRegion, descriptor: &Descriptor<Stage2Attributes>, _: usize| {
@@ -104,7 +104,7 @@ impl Contender for Peer {
         found
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         self.map(address, 0, 4096, Stage2Attributes::empty(), pages_only());
     }

@@ -116,17 +116,17 @@ impl Contender for Peer {
         ))
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         self.map(address, frame, 4096, false);
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         self.map(address, frame, 2 << 20, true);
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         self.0
             .translate_phys((address as usize).into())
@@ -134,7 +134,7 @@ impl Contender for Peer {
             .as_usize() as u64
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         self.unmap(address, 4096);
     }

@@ -50,7 +50,7 @@ impl Contender for Peer {
         ))
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         let (address, frame) = ((address as usize).into(), (frame as usize).into());
         self.0
@@ -59,7 +59,7 @@ impl Contender for Peer {
             .expect("map");
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         let (address, frame) = ((address as usize).into(), (frame as usize).into());
         self.0
@@ -68,7 +68,7 @@ impl Contender for Peer {
             .expect("map");
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         self.0
             .query((address as usize).into())
@@ -77,7 +77,7 @@ impl Contender for Peer {
             .as_usize() as u64
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         self.0
             .cursor()

@@ -116,7 +116,7 @@ impl<P: Protocol> Contender for Peer<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         P::map(
             entry(self.descend(address, 0), address, 0),
@@ -124,7 +124,7 @@ impl<P: Protocol> Contender for Peer<P> {
         );
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         P::map(
             entry(self.descend(address, 1), address, 1),
@@ -132,7 +132,7 @@ impl<P: Protocol> Contender for Peer<P> {
         );
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         let mut at = self.root;
         for level in (0..4).rev() {
@@ -147,7 +147,7 @@ impl<P: Protocol> Contender for Peer<P> {
         unreachable!("the loop returns at level 0")
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         P::unmap(entry(self.descend(address, 0), address, 0));
     }

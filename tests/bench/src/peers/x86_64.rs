@@ -38,7 +38,7 @@ impl Contender for Peer {
         Self(unsafe { OffsetPageTable::new(&mut *root, VirtAddr::zero()) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_4k(&mut self, address: u64, frame: u64) {
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
         let frame = PhysFrame::containing_address(PhysAddr::new(frame));
@@ -48,7 +48,7 @@ impl Contender for Peer {
             .ignore();
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_2m(&mut self, address: u64, frame: u64) {
         let page = Page::<Size2MiB>::containing_address(VirtAddr::new(address));
         let frame = PhysFrame::containing_address(PhysAddr::new(frame));
@@ -58,7 +58,7 @@ impl Contender for Peer {
             .ignore();
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, address: u64) -> u64 {
         self.0
             .translate_addr(VirtAddr::new(address))
@@ -66,7 +66,7 @@ impl Contender for Peer {
             .as_u64()
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap_4k(&mut self, address: u64) {
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
         self.0.unmap(page).expect("mapped").1.ignore();
