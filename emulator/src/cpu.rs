@@ -14,6 +14,8 @@ pub(crate) const DDPD_SUPPORTED: bool = true;
 
 /// IA32_DEBUGCTL of the VMM on all LPs.
 pub(crate) const DEBUGCTL: u64 = 0;
+/// IA32_DEBUGCTL.ENABLE_UNCORE_PMI.
+pub(crate) const DEBUGCTL_UNCORE_PMI: u64 = 1 << 13;
 
 /// IA32_VMX_CR0_FIXED0: PE, NE and PG must be 1.
 pub(crate) const CR0_FIXED0: u64 = 0x8000_0021;
@@ -65,3 +67,31 @@ pub(crate) const TERTIARY_CONTROLS: u64 = u64::MAX;
 pub(crate) const MISC_ENABLE: u64 = 1 | 1 << 7 | 1 << 18;
 /// IA32_PERF_CAPABILITIES: full-width writes.
 pub(crate) const PERF_CAPABILITIES: u64 = 1 << 13;
+
+/// A component of the XSAVE area, as CPUID leaf 0xD reports it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct XsaveComponent {
+    /// Its bytes.
+    pub(crate) bytes: u32,
+    /// Whether it begins on a 64-byte boundary in the compacted format.
+    pub(crate) aligned: bool,
+}
+
+/// The components by number; those that the processor has not have no bytes.
+pub(crate) const XSAVE_COMPONENTS: [XsaveComponent; 19] = {
+    const BYTES: [u32; 19] = [
+        0, 0, 256, 0, 0, 64, 512, 1024, 128, 8, 8, 16, 24, 8, 48, 808, 8, 64, 8192,
+    ];
+    let mut all = [XsaveComponent {
+        bytes: 0,
+        aligned: false,
+    }; 19];
+    let mut number = 0;
+    while number < all.len() {
+        all[number].bytes = BYTES[number];
+        // Tiles.
+        all[number].aligned = number >= 17;
+        number += 1;
+    }
+    all
+};

@@ -240,7 +240,8 @@ pub(crate) fn management_fields(tdcs: Tdcs<'_>, tdvps: Tdvps<'_>) {
     );
 }
 
-fn l2_cr4_write_mask(tdcs: Tdcs<'_>) -> u64 {
+/// CR4 bits that the L1 VMM of this TD may write in an L2 VM.
+pub(crate) fn l2_cr4_write_mask(tdcs: Tdcs<'_>) -> u64 {
     CR4_L1_VMM_WRITE_MASK & !not_offered(tdcs)
 }
 
@@ -341,7 +342,24 @@ fn addresses(tdr: Tdr<'_>, tdvps: Tdvps<'_>, vmcs: Vmcs<'_>, vm: usize) {
     vmcs.write(TD_HKID, tdr.get(tdr::HKID).into());
 }
 
-fn controls(tdcs: Tdcs<'_>, vmcs: Vmcs<'_>, vm: usize) {
+/// VM-execution controls as a VMCS starts with them.
+pub(crate) struct Controls {
+    /// Pin-based ones.
+    pub(crate) pin_based: u64,
+    /// Primary processor-based ones.
+    pub(crate) primary: u64,
+    /// Secondary processor-based ones.
+    pub(crate) secondary: u64,
+    /// Tertiary processor-based ones, as far as they depend on nothing.
+    pub(crate) tertiary: u64,
+    /// VM-exit controls.
+    pub(crate) exit: u64,
+    /// VM-entry controls.
+    pub(crate) entry: u64,
+}
+
+/// The controls with which the VMCS of `vm` (0 is L1) starts.
+pub(crate) fn initial_controls(tdcs: Tdcs<'_>, vm: usize) -> Controls {
     let when = |condition: bool, bits: u64| if condition { bits } else { 0 };
     let debug = tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG);
     let perfmon = tdcs.has_attribute(tdcs::ATTRIBUTES_PERFMON);
@@ -352,37 +370,39 @@ fn controls(tdcs: Tdcs<'_>, vmcs: Vmcs<'_>, vm: usize) {
     } else {
         control::L2_SECONDARY
     };
-    vmcs.write(
-        encoding::EXIT_CONTROLS,
-        control::EXIT
+    Controls {
+        pin_based: control::PIN_BASED,
+        primary: control::PRIMARY
+            | when(!mwait, control::MWAIT_EXITING | control::MONITOR_EXITING)
+            | when(!perfmon, control::RDPMC_EXITING),
+        secondary: secondary
+            | when(tdcs.flag(flags::WAITPKG), control::USER_WAIT_AND_PAUSE)
+            | when(tdcs.flag(flags::MKTME), control::ENABLE_PCONFIG),
+        tertiary: control::TERTIARY,
+        exit: control::EXIT
             | when(
                 perfmon || debug,
                 control::EXIT_LOAD_PERF_GLOBAL_CTRL | control::EXIT_SAVE_PERF_GLOBAL_CTRL,
             ),
-    );
-    vmcs.write(
-        encoding::ENTRY_CONTROLS,
-        control::ENTRY
+        entry: control::ENTRY
             | when(perfmon || debug, control::ENTRY_LOAD_PERF_GLOBAL_CTRL)
             | when(pks || debug, control::ENTRY_LOAD_PKRS),
-    );
-    vmcs.write(encoding::PIN_BASED_CONTROLS, control::PIN_BASED);
-    vmcs.write(
-        encoding::PROC_BASED_CONTROLS,
-        control::PRIMARY
-            | when(!mwait, control::MWAIT_EXITING | control::MONITOR_EXITING)
-            | when(!perfmon, control::RDPMC_EXITING),
-    );
-    vmcs.write(
-        encoding::SECONDARY_CONTROLS,
-        secondary
-            | when(tdcs.flag(flags::WAITPKG), control::USER_WAIT_AND_PAUSE)
-            | when(tdcs.flag(flags::MKTME), control::ENABLE_PCONFIG),
-    );
-    vmcs.write(
-        encoding::TERTIARY_CONTROLS,
-        control::TERTIARY | when(tdcs.get(tdcs::GPAW), control::GPAW),
-    );
+    }
+}
+
+fn controls(tdcs: Tdcs<'_>, vmcs: Vmcs<'_>, vm: usize) {
+    let initial = initial_controls(tdcs, vm);
+    let gpaw = if tdcs.get(tdcs::GPAW) {
+        control::GPAW
+    } else {
+        0
+    };
+    vmcs.write(encoding::EXIT_CONTROLS, initial.exit);
+    vmcs.write(encoding::ENTRY_CONTROLS, initial.entry);
+    vmcs.write(encoding::PIN_BASED_CONTROLS, initial.pin_based);
+    vmcs.write(encoding::PROC_BASED_CONTROLS, initial.primary);
+    vmcs.write(encoding::SECONDARY_CONTROLS, initial.secondary);
+    vmcs.write(encoding::TERTIARY_CONTROLS, initial.tertiary | gpaw);
 }
 
 fn control_registers(tdcs: Tdcs<'_>, tdvps: Tdvps<'_>, vmcs: Vmcs<'_>, vm: usize) {

@@ -10,7 +10,7 @@ mod dispatch;
 pub(crate) mod ept_violation;
 mod event;
 mod leave;
-mod msr;
+pub(crate) mod msr;
 pub(crate) mod reason;
 pub(crate) mod stepping;
 

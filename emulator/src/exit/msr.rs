@@ -11,6 +11,7 @@ use super::gpr;
 use crate::cpu;
 use crate::frame::Field;
 use crate::structures::Structure;
+use crate::structures::Tdcs;
 use crate::structures::tdcs;
 use crate::structures::tdcs::flags;
 use crate::structures::tdvps;
@@ -29,7 +30,6 @@ const DEBUGCTL_RESERVED: u64 = 0xf << 2 | !0 << 16;
 const DEBUGCTL_BTF: u64 = 1 << 1;
 const DEBUGCTL_TR: u64 = 1 << 6;
 const DEBUGCTL_BTS: u64 = 1 << 7;
-const DEBUGCTL_ENABLE_UNCORE_PMI: u64 = 1 << 13;
 const RFLAGS_TF: u64 = 1 << 8;
 const PENDING_DEBUG_BS: u64 = 1 << 14;
 const EFER_SCE: u64 = 1;
@@ -37,6 +37,9 @@ const EFER_LMA: u64 = 1 << 10;
 /// IA32_MISC_ENABLE: PERFMON available, PEBS unavailable.
 const MISC_ENABLE_PERFMON: u64 = 1 << 7;
 const MISC_ENABLE_NO_PEBS: u64 = 1 << 12;
+
+/// IA32_PERF_CAPABILITIES: IA32_PERF_METRICS exists.
+const PERF_METRICS_AVAILABLE: u64 = 1 << 15;
 
 /// How an access ends.
 enum Access {
@@ -57,7 +60,7 @@ impl Guest<'_> {
         let row = row(msr);
         let access = match row.map_or("", |row| row.name) {
             _ if !is_covered(msr) => Access::VirtualizationException,
-            "IA32_DEBUGCTL" => Access::Done(self.debugctl() & !DEBUGCTL_ENABLE_UNCORE_PMI),
+            "IA32_DEBUGCTL" => Access::Done(self.debugctl() & !cpu::DEBUGCTL_UNCORE_PMI),
             "IA32_MISC_ENABLE" if self.has_perfmon() => Access::Impossible,
             "IA32_MISC_ENABLE" => {
                 Access::Done(cpu::MISC_ENABLE & !MISC_ENABLE_PERFMON | MISC_ENABLE_NO_PEBS)
@@ -106,7 +109,7 @@ impl Guest<'_> {
         let (Some(row), Some((bit, action))) = (row, behaviour.split_once(' ')) else {
             return Access::VirtualizationException;
         };
-        if bit == "FIXED_0" || self.is_passed_through(bit) {
+        if is_passed_through(self.tdcs, row, bit) {
             return Access::Impossible;
         }
         let hidden = |flag: usize| {
@@ -126,24 +129,6 @@ impl Guest<'_> {
                 _ => hidden(flags::TSC_DEADLINE),
             },
             _ => Access::Impossible,
-        }
-    }
-
-    /// Whether a bit of the MSR bitmap that depends on the TD's configuration is 0.
-    fn is_passed_through(&self, bit: &str) -> bool {
-        let xfam = self.tdcs.get(tdcs::XFAM);
-        match bit {
-            "DYN_PERFMON" => self.has_perfmon(),
-            "DYN_XFAM_CET" => xfam & XFAM_CET == XFAM_CET,
-            "DYN_XFAM_PT" => xfam & XFAM_PT != 0,
-            "DYN_XFAM_ULI" => xfam & XFAM_ULI != 0,
-            "DYN_XFAM_LBR" => xfam & XFAM_LBR != 0,
-            "DYN_UMWAIT" => self.tdcs.flag(flags::WAITPKG),
-            "DYN_PKS" => self.tdcs.has_attribute(tdcs::ATTRIBUTES_PKS),
-            "DYN_XFD" => self.tdcs.flag(flags::XFD),
-            "DYN_TSX" => self.tdcs.flag(flags::TSX),
-            "DYN_OTHER" => self.has_perfmon() && xfam & XFAM_PT != 0,
-            _ => false,
         }
     }
 
@@ -182,7 +167,7 @@ impl Guest<'_> {
             return Access::VirtualizationException;
         }
         let old = self.debugctl();
-        let new = value & !DEBUGCTL_ENABLE_UNCORE_PMI | old & DEBUGCTL_ENABLE_UNCORE_PMI;
+        let new = value & !cpu::DEBUGCTL_UNCORE_PMI | old & cpu::DEBUGCTL_UNCORE_PMI;
         self.vmcs.write(encoding::GUEST_DEBUGCTL, new);
         if self.vmcs.read(encoding::GUEST_RFLAGS) & RFLAGS_TF != 0
             && (new ^ old) & DEBUGCTL_BTF != 0
@@ -209,6 +194,27 @@ impl Guest<'_> {
         }
         self.vmcs.write(encoding::GUEST_EFER, new);
         Access::Done(new)
+    }
+}
+
+/// Whether a bit of the TD's MSR bitmap is 0, so that accesses do not exit.
+pub(crate) fn is_passed_through(tdcs: Tdcs<'_>, row: &MsrRow, bit: &str) -> bool {
+    let xfam = tdcs.get(tdcs::XFAM);
+    let perfmon = tdcs.has_attribute(tdcs::ATTRIBUTES_PERFMON);
+    match bit {
+        "FIXED_0" => true,
+        "DYN_PERFMON" => perfmon,
+        "DYN_XFAM_CET" => xfam & XFAM_CET == XFAM_CET,
+        "DYN_XFAM_PT" => xfam & XFAM_PT != 0,
+        "DYN_XFAM_ULI" => xfam & XFAM_ULI != 0,
+        "DYN_XFAM_LBR" => xfam & XFAM_LBR != 0,
+        "DYN_UMWAIT" => tdcs.flag(flags::WAITPKG),
+        "DYN_PKS" => tdcs.has_attribute(tdcs::ATTRIBUTES_PKS),
+        "DYN_XFD" => tdcs.flag(flags::XFD),
+        "DYN_TSX" => tdcs.flag(flags::TSX),
+        "DYN_OTHER" if row.name == "IA32_PERF_CAPABILITIES" => perfmon && xfam & XFAM_PT != 0,
+        "DYN_OTHER" => perfmon && cpu::PERF_CAPABILITIES & PERF_METRICS_AVAILABLE != 0,
+        _ => false,
     }
 }
 

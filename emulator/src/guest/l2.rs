@@ -101,14 +101,16 @@ impl Guest<'_> {
         while list.num_entries() > 0 {
             let entry = u64::from(list.first_entry());
             check_range(self.core.memory().read_u64(page + 8 * entry))?;
+            // Past entry 511 the index wraps to 0.
             list = list
-                .with_first_entry(list.first_entry() + 1)
+                .with_first_entry((list.first_entry() + 1) % GLA_LIST_ENTRIES)
                 .with_num_entries(list.num_entries() - 1);
-            self.set_register(gpr::RDX, list.into_bits());
             if self.interrupt_pending() {
+                self.set_register(gpr::RDX, list.into_bits());
                 return Err(Stop::Reexecute.into());
             }
         }
+        self.set_register(gpr::RDX, list.into_bits());
         Ok(())
     }
 

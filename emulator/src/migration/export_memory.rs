@@ -230,15 +230,17 @@ fn prepare<'m>(
 ) -> Result<Exported<'m>, Status> {
     let entry = GpaListEntry::from_bits(list.load(number * 8));
     let buffer = PageListEntry::from_bits(buffers.load(number * 8));
+    let refused = |entry, status| Exported {
+        entry: gpa_list::failed(entry, status),
+        buffer: buffer.with_invalid(true),
+        page: 0,
+        refused: Some(status),
+        lock: None,
+    };
     match change(core, tdcs, entry, buffer) {
         Ok(exported) => Ok(exported),
-        Err(Refusal::Entry(status)) => Ok(Exported {
-            entry: gpa_list::failed(entry, status),
-            buffer: buffer.with_invalid(true),
-            page: 0,
-            refused: Some(status),
-            lock: None,
-        }),
+        Err(Refusal::Entry(status)) => Ok(refused(entry, status)),
+        Err(Refusal::Changed(entry, status)) => Ok(refused(entry, status)),
         Err(Refusal::Invalid) => {
             list.store(
                 number * 8,
@@ -284,7 +286,8 @@ fn change<'m>(
         (block_write::restored(septe), buffer.with_invalid(true))
     } else {
         if !pending && buffer.invalid() {
-            return Err(GpaListStatus::MIG_BUFFER_NOT_AVAILABLE.into());
+            let status = GpaListStatus::MIG_BUFFER_NOT_AVAILABLE;
+            return Err(Refusal::Changed(entry, status));
         }
         if !state.any_exported() {
             tdcs.update(tdcs::MIG_COUNT, |count: u64| count.wrapping_add(1));

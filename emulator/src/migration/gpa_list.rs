@@ -13,6 +13,8 @@ use tdx_abi::format::GpaListStatus;
 pub(crate) enum Refusal {
     /// The leaf says so in the entry and goes on.
     Entry(GpaListStatus),
+    /// The same, with an entry that has changed already.
+    Changed(GpaListEntry, GpaListStatus),
     /// The entry cannot be one: the leaf fails.
     Invalid,
 }
@@ -117,6 +119,10 @@ pub(crate) fn each(
         let entry = match outcome {
             Ok(()) => entry.with_status(GpaListStatus::SUCCESS),
             Err(Refusal::Entry(status)) => {
+                progress.refused(status);
+                failed(entry, status)
+            }
+            Err(Refusal::Changed(entry, status)) => {
                 progress.refused(status);
                 failed(entry, status)
             }

@@ -16,6 +16,7 @@ use crate::metadata::fields::tdr_tdcs as field;
 use crate::metadata::hp_lock_timeout_ticks;
 use crate::metadata::id::Id;
 use crate::metadata::locate_in_td;
+use crate::module::mng::derived;
 use crate::module::mng::init;
 use crate::servtd::binding;
 use crate::structures::Structure;
@@ -219,6 +220,8 @@ pub(crate) fn complete_immutable(tdcs: Tdcs<'_>) -> bool {
     tdcs.set(tdcs::TD_EPOCH, 1);
     tdcs.set(tdcs::REFCOUNT, 0);
     tdcs.set(tdcs::REFCOUNT.nth(1), 0);
+    derived::set_xsave_layout(tdcs);
+    derived::set_msr_bitmaps(tdcs);
     let set =
         |flags: u64, bit: u64, condition: bool| if condition { flags | bit } else { flags & !bit };
     tdcs.update(tdcs::CONFIG_FLAGS, |flags: u64| {

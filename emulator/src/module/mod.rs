@@ -215,6 +215,8 @@ fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         SeamcallLeaf::TDH_SYS_KEY_CONFIG => sys::key_config(call),
         SeamcallLeaf::TDH_SYS_TDMR_INIT => sys::tdmr_init(call),
         SeamcallLeaf::TDH_SYS_LP_SHUTDOWN => Ok(()),
+        SeamcallLeaf::TDH_SYS_SHUTDOWN => sys::update::shutdown(call),
+        SeamcallLeaf::TDH_SYS_UPDATE => sys::update::update(call),
         _ => Err(invalid),
     }
 }

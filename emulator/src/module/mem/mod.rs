@@ -80,6 +80,9 @@ pub(crate) fn page_remove(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
+/// Bits of a physical address.
+const PHYSICAL_ADDRESS: u64 = (1 << 52) - 1;
+
 /// TDH.MEM.PAGE.RELOCATE
 pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
     const LEAF: SeamcallLeaf = SeamcallLeaf::TDH_MEM_PAGE_RELOCATE;
@@ -87,7 +90,8 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
     let opened = Opened::open(call, LEAF, Levels(Level::Pt, Some(Level::Pt)), Mode::Shared)?;
     opened.require_leaf(call, LEAF)?;
     let source = opened.entry.translate(opened.gpa, opened.level);
-    if source == target {
+    // Bits above a physical address do not count here; what they are worth, the lock of the target tells.
+    if source == target & PHYSICAL_ADDRESS {
         return Err(Status::with_operand(
             StatusCode::OPERAND_INVALID,
             OperandId::R8,

@@ -2,6 +2,7 @@
 
 use super::super::Call;
 use super::super::Outcome;
+use super::derived;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -67,6 +68,9 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     if tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) && tdcs.l2_vms() > 0 {
         return Err(invalid(OperandId::RDX));
     }
+    derived::set_xsave_layout(*tdcs);
+    derived::set_msr_bitmaps(*tdcs);
+    derived::set_vmx_msrs(*tdcs);
     measurement::begin(*tdcs);
     for word in 0..24 {
         tdcs.set(tdcs::RTMR.nth(word), 0);

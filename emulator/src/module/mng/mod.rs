@@ -1,5 +1,6 @@
 //! TDH.MNG leaves. Source: `tdh_mng_*.c` of the TDX module.
 
+pub(crate) mod derived;
 pub(crate) mod init;
 
 use core::sync::atomic::Ordering;

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod info;
+pub(crate) mod update;
 
 use core::sync::atomic::Ordering;
 

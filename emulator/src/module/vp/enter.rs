@@ -13,6 +13,7 @@ use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::cpu;
 use crate::exit::Guest;
 use crate::exit::gpr;
 use crate::exit::load_registers;
@@ -118,6 +119,10 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
         if guest.tdvps.get(tdvps::CURR_VM) == 0 {
             guest.open_nmi_window();
         }
+        // The guest and its VMM have uncore PMIs in common.
+        let debugctl = guest.vmcs.read(encoding::GUEST_DEBUGCTL) & !cpu::DEBUGCTL_UNCORE_PMI;
+        let debugctl = debugctl | cpu::DEBUGCTL & cpu::DEBUGCTL_UNCORE_PMI;
+        guest.vmcs.write(encoding::GUEST_DEBUGCTL, debugctl);
     }
     pass_registers(call.regs, tdvps, last, rcx);
     tdvps.set(tdvps::STATE, state::ACTIVE);
