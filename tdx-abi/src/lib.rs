@@ -23,6 +23,8 @@ pub mod operand;
 mod page;
 mod registers;
 pub mod sept;
+#[cfg(feature = "source")]
+pub mod source;
 pub mod status;
 mod tracking;
 

@@ -5,6 +5,7 @@ mod constant;
 pub mod crosscheck;
 pub mod diff;
 mod facts;
+pub mod generate;
 pub mod import;
 pub mod lock;
 mod token;
@@ -27,6 +28,7 @@ enum Command {
     Check(check::Options),
     Crosscheck(crosscheck::Options),
     Diff(diff::Options),
+    Generate(generate::Options),
     Import(import::Options),
     Lock(lock::Options),
 }
@@ -37,6 +39,7 @@ pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
         Command::Check(options) => check::check(options, output),
         Command::Crosscheck(options) => crosscheck::crosscheck(options, output),
         Command::Diff(options) => diff::diff(options, output),
+        Command::Generate(options) => generate::generate(options, output),
         Command::Import(options) => import::import(options, output),
         Command::Lock(options) => lock::lock(options, output),
     }

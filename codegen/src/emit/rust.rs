@@ -36,6 +36,9 @@ pub use status::operands;
 pub use status::statuses;
 pub use structure::type_size;
 
+/// What an entry of each level covers, from the lowest level up.
+pub const SIZES: [&str; 5] = ["4 KiB", "2 MiB", "1 GiB", "512 GiB", "256 TiB"];
+
 /// How the items refer to what is written by hand.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -311,7 +311,12 @@ fn one_format(spec: &Spec, options: &Options, format: &Format) -> TokenStream {
             .filter(|item| matches!(item, BitItem::Reserved { ones: true, .. })),
     );
     let reserved = hex(zeros | ones);
-    let valid = hex(ones);
+    let check = if zeros | ones == 0 {
+        quote!(true)
+    } else {
+        let valid = hex(ones);
+        quote!(self.into_bits() & Self::RESERVED == #valid)
+    };
     let definition = if options.bitfield_struct && fits_bitfield_struct(format) {
         with_bitfield_struct(options, format, &ty, &carrier)
     } else {
@@ -326,7 +331,7 @@ fn one_format(spec: &Spec, options: &Options, format: &Format) -> TokenStream {
 
             /// Whether every reserved bit is as it must be.
             pub const fn is_reserved_valid(self) -> bool {
-                self.into_bits() & Self::RESERVED == #valid
+                #check
             }
         }
     }
@@ -415,9 +420,15 @@ fn gather(word: &TokenStream, bits: &[Bits]) -> TokenStream {
             shifted
         } else {
             let mask = hex(ones(width));
-            quote!((#shifted) & #mask)
+            if low == 0 {
+                quote!(#shifted & #mask)
+            } else {
+                quote!((#shifted) & #mask)
+            }
         };
-        if at == 0 {
+        if at == 0 && bits.len() == 1 {
+            masked
+        } else if at == 0 {
             quote!((#masked))
         } else {
             let at = number(u64::from(at));
@@ -436,12 +447,17 @@ fn scatter(bits: &[Bits]) -> TokenStream {
             let at = number(u64::from(at));
             quote!(raw >> #at)
         };
-        let mask = hex(ones(width));
-        let low = number(u64::from(low));
         if width == 64 {
-            raw
-        } else {
-            quote!((#raw & #mask) << #low)
+            return raw;
+        }
+        let mask = hex(ones(width));
+        match low {
+            0 if bits.len() == 1 => quote!(#raw & #mask),
+            0 => quote!((#raw & #mask)),
+            low => {
+                let low = number(u64::from(low));
+                quote!((#raw & #mask) << #low)
+            }
         }
     });
     quote!(#(#terms)|*)
@@ -576,13 +592,17 @@ fn getter(field: &BitField, kind: &FieldType, word: &TokenStream) -> TokenStream
     let text = field_doc(field);
     let (get, decode) = (&kind.get, &kind.decode);
     let gathered = gather(word, &field.bits);
+    let body = if decode.to_string() == "raw" {
+        gathered
+    } else {
+        quote!(let raw: u64 = #gathered; #decode)
+    };
     quote! {
         #[doc = #text]
         #[must_use]
         #[inline]
         pub const fn #name(self) -> #get {
-            let raw: u64 = #gathered;
-            #decode
+            #body
         }
     }
 }

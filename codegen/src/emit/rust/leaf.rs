@@ -92,6 +92,8 @@ pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
 struct Writer<'l> {
     spec: &'l Spec,
     root: &'l TokenStream,
+    /// Whether lints will see the code: what a macro writes is exempt from most.
+    linted: bool,
     leaf: &'l Leaf,
     ty: Ident,
     /// The levels that the leaf's mapping operand may have, if more than one.
@@ -117,6 +119,7 @@ impl<'l> Writer<'l> {
         Self {
             spec,
             root: &options.root,
+            linted: !options.bitfield_struct,
             leaf,
             ty: ident(&type_path(leaf).2),
             generic_levels: levels.filter(|mask| mask.count_ones() > 1),

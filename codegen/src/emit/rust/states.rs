@@ -79,7 +79,7 @@ fn sept(table: &FlagTable, ty: &str, text: &str) -> TokenStream {
         let also = option(row.also.map(hex));
         let index = option(row.index.map(number));
         let table_index = option(row.table_index.map(number));
-        quote!(StateRow { state: #ty::#state, modules: Modules::from_bits(#modules), encoding: #encoding, also: #also, index: #index, table_index: #table_index })
+        quote!(StateRow { state: Self::#state, modules: Modules::from_bits(#modules), encoding: #encoding, also: #also, index: #index, table_index: #table_index })
     });
     quote! {
         #definition

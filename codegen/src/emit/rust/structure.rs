@@ -219,6 +219,12 @@ fn element(
         },
         Some(count) => {
             let size = number(u64::from(type_size(spec, &field.ty.value).unwrap_or(1)));
+            let at = match (field.offset, type_size(spec, &field.ty.value)) {
+                (0, Some(1)) => quote!(index),
+                (0, _) => quote!(index * #size),
+                (_, Some(1)) => quote!(#offset + index),
+                _ => quote!(#offset + index * #size),
+            };
             let count_name = format_ident!("COUNT_{}", constant_name(&field.name));
             let count_text = format!(" Elements of [`{name}`](Self::{name}).");
             let count = number(u64::from(count));
@@ -233,7 +239,7 @@ fn element(
                     if index >= #count {
                         return None;
                     }
-                    let at = #offset + index * #size;
+                    let at = #at;
                     Some(#read)
                 }
 
@@ -244,7 +250,7 @@ fn element(
                     if index >= #count {
                         return None;
                     }
-                    let at = #offset + index * #size;
+                    let at = #at;
                     #write
                     Some(())
                 }
@@ -282,13 +288,19 @@ fn element_access(spec: &Spec, options: &Options, ty: &str) -> Element {
     } else {
         quote!(raw as #word)
     };
+    let raw = quote!(#word::from_le_bytes(*#root::bytes::chunk(&self.0, at)) #widen);
+    let read = if decode.to_string() == "raw" {
+        raw
+    } else {
+        quote!({
+            let raw: u64 = #raw;
+            #decode
+        })
+    };
     Element {
         get: kind.get.clone(),
         set: kind.set.clone(),
-        read: quote!({
-            let raw: u64 = #word::from_le_bytes(*#root::bytes::chunk(&self.0, at)) #widen;
-            #decode
-        }),
+        read,
         write: quote! {
             let raw: u64 = #encode;
             #root::bytes::put(&mut self.0, at, &(#narrow).to_le_bytes());

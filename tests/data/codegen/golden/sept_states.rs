@@ -66,7 +66,7 @@ impl SeptState {
     /// Intel's rows: a state has several where modules differ.
     pub const ROWS: &'static [StateRow<Self>] = &[
         StateRow {
-            state: SeptState::Free,
+            state: Self::Free,
             modules: Modules::from_bits(0x1),
             encoding: 0xe,
             also: Some(0xf),
@@ -74,7 +74,7 @@ impl SeptState {
             table_index: None,
         },
         StateRow {
-            state: SeptState::Blocked,
+            state: Self::Blocked,
             modules: Modules::from_bits(0x1),
             encoding: 0x68,
             also: None,
@@ -160,7 +160,7 @@ impl L2SeptState {
     /// Intel's rows: a state has several where modules differ.
     pub const ROWS: &'static [StateRow<Self>] = &[
         StateRow {
-            state: L2SeptState::L2Free,
+            state: Self::L2Free,
             modules: Modules::from_bits(0x1),
             encoding: 0x0,
             also: None,

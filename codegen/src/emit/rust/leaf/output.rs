@@ -368,9 +368,13 @@ impl Writer<'_> {
         if steps.is_empty() {
             return quote!();
         }
+        let words = inputs.iter().filter(|input| !input.ty.is_empty()).count();
+        let large = (self.linted && arguments.is_empty() && words >= LARGE)
+            .then(|| quote!(#[expect(clippy::result_large_err, reason = "the inputs come back")]));
         quote! {
             impl #parameters #root::Refused<#ty #arguments> {
                 /// The leaf that goes on where this one was interrupted; the refusal itself if it was not.
+                #large
                 pub fn resume(self) -> Result<#ty #arguments, Self> {
                     let #root::CallError::Retry(#root::Retry::Resumable, failure) = self.error else {
                         return Err(self);
@@ -384,6 +388,9 @@ impl Writer<'_> {
         }
     }
 }
+
+/// Inputs from which on a refusal is, for clippy, a large error.
+const LARGE: usize = 8;
 
 fn is_success(meaning: &Meaning) -> bool {
     meaning.on.is_empty() || meaning.on.iter().any(|on| on.value == "SUCCESS")

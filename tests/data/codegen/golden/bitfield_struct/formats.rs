@@ -58,7 +58,7 @@ impl Entry {
     #[must_use]
     #[inline]
     pub const fn kind(self) -> u8 {
-        let raw: u64 = (((self.0 as u64) >> 12) & 0xf);
+        let raw: u64 = ((self.0 as u64) >> 12) & 0xf;
         raw as u8
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
@@ -72,7 +72,7 @@ impl Entry {
     #[must_use]
     #[inline]
     pub const fn count(self) -> u8 {
-        let raw: u64 = (((self.0 as u64)) & 0xff);
+        let raw: u64 = (self.0 as u64) & 0xff;
         raw as u8
     }
     /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
@@ -80,7 +80,7 @@ impl Entry {
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
         let raw: u64 = value as u64;
-        Self(self.0 & !0xff | ((raw & 0xff) << 0) as u16)
+        Self(self.0 & !0xff | (raw & 0xff) as u16)
     }
 }
 impl Default for Entry {
@@ -149,7 +149,7 @@ impl Split {
     #[must_use]
     #[inline]
     pub const fn valid(self) -> bool {
-        let raw: u64 = (self.0 >> 63);
+        let raw: u64 = self.0 >> 63;
         raw != 0
     }
     /// With [`valid`](Self::valid) replaced; bits that do not fit are cut off.
@@ -163,7 +163,7 @@ impl Split {
     #[must_use]
     #[inline]
     pub const fn kind(self) -> Kind {
-        let raw: u64 = ((self.0 >> 56) & 0xf);
+        let raw: u64 = (self.0 >> 56) & 0xf;
         Kind::from_bits(raw as u8)
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
@@ -191,7 +191,7 @@ impl Split {
     #[must_use]
     #[inline]
     pub const fn hpa(self) -> crate::Hpa {
-        let raw: u64 = ((self.0 >> 12) & 0xffffffffff);
+        let raw: u64 = (self.0 >> 12) & 0xffffffffff;
         crate::Hpa::new(raw << 12)
     }
     /// With [`hpa`](Self::hpa) replaced; bits that do not fit are cut off.
@@ -205,7 +205,7 @@ impl Split {
     #[must_use]
     #[inline]
     pub const fn level(self) -> Option<crate::Level> {
-        let raw: u64 = ((self.0) & 0x7);
+        let raw: u64 = self.0 & 0x7;
         crate::Level::new(raw as u8)
     }
     /// With [`level`](Self::level) replaced; bits that do not fit are cut off.
@@ -213,7 +213,7 @@ impl Split {
     #[inline]
     pub const fn with_level(self, value: crate::Level) -> Self {
         let raw: u64 = value as u64;
-        Self(self.0 & !0x7 | ((raw & 0x7) << 0))
+        Self(self.0 & !0x7 | (raw & 0x7))
     }
     /// Bits 7:6 and 56:53 and 9.
     #[must_use]

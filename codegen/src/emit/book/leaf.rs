@@ -1,0 +1,284 @@
+//! Pages of leaves.
+
+use super::Book;
+use super::page::Page;
+use super::page::code;
+use super::page::escaped;
+use crate::model::Allowed;
+use crate::model::Cite;
+use crate::model::Leaf;
+use crate::model::LockMode;
+use crate::model::ModuleSet;
+use crate::model::Side;
+use crate::model::Yields;
+
+impl Book<'_> {
+    pub(super) fn leaf_group(&self, path: &str, title: &str, text: &str, leaves: &[&Leaf]) -> Page {
+        let mut page = self.page(path, title);
+        page.text(text);
+        let rows = leaves.iter().map(|leaf| {
+            vec![
+                number(leaf),
+                self.links.entity(&page, &leaf.name),
+                self.dispatched(leaf),
+                self.links.prose(&page, first_sentence(&leaf.doc)),
+            ]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        page.table(&["number", "leaf", "modules", ""], &rows);
+        page
+    }
+
+    pub(super) fn leaf(&self, leaf: &Leaf) -> Page {
+        let mut page = self.page(format!("leaves/{}.md", leaf.name), &leaf.name);
+        page.text(&self.links.prose(&page, &leaf.doc));
+        let mut facts = vec![vec!["number".to_owned(), number(leaf)]];
+        let mut fact = |name: &str, text: String| facts.push(vec![name.to_owned(), text]);
+        match leaf.side {
+            Side::Host | Side::Guest => {
+                let dispatched = self.dispatched(leaf);
+                fact(
+                    "dispatched by",
+                    if dispatched.is_empty() {
+                        "no module whose source is public".to_owned()
+                    } else {
+                        dispatched
+                    },
+                );
+                let reserved =
+                    self.spec.modules.iter().filter(|module| {
+                        module.reserved.iter().any(|name| name.value == leaf.name)
+                    });
+                let reserved: Vec<&str> = reserved.map(|module| module.name.as_str()).collect();
+                if !reserved.is_empty() {
+                    fact("numbered, not dispatched by", reserved.join(", "));
+                }
+            }
+            Side::Seamldr => fact("RAX", format!("`{:#x}`", leaf.number.value | 1 << 63)),
+            Side::Vmcall => fact("R11", format!("`{:#x}`", leaf.number.value)),
+        }
+        if let Some(feature) = &leaf.feature {
+            fact("needs", self.links.feature(&page, &feature.value));
+        }
+        if leaf.contested {
+            fact(
+                "contested",
+                "sources disagree on this number, or only one knows it".to_owned(),
+            );
+        }
+        page.table(&["", ""], &facts);
+        let mut lists = vec![leaf];
+        let variants = self.spec.leaves.iter();
+        lists.extend(variants.filter(|other| other.name == leaf.name && other.variant.is_some()));
+        let several = lists.len() > 1;
+        for list in lists {
+            self.operand_list(&mut page, list, several);
+        }
+        self.allowed(
+            &mut page,
+            "Allowed OP_STATEs",
+            &leaf.op_states,
+            |page, name| self.links.op_state(page, name),
+        );
+        self.allowed(
+            &mut page,
+            "Allowed states of the entry",
+            &leaf.sept_states,
+            |page, name| self.links.sept_state(page, name),
+        );
+        self.sources_of(&mut page, &leaf.cite);
+        page
+    }
+
+    /// Modules that dispatch the leaf, with the versions that each accepts.
+    fn dispatched(&self, leaf: &Leaf) -> String {
+        let modules = self.spec.modules.iter().filter_map(|module| {
+            let accepted = module
+                .leaves
+                .iter()
+                .find(|(name, _)| name.value == leaf.name);
+            accepted.map(|(_, versions)| match &versions[..] {
+                [0] => module.name.clone(),
+                versions => {
+                    let versions: Vec<String> = versions.iter().map(u8::to_string).collect();
+                    format!("{} (versions {})", module.name, versions.join(", "))
+                }
+            })
+        });
+        modules.collect::<Vec<_>>().join(", ")
+    }
+
+    fn operand_list(&self, page: &mut Page, leaf: &Leaf, several: bool) {
+        if several {
+            let versions: Vec<String> = leaf.versions.iter().map(u8::to_string).collect();
+            let mut title = format!("Version {}", versions.join(", "));
+            if let Some(variant) = leaf
+                .variant
+                .as_deref()
+                .filter(|variant| !is_version(variant))
+            {
+                title.push_str(&format!(": {variant}"));
+            }
+            page.heading(&title);
+            if leaf.variant.is_some() {
+                page.text(&self.links.prose(page, &leaf.doc));
+            }
+            let modules = self.module_names(leaf.modules);
+            let only = leaf.modules.iter().count() < self.spec.modules.len();
+            let feature = leaf.feature.as_ref();
+            if only || leaf.variant.is_some() && feature.is_some() {
+                let needs = feature.map(|feature| self.links.feature(page, &feature.value));
+                let needs = needs
+                    .map(|needs| format!("; needs {needs}"))
+                    .unwrap_or_default();
+                page.text(&format!("Modules {modules}{needs}."));
+            }
+        }
+        self.registers(page, "Registers in", &leaf.inputs, false, leaf.side);
+        self.registers(page, "Registers out", &leaf.outputs, true, leaf.side);
+        self.locks(page, leaf);
+        if !leaf.statuses.is_empty() {
+            page.heading(if leaf.side == Side::Vmcall {
+                "Answers"
+            } else {
+                "Statuses"
+            });
+            let names = leaf.statuses.iter();
+            let names = names.map(|status| {
+                self.links
+                    .status(page, &status.value, leaf.side == Side::Seamldr)
+            });
+            let names: Vec<String> = names.collect();
+            page.text(&names.join(", "));
+        }
+        self.after(page, leaf);
+        if leaf.variant.is_some() {
+            self.sources_of(page, &leaf.cite);
+        }
+    }
+
+    fn locks(&self, page: &mut Page, leaf: &Leaf) {
+        if leaf.locks.is_empty() {
+            return;
+        }
+        page.heading("Locks");
+        let rows = leaf.locks.iter().map(|lock| {
+            let mode = match lock.mode {
+                LockMode::Shared => "shared",
+                LockMode::Exclusive => "exclusive",
+            };
+            let priority = if lock.host_priority {
+                "host has priority"
+            } else {
+                ""
+            };
+            vec![
+                code(&lock.resource),
+                mode.to_owned(),
+                lock.operand
+                    .as_ref()
+                    .map(|operand| code(&operand.to_uppercase()))
+                    .unwrap_or_default(),
+                [priority, lock.when.as_deref().unwrap_or_default()]
+                    .iter()
+                    .filter(|text| !text.is_empty())
+                    .map(|text| escaped(text))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        page.table(&["resource", "mode", "named by", ""], &rows);
+    }
+
+    /// How an interrupted call goes on, and what success is evidence of.
+    fn after(&self, page: &mut Page, leaf: &Leaf) {
+        if !leaf.resume.is_empty() {
+            page.heading("After an interrupt");
+            page.text("The call goes on with the same inputs, except:");
+            page.list(leaf.resume.iter().map(|resume| {
+                let register = resume.register.to_uppercase();
+                match resume.set {
+                    None => format!("`{register}` as the interrupted call returned it"),
+                    Some(bits) => format!("`{register}` with the bits `{bits:#x}` set"),
+                }
+            }));
+        }
+        let yields = match leaf.yields {
+            None => return,
+            Some(Yields::Blocked) => {
+                "After success the entry is blocked: no new translation of it can be made."
+            }
+            Some(Yields::Tracked) => {
+                "After success the TD's epoch has moved on: what was blocked before can be removed once no virtual processor is left in the old epoch."
+            }
+            Some(Yields::Reclaimed) => "After success the page is the host's again.",
+        };
+        page.text(&self.links.prose(page, yields));
+    }
+
+    fn allowed(
+        &self,
+        page: &mut Page,
+        title: &str,
+        allowed: &[Allowed],
+        link: impl Fn(&Page, &str) -> String,
+    ) {
+        if allowed.is_empty() {
+            return;
+        }
+        page.heading(title);
+        let rows = allowed.iter().map(|row| {
+            let states = row.states.iter().map(|state| link(page, &state.value));
+            vec![
+                self.module_names(row.modules),
+                states.collect::<Vec<_>>().join(", "),
+            ]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        page.table(&["modules", "states"], &rows);
+    }
+
+    pub(super) fn module_names(&self, set: ModuleSet) -> String {
+        let modules = set.iter().filter_map(|index| self.spec.modules.get(index));
+        modules
+            .map(|module| module.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    pub(super) fn sources_of(&self, page: &mut Page, cites: &[Cite]) {
+        if cites.is_empty() {
+            return;
+        }
+        page.heading("Sources");
+        let items = cites.iter().map(|cite| {
+            let source = self.links.source(page, &cite.id.value);
+            match &cite.at {
+                Some(at) => format!("{source}: {}", escaped(at)),
+                None => source,
+            }
+        });
+        let items: Vec<String> = items.collect();
+        page.list(items.into_iter());
+    }
+}
+
+fn number(leaf: &Leaf) -> String {
+    match leaf.side {
+        Side::Vmcall => format!("`{:#x}`", leaf.number.value),
+        _ => leaf.number.value.to_string(),
+    }
+}
+
+fn is_version(variant: &str) -> bool {
+    variant
+        .strip_prefix('V')
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// The text up to its first full stop.
+pub(super) fn first_sentence(text: &str) -> &str {
+    let end = text.find(". ").map_or(text.len(), |at| at + 1);
+    &text[..end]
+}

@@ -1,0 +1,84 @@
+//! Pages of structures.
+
+use super::Book;
+use super::leaf::first_sentence;
+use super::page::Page;
+use super::page::code;
+use crate::emit::rust::type_size;
+use crate::model::Structure;
+use crate::model::StructureItem;
+
+impl Book<'_> {
+    pub(super) fn structures(&self) -> Vec<Page> {
+        let structures = self.spec.structures.iter();
+        structures
+            .map(|structure| self.structure(structure))
+            .collect()
+    }
+
+    fn structure(&self, structure: &Structure) -> Page {
+        let mut page = self.page(format!("structures/{}.md", structure.name), &structure.name);
+        page.about = self.links.prose(&page, first_sentence(&structure.doc));
+        page.text(&self.links.prose(&page, &structure.doc));
+        let mut notes = format!("{} bytes, aligned to {}.", structure.size, structure.align);
+        if structure.modules.iter().count() < self.spec.modules.len() {
+            notes.push_str(&format!(
+                " Modules {}.",
+                self.module_names(structure.modules)
+            ));
+        }
+        if let Some(of) = &structure.variant_of {
+            notes.push_str(&format!(
+                " A variant of {}.",
+                self.links.entity(&page, &of.value)
+            ));
+        }
+        page.text(&notes);
+        let rows = structure.items.iter().map(|item| match item {
+            StructureItem::Reserved {
+                offset, size, ones, ..
+            } => {
+                let value = if *ones {
+                    "must be all ones"
+                } else {
+                    "must be 0"
+                };
+                vec![
+                    place(*offset),
+                    size.to_string(),
+                    String::new(),
+                    String::new(),
+                    value.to_owned(),
+                ]
+            }
+            StructureItem::Field(field) => {
+                let element = match field.ty.value.as_str() {
+                    "bytes" => field.size,
+                    ty => type_size(self.spec, ty).unwrap_or(1),
+                };
+                let ty = self.links.entity(&page, &field.ty.value);
+                let (size, ty) = match field.count {
+                    Some(count) => (element * count, format!("{count} × {ty}")),
+                    None => (element, ty),
+                };
+                vec![
+                    place(field.offset),
+                    size.to_string(),
+                    code(&field.name),
+                    ty,
+                    self.links
+                        .prose(&page, field.doc.as_deref().unwrap_or_default()),
+                ]
+            }
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        page.table(&["byte", "bytes", "name", "type", ""], &rows);
+        self.used_by(&mut page, &structure.name);
+        self.sources_of(&mut page, &structure.cite);
+        page
+    }
+}
+
+fn place(offset: u32) -> String {
+    format!("{offset} (`{offset:#x}`)")
+}

@@ -1,0 +1,74 @@
+//! The whole model as JSON, with a JSON Schema that documents it.
+//!
+//! Every key of an object is always there: what is unknown is `null`, what there is none of is `[]`. Numbers of up to 64 bits
+//! are texts in hexadecimal, because many readers of JSON know 53 bits only.
+
+mod layout;
+mod leaf;
+mod table;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::File;
+use crate::model::Cite;
+use crate::model::ModuleSet;
+use crate::model::Spec;
+
+/// The JSON Schema of what [`value`] returns.
+pub const SCHEMA: &str = include_str!("json/schema.json");
+
+/// `tdx-abi.json` and `tdx-abi.schema.json`.
+pub fn files(spec: &Spec) -> Vec<File> {
+    let mut text = format!("{:#}", value(spec));
+    text.push('\n');
+    vec![
+        File::new("tdx-abi.json", text),
+        File::new("tdx-abi.schema.json", SCHEMA),
+    ]
+}
+
+/// The model.
+pub fn value(spec: &Spec) -> Value {
+    json!({
+        "$schema": "tdx-abi.schema.json",
+        "sources": table::sources(spec),
+        "modules": table::modules(spec),
+        "releases": table::releases(spec),
+        "features": table::features(spec),
+        "statuses": table::statuses(spec),
+        "operands": table::operands(spec),
+        "op_states": table::states(spec, &spec.op_states),
+        "sept_states": table::states(spec, &spec.sept_states),
+        "l2_sept_states": table::states(spec, &spec.l2_sept_states),
+        "fields": table::fields(spec),
+        "msrs": table::msrs(spec),
+        "enums": layout::enums(spec),
+        "formats": layout::formats(spec),
+        "structures": layout::structures(spec),
+        "leaves": leaf::leaves(spec),
+    })
+}
+
+fn hex(number: u64) -> Value {
+    Value::String(format!("{number:#x}"))
+}
+
+fn module_names(spec: &Spec, set: ModuleSet) -> Vec<&str> {
+    let modules = set.iter().filter_map(|index| spec.modules.get(index));
+    modules.map(|module| module.name.as_str()).collect()
+}
+
+fn cites(list: &[Cite]) -> Vec<Value> {
+    list.iter()
+        .map(|cite| json!({ "id": cite.id.value, "at": cite.at }))
+        .collect()
+}
+
+/// The name of `value` in `names`.
+fn name_of<T: PartialEq + Copy>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names
+        .iter()
+        .find(|(_, known)| *known == value)
+        .map_or("", |(name, _)| name)
+}

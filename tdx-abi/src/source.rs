@@ -1,0 +1,13 @@
+//! The text of this crate's files, for tools that write them out with the macros expanded.
+
+macro_rules! files {
+    ($($name:literal)*) => {
+        /// Name and text of each file of the crate but this one.
+        pub const FILES: &[(&str, &str)] = &[$(($name, include_str!($name))),*];
+    };
+}
+
+files! {
+    "address.rs" "bytes.rs" "call.rs" "control.rs" "field.rs" "format.rs" "handler.rs" "hardware.rs" "leaf.rs" "level.rs" "lib.rs"
+    "module.rs" "msr.rs" "op_state.rs" "operand.rs" "page.rs" "registers.rs" "sept.rs" "status.rs" "tracking.rs"
+}
