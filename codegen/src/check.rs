@@ -2,6 +2,7 @@
 //!
 //! What passes here can be emitted: every name that becomes an identifier is one, and everything named exists.
 
+mod cpuid;
 mod format;
 mod leaf;
 mod names;
@@ -20,13 +21,14 @@ pub fn check(spec: &Spec) -> Vec<Diagnostic> {
     cites(spec, &mut out);
     names::check(spec, &mut out);
     table::check(spec, &mut out);
+    cpuid::check(spec, &mut out);
     format::check(spec, &mut out);
     leaf::check(spec, &mut out);
     out
 }
 
 fn cites(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let lists: [&mut dyn Iterator<Item = &Vec<Cite>>; 9] = [
+    let lists: [&mut dyn Iterator<Item = &Vec<Cite>>; 10] = [
         &mut spec.features.iter().map(|entity| &entity.cite),
         &mut spec.modules.iter().map(|entity| &entity.cite),
         &mut spec.statuses.iter().map(|entity| &entity.cite),
@@ -36,6 +38,7 @@ fn cites(spec: &Spec, out: &mut Vec<Diagnostic>) {
             .flat_map(|table| &table.rows)
             .map(|entity| &entity.cite),
         &mut spec.fields.iter().map(|entity| &entity.cite),
+        &mut spec.cpuid.iter().map(|entity| &entity.cite),
         &mut spec.enums.iter().map(|entity| &entity.cite),
         &mut spec.formats.iter().map(|entity| &entity.cite),
         &mut spec.structures.iter().map(|entity| &entity.cite),

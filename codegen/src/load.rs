@@ -1,5 +1,6 @@
 //! Files to a model: every value gets its type here, and every key must be one of the schema's.
 
+mod cpuid;
 mod format;
 mod leaf;
 mod modules;
@@ -158,6 +159,7 @@ impl Loader<'_> {
             "sept_states" => Self::sept_states,
             "fields" => Self::fields,
             "msrs" => Self::msrs,
+            "cpuid" => Self::cpuid,
             "enum" => Self::enumeration,
             "format" => Self::format,
             "structure" => Self::structure,
@@ -174,6 +176,7 @@ impl Loader<'_> {
                     "sept_states",
                     "fields",
                     "msrs",
+                    "cpuid",
                     "enum",
                     "format",
                     "structure",
@@ -189,9 +192,9 @@ impl Loader<'_> {
                 return;
             }
         };
-        if read(self, &mut record).is_some() {
-            record.finish();
-        }
+        read(self, &mut record);
+        // What makes the file incomplete has been reported.
+        let _ = record.finish();
     }
 
     /// The modules that `modules` in this record names; `default` if it is absent.

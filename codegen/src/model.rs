@@ -1,10 +1,16 @@
 //! The TDX ABI as plain data: what every emitter and tool works on.
 
+mod cpuid;
 mod format;
 mod leaf;
 mod modules;
 mod table;
 
+pub use cpuid::CpuidConfigurable;
+pub use cpuid::CpuidLookup;
+pub use cpuid::CpuidTable;
+pub use cpuid::CpuidValues;
+pub use cpuid::CpuidXfamMask;
 pub use format::BitField;
 pub use format::BitItem;
 pub use format::Bits;
@@ -83,6 +89,8 @@ pub struct Spec {
     pub fields: Vec<FieldTable>,
     /// MSR virtualization.
     pub msrs: Vec<MsrRow>,
+    /// CPUID virtualization.
+    pub cpuid: Vec<CpuidTable>,
     /// Small numberings.
     pub enums: Vec<Enum>,
     /// Registers and memory words, bit by bit.

@@ -240,6 +240,19 @@ impl FieldRow {
     }
 }
 
+/// What the code of `module` fixes a field of the table GLOBAL to, if it does and that is known.
+pub const fn fixed(module: Module, id: FieldId) -> Option<u64> {
+    let mut index = 0;
+    while index < FIXED.len() {
+        let (of, field, value) = FIXED[index];
+        if of as usize == module as usize && field.is_same(id) {
+            return Some(value);
+        }
+        index += 1;
+    }
+    None
+}
+
 /// Rows of a control structure, for every module.
 #[derive(Debug)]
 pub struct FieldTable {

@@ -9,6 +9,7 @@ mod address;
 pub mod bytes;
 mod call;
 mod control;
+pub mod cpuid;
 pub mod field;
 pub mod format;
 pub mod handler;
@@ -27,6 +28,7 @@ pub mod sept;
 pub mod source;
 pub mod status;
 mod tracking;
+pub mod vmcall;
 
 #[doc(hidden)]
 pub use bitfield_struct::bitfield;

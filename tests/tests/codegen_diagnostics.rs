@@ -31,11 +31,28 @@ fn every_mistake_is_reported_where_it_is() {
         })
         .collect();
     cases.sort();
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), 14);
     for case in &cases {
         let text = reported(case);
         assert_eq!(text == "no mistake\n", case == "correct", "{case}: {text}");
         compare(&format!("expected/{case}.txt"), &text);
+    }
+}
+
+#[test]
+fn a_missing_key_hides_no_other_mistake_of_the_mapping() {
+    let text = reported("missing_key");
+    for mistake in [
+        "`value` is missing",
+        "unknown key `retrie`",
+        "`name` is missing",
+        "unknown key `mane`",
+        "expected a number from 0, found",
+        "unknown key `lokc`",
+        "`resource` is missing",
+        "unknown key `host`",
+    ] {
+        assert!(text.contains(mistake), "{mistake} is missing:\n{text}");
     }
 }
 

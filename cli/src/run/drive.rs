@@ -11,9 +11,11 @@ use tdx_abi::Registers;
 use tdx_abi::Retry;
 use tdx_abi::Seamcall;
 use tdx_abi::StatusCode;
+use tdx_abi::format::BasicExitReason;
 use tdx_abi::format::VpEnterStatus;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::status::Status;
+use tdx_abi::vmcall::Vmcall;
 use tdx_mmu::GpaRange;
 use tdx_mmu::attributes::Visibility;
 use tdx_mmu::platform::Executor;
@@ -25,14 +27,8 @@ use tdx_mmu::td::Resolution;
 
 use super::kvm::Kvm;
 use super::report::Counts;
-use super::vmcall;
 use crate::host::Host;
 use crate::host::td::HostTd;
-
-/// Basic exit reasons. Source: Intel SDM volume 3, appendix C.
-const EXTERNAL_INTERRUPT: u16 = 1;
-const EPT_VIOLATION: u16 = 48;
-const TDCALL: u16 = 77;
 
 /// Most bytes converted before the guest runs again.
 const CONVERSION_STEP: u64 = 16 << 20;
@@ -187,12 +183,16 @@ impl<'d, 't, 'h> Serving<'d, 't, 'h> {
                 continue;
             };
             self.reply = Registers::default();
-            match VpEnterStatus::from_bits(exit.rax).exit_reason() {
-                EXTERNAL_INTERRUPT => {}
-                EPT_VIOLATION => self.fault(&exit)?,
-                TDCALL if exit.r11 == vmcall::HLT => return Ok(()),
-                TDCALL if exit.r11 == vmcall::MAP_GPA => self.reply = self.map_gpa(&exit)?,
-                reason => {
+            let call = Vmcall::from_number(exit.r11);
+            let reason = VpEnterStatus::from_bits(exit.rax).exit_reason();
+            match BasicExitReason::from_bits(reason) {
+                BasicExitReason::EXTERNAL_INTERRUPT => {}
+                BasicExitReason::EPT_VIOLATION => self.fault(&exit)?,
+                BasicExitReason::TDCALL if call == Vmcall::INSTRUCTION_HLT => return Ok(()),
+                BasicExitReason::TDCALL if call == Vmcall::MAP_GPA => {
+                    self.reply = self.map_gpa(&exit)?
+                }
+                _ => {
                     let vcpu = self.vcpu;
                     return Err(DriveError::Exit { vcpu, reason });
                 }

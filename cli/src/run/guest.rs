@@ -11,6 +11,7 @@ use std::time::Duration;
 use tdx_abi::Level;
 use tdx_abi::StatusCode;
 use tdx_abi::format::TdVmcallStatus;
+use tdx_abi::vmcall::Vmcall;
 use tdx_emulator::Exited;
 use tdx_emulator::GuestCpu;
 use tdx_emulator::GuestFault;
@@ -208,13 +209,15 @@ impl GuestProgram for Vcpu {
         let rung = mind.rung;
         loop {
             match (mind.turn, mind.tasks.front().copied()) {
-                (Turn::Over, _) => match cpu.tdcall(&mut vmcall::request(vmcall::HLT, 0, 0)) {
-                    Err(GuestFault::Exited(exited)) => return exited,
-                    other => {
-                        mind.unexpected(&format!("halting came back: {other:x?}"));
-                        return cpu.interrupt();
+                (Turn::Over, _) => {
+                    match cpu.tdcall(&mut vmcall::request(Vmcall::INSTRUCTION_HLT, 0, 0)) {
+                        Err(GuestFault::Exited(exited)) => return exited,
+                        other => {
+                            mind.unexpected(&format!("halting came back: {other:x?}"));
+                            return cpu.interrupt();
+                        }
                     }
-                },
+                }
                 (Turn::Of(vcpu), Some(task)) if vcpu == self.number => {
                     match mind.execute(cpu, task) {
                         Ok(()) => mind.finish(),
@@ -358,7 +361,7 @@ impl Mind {
     ) -> Result<(), GuestFault> {
         self.stage = Stage::Converting { end, side };
         let start = self.address(gpa, side);
-        cpu.tdcall(&mut vmcall::request(vmcall::MAP_GPA, start, end - gpa))
+        cpu.tdcall(&mut vmcall::request(Vmcall::MAP_GPA, start, end - gpa))
     }
 
     /// Reads a page and compares it with what must be there.

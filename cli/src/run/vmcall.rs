@@ -5,14 +5,10 @@
 use tdx_abi::Registers;
 use tdx_abi::format::VmcallMask;
 use tdx_abi::leaf::TdcallLeaf;
+use tdx_abi::vmcall::Vmcall;
 
-/// Sub-function by which the guest says that it has nothing to do: `Instruction.HLT`.
-pub(crate) const HLT: u64 = 12;
-/// Sub-function by which the guest converts memory: `MapGPA`.
-pub(crate) const MAP_GPA: u64 = 0x1_0001;
-
-/// The registers of a TDG.VP.VMCALL with sub-function `number` and its operands R12 and R13.
-pub(crate) fn request(number: u64, r12: u64, r13: u64) -> Registers {
+/// The registers of a TDG.VP.VMCALL with sub-function `call` and its operands R12 and R13.
+pub(crate) fn request(call: Vmcall, r12: u64, r13: u64) -> Registers {
     let passed = VmcallMask::new()
         .with_r10(true)
         .with_r11(true)
@@ -21,7 +17,7 @@ pub(crate) fn request(number: u64, r12: u64, r13: u64) -> Registers {
     Registers {
         rax: TdcallLeaf::TDG_VP_VMCALL.number().into(),
         rcx: passed.into_bits(),
-        r11: number,
+        r11: call.number(),
         r12,
         r13,
         ..Registers::default()

@@ -46,4 +46,8 @@ sections! {
     handlers
     /// The table of MSRs.
     msrs
+    /// CPUID virtualization.
+    cpuid
+    /// Constants of `Vmcall` and the table of sub-functions.
+    vmcalls
 }

@@ -56,6 +56,7 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
             out,
         );
     }
+    values(spec, out);
     let names: Vec<&str> = spec
         .fields
         .iter()
@@ -224,5 +225,25 @@ fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
             )
             .help("remove `versions`"),
         );
+    }
+}
+
+/// What a manifest fixes must be fields that its module has.
+fn values(spec: &Spec, out: &mut Vec<Diagnostic>) {
+    let global = spec.fields.iter().filter(|table| table.name == "GLOBAL");
+    let global: Vec<_> = global.flat_map(|table| &table.rows).collect();
+    for (index, module) in spec.modules.iter().enumerate() {
+        let known: Vec<&str> = global
+            .iter()
+            .filter(|row| row.modules.contains(index))
+            .map(|row| row.name.as_str())
+            .collect();
+        for (name, _) in &module.values {
+            if !known.contains(&name.value.as_str()) {
+                let what = "field of the table GLOBAL of this module";
+                let code = Code::UnknownName;
+                out.push(unknown(code, name.place, what, &name.value, &known));
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The emitted items name what they need by the path [`Options::root`], never by the name of a crate.
 
+mod cpuid;
 mod format;
 mod handler;
 mod leaf;
@@ -13,11 +14,13 @@ mod states;
 mod status;
 mod structure;
 mod text;
+mod vmcall;
 
 use proc_macro2::TokenStream;
 
 use crate::model::Spec;
 
+pub use cpuid::cpuid;
 pub use format::fits_bitfield_struct;
 pub use format::format_list;
 pub use format::formats;
@@ -35,6 +38,7 @@ pub use states::sept_states;
 pub use status::operands;
 pub use status::statuses;
 pub use structure::type_size;
+pub use vmcall::vmcalls;
 
 /// What an entry of each level covers, from the lowest level up.
 pub const SIZES: [&str; 5] = ["4 KiB", "2 MiB", "1 GiB", "512 GiB", "256 TiB"];
@@ -98,13 +102,23 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "fields",
-        files: &["fields/"],
+        files: &["fields/", "modules/"],
         emit: fields,
     },
     Section {
         name: "msrs",
         files: &["tables/msrs"],
         emit: msrs,
+    },
+    Section {
+        name: "cpuid",
+        files: &["tables/cpuid", "modules/"],
+        emit: cpuid,
+    },
+    Section {
+        name: "vmcalls",
+        files: &["leaves/tdvmcall/"],
+        emit: vmcalls,
     },
     Section {
         name: "formats",

@@ -21,50 +21,54 @@ impl Loader<'_> {
     pub(super) fn enumeration(&mut self, record: &mut Record<'_>) -> Option<()> {
         let entity = Enum {
             place: record.place(),
-            name: record.need("name")?.text()?,
-            width: record
-                .need("width")?
-                .number_to(64)
-                .and_then(|width| u32::try_from(width).ok())?,
+            name: record.required_text("name"),
+            width: record.require_or_default("width", |item| {
+                item.number_to(64)
+                    .and_then(|width| u32::try_from(width).ok())
+            }),
             doc: record
                 .need("doc")
                 .and_then(|item| item.text())
                 .unwrap_or_default(),
             cite: cites(record),
-            values: record.need("values")?.each(|item| {
-                let mut row = item.record()?;
-                let value = EnumValue {
-                    place: row.place(),
-                    name: row.need("name")?.text()?,
-                    value: row.need("value")?.number()?,
-                    doc: row.text("doc"),
-                };
-                row.finish();
-                Some(value)
-            })?,
+            values: record.require_or_default("values", |list| {
+                list.each(|item| {
+                    let mut row = item.record()?;
+                    let value = EnumValue {
+                        place: row.place(),
+                        name: row.required_text("name"),
+                        value: row.required_number("value"),
+                        doc: row.text("doc"),
+                    };
+                    row.finish()?;
+                    Some(value)
+                })
+            }),
         };
         self.spec.enums.push(entity);
         Some(())
     }
 
     pub(super) fn format(&mut self, record: &mut Record<'_>) -> Option<()> {
-        let width = record.need("width")?;
-        let bits = width.number()?;
-        if ![8, 16, 32, 64].contains(&bits) {
-            let message = format!("a format of {bits} bits");
-            self.reader.report(
-                Diagnostic::new(Code::OutOfRange, width.place(), message)
-                    .help("a format has 8, 16, 32 or 64 bits; a longer one is a structure"),
-            );
-            return None;
-        }
+        let width = record.require("width", |item| {
+            let bits = item.number()?;
+            if ![8, 16, 32, 64].contains(&bits) {
+                let message = format!("a format of {bits} bits");
+                item.reader.report(
+                    Diagnostic::new(Code::OutOfRange, item.place(), message)
+                        .help("a format has 8, 16, 32 or 64 bits; a longer one is a structure"),
+                );
+                return None;
+            }
+            u32::try_from(bits).ok()
+        });
         let format = Format {
             place: record.place(),
             name: record
                 .need("name")
                 .and_then(|item| item.text())
                 .unwrap_or_default(),
-            width: u32::try_from(bits).ok()?,
+            width: width.unwrap_or_default(),
             modules: self.module_set(record, self.every_module()),
             variant_of: record.get("variant_of").and_then(|item| item.at_text()),
             doc: record
@@ -76,27 +80,23 @@ impl Loader<'_> {
                 .need("fields")
                 .and_then(|list| list.each(bit_item))
                 .unwrap_or_default(),
-            views: match record.get("views") {
-                Some(list) => list.each(|item| {
-                    let mut row = item.record()?;
-                    let bits = bit_list(row.need("bits")?)?;
-                    let view = bit_field(&mut row, bits)?;
-                    row.finish();
-                    Some(view)
-                })?,
-                None => Vec::new(),
-            },
+            views: record
+                .optional("views", |list| list.each(view))
+                .unwrap_or_default(),
         };
-        self.spec.formats.push(format);
+        // Without a width no bit can be said to be there or not.
+        if width.is_some() {
+            self.spec.formats.push(format);
+        }
         Some(())
     }
 
     pub(super) fn structure(&mut self, record: &mut Record<'_>) -> Option<()> {
         let structure = Structure {
             place: record.place(),
-            name: record.need("name")?.text()?,
-            size: record.need("size")?.u32()?,
-            align: record.need("align")?.u32()?,
+            name: record.required_text("name"),
+            size: record.required_u32("size"),
+            align: record.required_u32("align"),
             modules: self.module_set(record, self.every_module()),
             variant_of: record.get("variant_of").and_then(|item| item.at_text()),
             doc: record
@@ -117,33 +117,52 @@ impl Loader<'_> {
 fn bit_item(item: Item<'_>) -> Option<BitItem> {
     let mut row = item.record()?;
     let place = row.place();
-    let bits = bit_list(row.need("bits")?)?;
-    let read = if let Some(reserved) = row.get("reserved") {
-        let ones = reserved.number_to(1)? == 1;
-        row.text("doc");
+    let bits = row.require_or_default("bits", bit_list);
+    let read = if let Some(ones) = reserved(&mut row) {
         BitItem::Reserved { place, bits, ones }
     } else if row.flag("ignored") {
         row.text("doc");
         BitItem::Ignored { place, bits }
     } else {
-        BitItem::Field(bit_field(&mut row, bits)?)
+        BitItem::Field(bit_field(&mut row, bits))
     };
-    row.finish();
+    row.finish()?;
     Some(read)
 }
 
-fn bit_field(row: &mut Record<'_>, bits: Vec<Bits>) -> Option<BitField> {
-    Some(BitField {
+/// Whether bits or bytes are reserved, and then as ones.
+fn reserved(row: &mut Record<'_>) -> Option<bool> {
+    let item = row.get("reserved")?;
+    row.text("doc");
+    let value = item.number_to(1);
+    if value.is_none() {
+        row.spoil();
+    }
+    Some(value == Some(1))
+}
+
+fn view(item: Item<'_>) -> Option<BitField> {
+    let mut row = item.record()?;
+    let bits = row.require_or_default("bits", bit_list);
+    let view = bit_field(&mut row, bits);
+    row.finish()?;
+    Some(view)
+}
+
+fn bit_field(row: &mut Record<'_>, bits: Vec<Bits>) -> BitField {
+    BitField {
         place: row.place(),
-        name: row.need("name")?.text()?,
+        name: row.required_text("name"),
         bits,
         ty: row.get("type").and_then(|item| item.at_text()),
         shift: row
-            .get("shift")
-            .map_or(Some(0), |item| item.number_to(63))
-            .and_then(|shift| u32::try_from(shift).ok())?,
+            .optional("shift", |item| {
+                item.number_to(63)
+                    .and_then(|shift| u32::try_from(shift).ok())
+            })
+            .unwrap_or_default(),
         doc: row.text("doc"),
-    })
+    }
 }
 
 fn bit_list(item: Item<'_>) -> Option<Vec<Bits>> {
@@ -183,21 +202,18 @@ pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
 fn structure_item(item: Item<'_>) -> Option<StructureItem> {
     let mut row = item.record()?;
     let place = row.place();
-    let offset = row.need("offset")?.u32()?;
-    let size = row.get("size").map_or(Some(0), |item| item.u32())?;
-    let read = if let Some(reserved) = row.get("reserved") {
-        let ones = reserved.number_to(1)? == 1;
-        row.need("size")?;
-        row.text("doc");
+    let offset = row.required_u32("offset");
+    let read = if let Some(ones) = reserved(&mut row) {
         StructureItem::Reserved {
             place,
             offset,
-            size,
+            size: row.required_u32("size"),
             ones,
         }
     } else {
-        let name = row.need("name")?.text()?;
-        let ty: At<String> = row.need("type")?.at_text()?;
+        let size = row.optional("size", |item| item.u32()).unwrap_or_default();
+        let name = row.required_text("name");
+        let ty: At<String> = row.require_or_default("type", |item| item.at_text());
         let count = row.get("count").and_then(|item| item.u32());
         StructureItem::Field(StructureField {
             place,
@@ -209,6 +225,6 @@ fn structure_item(item: Item<'_>) -> Option<StructureItem> {
             doc: row.text("doc"),
         })
     };
-    row.finish();
+    row.finish()?;
     Some(read)
 }

@@ -34,23 +34,11 @@ const PAGE: u64 = 4096;
 
 impl Loader<'_> {
     pub(super) fn leaf(&mut self, record: &mut Record<'_>) -> Option<()> {
-        let name = record.need("name")?.at_text()?;
-        let prefix = name.value.split('.').next().unwrap_or_default();
-        let Some((_, side)) = Side::PREFIXES.iter().find(|(known, _)| *known == prefix) else {
-            let known: Vec<&str> = Side::PREFIXES.iter().map(|(known, _)| *known).collect();
-            let message = format!("`{}` begins with no known side", name.value);
-            self.reader.report(
-                Diagnostic::new(Code::UnknownName, name.place, message).help(format!(
-                    "a leaf's name begins with one of: {}",
-                    known.join(", ")
-                )),
-            );
-            return None;
-        };
-        let limit = if matches!(side, Side::Vmcall) {
-            u64::MAX
-        } else {
-            0xffff
+        let name = record.require("name", |item| item.at_text());
+        let side = name.as_ref().and_then(|name| self.side(name));
+        let limit = match side {
+            Some(Side::Host | Side::Guest | Side::Seamldr) => 0xffff,
+            Some(Side::Vmcall) | None => u64::MAX,
         };
         let number = record.need("number").and_then(|item| {
             Some(At {
@@ -60,8 +48,8 @@ impl Loader<'_> {
         });
         let leaf = Leaf {
             place: record.place(),
-            name: name.value,
-            side: *side,
+            name: name.unwrap_or_default().value,
+            side: side.unwrap_or_default(),
             number: number.clone().unwrap_or_default(),
             variant: record.text("variant"),
             versions: match record.get("versions") {
@@ -103,12 +91,29 @@ impl Loader<'_> {
                 )
             }),
         };
-        if number.is_some() {
+        if number.is_some() && side.is_some() {
             self.spec.leaves.push(leaf);
         } else {
             self.spec.unread.push(leaf.name);
         }
         Some(())
+    }
+
+    /// The side that a leaf's name begins with.
+    fn side(&self, name: &At<String>) -> Option<Side> {
+        let prefix = name.value.split('.').next().unwrap_or_default();
+        let found = Side::PREFIXES.iter().find(|(known, _)| *known == prefix);
+        if found.is_none() {
+            let known: Vec<&str> = Side::PREFIXES.iter().map(|(known, _)| *known).collect();
+            let message = format!("`{}` begins with no known side", name.value);
+            self.reader.report(
+                Diagnostic::new(Code::UnknownName, name.place, message).help(format!(
+                    "a leaf's name begins with one of: {}",
+                    known.join(", ")
+                )),
+            );
+        }
+        found.map(|(_, side)| *side)
     }
 
     fn allowed(&self, record: &mut Record<'_>, key: &'static str) -> Vec<Allowed> {
@@ -119,9 +124,9 @@ impl Loader<'_> {
             let mut row = item.record()?;
             let allowed = Allowed {
                 modules: self.module_set(&mut row, self.every_module()),
-                states: row.need("states")?.each(|item| item.at_text())?,
+                states: row.require_or_default("states", |list| list.each(|item| item.at_text())),
             };
-            row.finish();
+            row.finish()?;
             Some(allowed)
         })
         .unwrap_or_default()
@@ -177,47 +182,74 @@ fn meanings(item: Item<'_>, output: bool) -> Option<(Vec<Meaning>, Option<LockMo
     let lock = row
         .get("lock")
         .and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
-    let mut list = vec![meaning(&mut row, output)?];
-    if output && let Some(also) = row.get("also") {
-        list.extend(also.each(|item| {
-            let mut row = item.record()?;
-            let meaning = meaning(&mut row, output)?;
-            row.finish();
-            Some(meaning)
-        })?);
+    let mut list = vec![meaning(&mut row, output)];
+    if output {
+        let also = row.optional("also", |list| {
+            list.each(|item| {
+                let mut row = item.record()?;
+                let meaning = meaning(&mut row, output);
+                row.finish()?;
+                Some(meaning)
+            })
+        });
+        list.extend(also.unwrap_or_default());
     }
-    row.finish();
+    row.finish()?;
     Some((list, lock))
 }
 
-fn meaning(row: &mut Record<'_>, output: bool) -> Option<Meaning> {
+fn meaning(row: &mut Record<'_>, output: bool) -> Meaning {
     let place = row.place();
     let on = if output { names(row, "on") } else { Vec::new() };
     let parts = match row.get("parts") {
-        Some(list) => list.each(|item| {
-            let mut row = item.record()?;
-            let part = part(&mut row)?;
-            row.finish();
-            Some(part)
-        })?,
-        None => vec![part(row)?],
+        Some(list) => {
+            let parts = list.each(|item| {
+                let mut row = item.record()?;
+                let part = part(&mut row);
+                row.finish()?;
+                Some(part)
+            });
+            if parts.is_none() {
+                row.spoil();
+            }
+            parts.unwrap_or_default()
+        }
+        None => vec![part(row)],
     };
     row.text("doc");
-    Some(Meaning { place, parts, on })
+    Meaning { place, parts, on }
 }
 
-fn part(row: &mut Record<'_>) -> Option<Part> {
-    Some(Part {
+fn part(row: &mut Record<'_>) -> Part {
+    Part {
         place: row.place(),
-        name: row.need("name")?.text()?,
-        kind: kind(row)?,
-        bits: match row.get("bits") {
-            Some(item) => Some(bit_range(item)?),
-            None => None,
-        },
+        name: row.required_text("name"),
+        kind: kind(row).unwrap_or_else(|| {
+            row.spoil();
+            Kind::Unknown
+        }),
+        bits: row.optional("bits", bit_range),
         doc: row.text("doc"),
-    })
+    }
 }
+
+/// Asks for every key that only some types have: which of them belong here nobody can say without a type.
+fn ask_type_keys(row: &mut Record<'_>) {
+    for key in TYPE_KEYS {
+        row.get(key);
+    }
+}
+
+/// Keys that only some types have.
+const TYPE_KEYS: [&str; 7] = [
+    "align",
+    "levels",
+    "evidence",
+    "level",
+    "becomes",
+    "of",
+    "direction",
+];
 
 fn kind(row: &mut Record<'_>) -> Option<Kind> {
     if let Some(format) = row.get("format") {
@@ -226,7 +258,10 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
     let Some(item) = row.get("type") else {
         return Some(Kind::Number(64));
     };
-    let name = item.text()?;
+    let Some(name) = item.text() else {
+        ask_type_keys(row);
+        return None;
+    };
     let mut align = |default| row.number_or("align", default);
     Some(match name.as_str() {
         "u64" => Kind::Number(64),
@@ -243,7 +278,7 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
         "tdr" => Kind::Tdr,
         "tdvpr" => Kind::Tdvpr,
         "mapping" => Kind::Mapping {
-            levels: row.need("levels")?.each(level)?,
+            levels: row.require_or_default("levels", |list| list.each(level)),
             evidence: row
                 .get("evidence")
                 .and_then(|item| one_of(item, "evidence", &[("tracked", Evidence::Tracked)])),
@@ -291,6 +326,7 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
             );
             item.reader
                 .report(diagnostic.help(suggestion(&name, &known)));
+            ask_type_keys(row);
             return None;
         }
     })
@@ -312,14 +348,14 @@ fn level(item: Item<'_>) -> Option<u8> {
 fn lock(item: Item<'_>) -> Option<Lock> {
     let mut row = item.record()?;
     let lock = Lock {
-        resource: row.need("resource")?.text()?,
-        mode: one_of(row.need("mode")?, "lock mode", &LockMode::NAMES)?,
+        resource: row.required_text("resource"),
+        mode: row.require_or_default("mode", |item| one_of(item, "lock mode", &LockMode::NAMES)),
         host_priority: row.flag("host_priority"),
         operand: row.text("operand"),
         when: row.text("when"),
     };
     row.text("doc");
-    row.finish();
+    row.finish()?;
     Some(lock)
 }
 

@@ -155,6 +155,7 @@ impl<'n> Item<'n> {
                 item: *self,
                 entries,
                 asked: Vec::new(),
+                incomplete: false,
             }),
             _ => self.wrong("a mapping"),
         }
@@ -166,6 +167,8 @@ pub(crate) struct Record<'n> {
     pub(crate) item: Item<'n>,
     entries: &'n [(Node, Node)],
     asked: Vec<&'static str>,
+    /// Whether a value that must be there is not, or cannot be read; this has been reported.
+    incomplete: bool,
 }
 
 impl<'n> Record<'n> {
@@ -204,6 +207,59 @@ impl<'n> Record<'n> {
         found
     }
 
+    /// What `read` makes of the value of `key`. If it is not there or cannot be read, this is reported, and
+    /// [`Self::finish`] says so: the rest of the mapping is read first, so that all of its mistakes come at once.
+    pub(crate) fn require<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Item<'n>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.need(key).and_then(read);
+        self.incomplete |= value.is_none();
+        value
+    }
+
+    /// The value of `key`, which must be there, by [`Self::require`].
+    pub(crate) fn require_or_default<T: Default>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Item<'n>) -> Option<T>,
+    ) -> T {
+        self.require(key, read).unwrap_or_default()
+    }
+
+    /// The text of `key`, which must be there.
+    pub(crate) fn required_text(&mut self, key: &'static str) -> String {
+        self.require_or_default(key, |item| item.text())
+    }
+
+    /// The number of `key`, which must be there.
+    pub(crate) fn required_number(&mut self, key: &'static str) -> u64 {
+        self.require_or_default(key, |item| item.number())
+    }
+
+    /// The 32-bit number of `key`, which must be there.
+    pub(crate) fn required_u32(&mut self, key: &'static str) -> u32 {
+        self.require_or_default(key, |item| item.u32())
+    }
+
+    /// What `read` makes of the value of `key`; `None` if it is absent. What cannot be read makes the mapping incomplete.
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Item<'n>) -> Option<T>,
+    ) -> Option<T> {
+        let item = self.get(key)?;
+        let value = read(item);
+        self.incomplete |= value.is_none();
+        value
+    }
+
+    /// Says that what was read is not all that must be there.
+    pub(crate) const fn spoil(&mut self) {
+        self.incomplete = true;
+    }
+
     pub(crate) fn flag(&mut self, key: &'static str) -> bool {
         self.get(key).and_then(|item| item.bool()).unwrap_or(false)
     }
@@ -218,8 +274,8 @@ impl<'n> Record<'n> {
             .unwrap_or(default)
     }
 
-    /// Reports the keys that were never asked for.
-    pub(crate) fn finish(self) {
+    /// Reports the keys that were never asked for. `None` if a value that must be there was not, or could not be read.
+    pub(crate) fn finish(self) -> Option<()> {
         for (key, _) in self.entries {
             let Value::Text(name) = &key.value else {
                 self.item.with(key).wrong::<()>("a text");
@@ -237,6 +293,7 @@ impl<'n> Record<'n> {
                 .reader
                 .report(diagnostic.help(suggestion(name, &self.asked)));
         }
+        (!self.incomplete).then_some(())
     }
 }
 

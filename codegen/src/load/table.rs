@@ -33,51 +33,59 @@ const FIELD_TABLES: [(&str, ()); 5] = [
 
 impl Loader<'_> {
     pub(super) fn statuses(&mut self, record: &mut Record<'_>) -> Option<()> {
-        let callee = one_of(record.need("callee")?, "callee", &Callee::NAMES)?;
+        let callee = record.require("callee", |item| one_of(item, "callee", &Callee::NAMES));
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
-        let rows = record.need("statuses")?.each(|item| {
-            let mut row = item.record()?;
-            let status = StatusRow {
-                place: row.place(),
-                name: row.need("name")?.text()?,
-                value: row.need("value")?.number()?,
-                modules: self.module_set(&mut row, modules),
-                retry: row
-                    .get("retry")
-                    .and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
-                low: row
-                    .get("low")
-                    .and_then(|item| one_of(item, "content", &Low::NAMES))
-                    .unwrap_or_default(),
-                contested: row.flag("contested"),
-                doc: row.text("doc"),
-                cause: row.text("cause"),
-                remedy: row.text("remedy"),
-                cite: optional_cites(&mut row),
-            };
-            row.finish();
-            Some(status)
-        })?;
-        self.spec.statuses.push(StatusTable { callee, cite, rows });
+        let rows = record.require_or_default("statuses", |list| {
+            list.each(|item| {
+                let mut row = item.record()?;
+                let status = StatusRow {
+                    place: row.place(),
+                    name: row.required_text("name"),
+                    value: row.required_number("value"),
+                    modules: self.module_set(&mut row, modules),
+                    retry: row
+                        .get("retry")
+                        .and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
+                    low: row
+                        .get("low")
+                        .and_then(|item| one_of(item, "content", &Low::NAMES))
+                        .unwrap_or_default(),
+                    contested: row.flag("contested"),
+                    doc: row.text("doc"),
+                    cause: row.text("cause"),
+                    remedy: row.text("remedy"),
+                    cite: optional_cites(&mut row),
+                };
+                row.finish()?;
+                Some(status)
+            })
+        });
+        self.spec.statuses.push(StatusTable {
+            callee: callee?,
+            cite,
+            rows,
+        });
         Some(())
     }
 
     pub(super) fn operands(&mut self, record: &mut Record<'_>) -> Option<()> {
         cites(record);
         let modules = self.module_set(record, self.every_module());
-        let rows = record.need("operands")?.each(|item| {
-            let mut row = item.record()?;
-            let operand = OperandId {
-                place: row.place(),
-                name: row.need("name")?.text()?,
-                value: row.need("value")?.u32()?,
-                modules: self.module_set(&mut row, modules),
-                doc: row.text("doc"),
-            };
-            row.finish();
-            Some(operand)
-        })?;
+        let rows = record.require_or_default("operands", |list| {
+            list.each(|item| {
+                let mut row = item.record()?;
+                let operand = OperandId {
+                    place: row.place(),
+                    name: row.required_text("name"),
+                    value: row.required_u32("value"),
+                    modules: self.module_set(&mut row, modules),
+                    doc: row.text("doc"),
+                };
+                row.finish()?;
+                Some(operand)
+            })
+        });
         self.spec.operands.extend(rows);
         Some(())
     }
@@ -85,10 +93,10 @@ impl Loader<'_> {
     pub(super) fn op_states(&mut self, record: &mut Record<'_>) -> Option<()> {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
-        let flags = flags(record)?;
-        let rows = record
-            .need("states")?
-            .each(|item| self.state(item, "value", &flags, modules))?;
+        let flags = flags(record);
+        let rows = record.require_or_default("states", |list| {
+            list.each(|item| self.state(item, "value", &flags, modules))
+        });
         self.spec.op_states = FlagTable { flags, rows, cite };
         Some(())
     }
@@ -96,13 +104,13 @@ impl Loader<'_> {
     pub(super) fn sept_states(&mut self, record: &mut Record<'_>) -> Option<()> {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
-        let flags = flags(record)?;
-        let l1 = record
-            .need("l1")?
-            .each(|item| self.state(item, "encoding", &flags, modules))?;
-        let l2 = record
-            .need("l2")?
-            .each(|item| self.state(item, "encoding", &flags, modules))?;
+        let flags = flags(record);
+        let mut rows = |key| {
+            record.require_or_default(key, |list| {
+                list.each(|item| self.state(item, "encoding", &flags, modules))
+            })
+        };
+        let (l1, l2) = (rows("l1"), rows("l2"));
         self.spec.sept_states = FlagTable {
             flags: flags.clone(),
             rows: l1,
@@ -124,25 +132,27 @@ impl Loader<'_> {
         modules: ModuleSet,
     ) -> Option<StateRow> {
         let mut row = item.record()?;
-        let set = row.need("flags")?.each(|flag| {
-            let name = flag.text()?;
-            let found = flags.iter().position(|known| known.name == name);
-            if found.is_none() {
-                let known: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
-                let diagnostic = Diagnostic::new(
-                    Code::UnknownName,
-                    flag.place(),
-                    format!("unknown flag `{name}`"),
-                );
-                flag.reader
-                    .report(diagnostic.help(suggestion(&name, &known)));
-            }
-            found
-        })?;
+        let set = row.require_or_default("flags", |list| {
+            list.each(|flag| {
+                let name = flag.text()?;
+                let found = flags.iter().position(|known| known.name == name);
+                if found.is_none() {
+                    let known: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
+                    let diagnostic = Diagnostic::new(
+                        Code::UnknownName,
+                        flag.place(),
+                        format!("unknown flag `{name}`"),
+                    );
+                    flag.reader
+                        .report(diagnostic.help(suggestion(&name, &known)));
+                }
+                found
+            })
+        });
         let state = StateRow {
             place: row.place(),
-            name: row.need("name")?.text()?,
-            value: row.need(value)?.number_to(255)?,
+            name: row.required_text("name"),
+            value: row.require_or_default(value, |item| item.number_to(255)),
             also: row.get("also").and_then(|item| item.number_to(255)),
             public: row.get("public").and_then(|item| item.number()),
             index: row.get("index").and_then(|item| item.number()),
@@ -151,19 +161,20 @@ impl Loader<'_> {
             modules: self.module_set(&mut row, modules),
             doc: row.text("doc"),
         };
-        row.finish();
+        row.finish()?;
         Some(state)
     }
 
     pub(super) fn fields(&mut self, record: &mut Record<'_>) -> Option<()> {
-        let name = record.need("table")?;
-        one_of(name, "field table", &FIELD_TABLES)?;
-        let name = name.text()?;
+        let name = record.require_or_default("table", |item| {
+            one_of(item, "field table", &FIELD_TABLES)?;
+            item.text()
+        });
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
-        let rows = record
-            .need("fields")?
-            .each(|item| self.field(item, &name, modules))?;
+        let rows = record.require_or_default("fields", |list| {
+            list.each(|item| self.field(item, &name, modules))
+        });
         self.spec.fields.push(FieldTable {
             place: record.place(),
             name,
@@ -198,13 +209,13 @@ impl Loader<'_> {
         });
         let field = FieldRow {
             place: row.place(),
-            name: row.need("name")?.text()?,
-            id: row.need("id")?.number()?,
+            name: row.required_text("name"),
+            id: row.required_number("id"),
             modules: self.module_set(&mut row, modules),
             num_of_fields: row
-                .get("num_of_fields")
-                .map_or(Some(1), |item| item.u32())?,
-            num_of_elem: row.get("num_of_elem").map_or(Some(1), |item| item.u32())?,
+                .optional("num_of_fields", |item| item.u32())
+                .unwrap_or(1),
+            num_of_elem: row.optional("num_of_elem", |item| item.u32()).unwrap_or(1),
             offset: row.get("offset").and_then(|item| item.u32()),
             masks,
             mig_export: row.text("mig_export").unwrap_or_else(|| "NONE".to_owned()),
@@ -218,43 +229,43 @@ impl Loader<'_> {
             count_from: row.get("count_from").and_then(|item| item.at_text()),
             doc: row.text("doc"),
         };
-        row.finish();
+        row.finish()?;
         Some(field)
     }
 
     pub(super) fn msrs(&mut self, record: &mut Record<'_>) -> Option<()> {
         cites(record);
         let modules = self.module_set(record, self.every_module());
-        let rows = record.need("msrs")?.each(|item| {
-            let mut row = item.record()?;
-            let msr = MsrRow {
-                place: row.place(),
-                name: row.need("name")?.text()?,
-                start: row.need("start")?.u32()?,
-                end: row.need("end")?.u32()?,
-                modules: self.module_set(&mut row, modules),
-                read: row.need("read")?.text()?,
-                write: row.need("write")?.text()?,
-            };
-            row.finish();
-            Some(msr)
-        })?;
+        let rows = record.require_or_default("msrs", |list| {
+            list.each(|item| {
+                let mut row = item.record()?;
+                let msr = MsrRow {
+                    place: row.place(),
+                    name: row.required_text("name"),
+                    start: row.required_u32("start"),
+                    end: row.required_u32("end"),
+                    modules: self.module_set(&mut row, modules),
+                    read: row.required_text("read"),
+                    write: row.required_text("write"),
+                };
+                row.finish()?;
+                Some(msr)
+            })
+        });
         self.spec.msrs.extend(rows);
         Some(())
     }
 }
 
-fn flags(record: &mut Record<'_>) -> Option<Vec<Flag>> {
-    let entries = record.need("flags")?.entries()?;
-    Some(
-        entries
-            .filter_map(|(key, value)| {
-                Some(Flag {
-                    name: key.text()?,
-                    doc: value.text()?,
-                    modules: ModuleSet::default(),
-                })
+fn flags(record: &mut Record<'_>) -> Vec<Flag> {
+    record.require_or_default("flags", |item| {
+        let flags = item.entries()?.filter_map(|(key, value)| {
+            Some(Flag {
+                name: key.text()?,
+                doc: value.text()?,
+                modules: ModuleSet::default(),
             })
-            .collect(),
-    )
+        });
+        Some(flags.collect())
+    })
 }

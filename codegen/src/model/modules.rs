@@ -118,6 +118,8 @@ pub struct Module {
     pub leaves: Vec<(At<String>, Vec<u8>)>,
     /// Numbered but not dispatched.
     pub reserved: Vec<At<String>>,
+    /// What its code fixes fields of the table GLOBAL to, by their names.
+    pub values: Vec<(At<String>, u64)>,
     /// Sources.
     pub cite: Vec<Cite>,
 }

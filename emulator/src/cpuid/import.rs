@@ -10,11 +10,6 @@ use super::MONITOR;
 use super::RTM;
 use super::TdConfig;
 use super::Values;
-use super::XFAM_1;
-use super::XFAM_7_0;
-use super::XFAM_7_1;
-use super::XFAM_D_0;
-use super::XFAM_D_1;
 use super::clear_without;
 use super::is_known_fms;
 use crate::structures::tdcs::flags as flag;
@@ -44,18 +39,18 @@ pub(crate) fn is_importable(
         return false;
     }
     let has = |component: u32| td.xfam >> component & 1 != 0;
-    let fits_xfam = |masks| {
+    let fits_xfam = || {
         let mut cleared = *value;
-        clear_without(&mut cleared, td.xfam, masks);
+        clear_without(&mut cleared, td.xfam, lookup);
         cleared == *value
     };
     let zero_unless = |condition: bool| condition || *value == [0; 4];
-    match (lookup.leaf, lookup.subleaf) {
+    match (lookup.leaf, lookup.subleaf_or_ones()) {
         (1, _) => {
             flags[flag::MONITOR_MWAIT] = value[2] & MONITOR != 0;
             flags[flag::DCA] = value[2] >> 18 & 1 != 0;
             flags[flag::TSC_DEADLINE] = value[2] >> 24 & 1 != 0;
-            is_known_fms(value[0], true) && fits_xfam(&XFAM_1)
+            is_known_fms(value[0], true) && fits_xfam()
         }
         (5, _) if flags[flag::MONITOR_MWAIT] => {
             (0..4).all(|word| (value[word] ^ native[word]) & !lookup.fixed0_or_dynamic[word] == 0)
@@ -68,12 +63,12 @@ pub(crate) fn is_importable(
             flags[flag::LA57] = value[2] >> 16 & 1 != 0;
             flags[flag::MKTME] = value[3] >> 18 & 1 != 0;
             // The emulated CPU has no TSX to control.
-            fits_xfam(&XFAM_7_0)
+            fits_xfam()
                 && value[1] & (HLE | RTM) == 0
                 && (value[2] & PKS != 0) == td.pks
                 && value[2] & KEY_LOCKER == 0
         }
-        (7, 1) => fits_xfam(&XFAM_7_1),
+        (7, 1) => fits_xfam(),
         (7, 2) => {
             flags[flag::DDPD] = value[3] >> 3 & 1 != 0;
             true
@@ -81,10 +76,10 @@ pub(crate) fn is_importable(
         (7, _) => false,
         (0xa, _) if td.perfmon => value == native,
         (0xa, _) => zero_unless(false),
-        (0xd, 0) => fits_xfam(&XFAM_D_0) && value[2] == native[2],
+        (0xd, 0) => fits_xfam() && value[2] == native[2],
         (0xd, 1) => {
             flags[flag::XFD] = value[0] >> 4 & 1 != 0;
-            fits_xfam(&XFAM_D_1)
+            fits_xfam()
         }
         (0xd, component) if component <= LAST_COMPONENT => zero_unless(has(component)),
         (0x14, _) => zero_unless(has(8)),

@@ -1,51 +1,18 @@
 //! CPUID: what the emulated CPU reports, and what a TD sees of it.
 
 mod import;
-mod table;
+
+use tdx_abi::cpuid::CpuidConfigurable;
+use tdx_abi::cpuid::CpuidLookup;
+use tdx_abi::cpuid::v1_5_01::CONFIGURABLE;
+use tdx_abi::cpuid::v1_5_01::XFAM_MASKS;
 
 use crate::config::PlatformConfig;
-use table::CONFIGURABLE;
-use table::XFAM_1;
-use table::XFAM_7_0;
-use table::XFAM_7_1;
-use table::XFAM_D_0;
-use table::XFAM_D_1;
 
 pub(crate) use import::is_importable;
-pub(crate) use table::LOOKUP;
+pub(crate) use tdx_abi::cpuid::v1_5_01::LOOKUP;
 
-/// EAX, EBX, ECX and EDX.
-pub(crate) type Values = [u32; 4];
-
-/// A CPUID leaf as the module treats it.
-#[derive(Debug)]
-pub(crate) struct Lookup {
-    /// EAX of the CPUID.
-    pub leaf: u32,
-    /// ECX of the CPUID; all ones if it does not matter.
-    pub subleaf: u32,
-    /// Whether the module reads it.
-    pub valid: bool,
-    /// Whether it causes #VE in the guest.
-    pub faulting: bool,
-    /// What the module demands of the CPU.
-    pub verify_value: Values,
-    /// Bits that are 0 for the guest or made up.
-    pub fixed0_or_dynamic: Values,
-    /// Bits that are 1 for the guest.
-    pub fixed1: Values,
-    /// Position among the configurable leaves.
-    pub config: Option<usize>,
-}
-
-/// A CPUID leaf that TD_PARAMS configures.
-#[derive(Debug)]
-pub(crate) struct Configurable {
-    /// Bits that the host sets freely.
-    pub direct: Values,
-    /// Bits that the host may clear.
-    pub allow: Values,
-}
+pub(crate) use tdx_abi::cpuid::Values;
 
 /// CPUID leaves that TD_PARAMS configures.
 pub(crate) const CONFIGURABLE_LEAVES: usize = CONFIGURABLE.len();
@@ -68,7 +35,7 @@ pub(crate) fn platform_values(config: &PlatformConfig) -> [Values; LOOKUP.len()]
                 *value |= allow;
             }
         }
-        match (lookup.leaf, lookup.subleaf) {
+        match (lookup.leaf, lookup.subleaf_or_ones()) {
             (1, _) => native[0] = FAMILY_MODEL_STEPPING,
             (7, 0) => native[1] &= !(HLE | RTM),
             (0xd, 0) => native[0] = XFAM_SUPPORTED as u32 & 0x6_02e7,
@@ -126,9 +93,9 @@ pub(crate) fn td_values(
     for (number, lookup) in LOOKUP.iter().enumerate() {
         let value = &mut values[number];
         let told = Refused {
-            leaf: Some(u64::from(lookup.leaf) | u64::from(lookup.subleaf) << 32),
+            leaf: Some(u64::from(lookup.leaf) | u64::from(lookup.subleaf_or_ones()) << 32),
         };
-        if let (true, Some(config)) = (lookup.valid, lookup.config) {
+        if let Some(config) = lookup.config {
             let (wanted, legal) = (configured[config], &CONFIGURABLE[config]);
             for word in 0..4 {
                 if wanted[word] & !(legal.direct[word] | legal.allow[word]) != 0 {
@@ -145,7 +112,7 @@ pub(crate) fn td_values(
 }
 
 fn adjust(
-    lookup: &Lookup,
+    lookup: &CpuidLookup,
     value: &mut Values,
     td: TdConfig,
     flags: &mut Flags,
@@ -153,7 +120,7 @@ fn adjust(
 ) -> Result<(), Refused> {
     use crate::structures::tdcs::flags as flag;
     let has = |bit: u32| td.xfam >> bit & 1 != 0;
-    match (lookup.leaf, lookup.subleaf) {
+    match (lookup.leaf, lookup.subleaf_or_ones()) {
         (1, _) => {
             if value[0] == 0 {
                 value[0] = FAMILY_MODEL_STEPPING;
@@ -161,14 +128,14 @@ fn adjust(
             if !is_known_fms(value[0], td.migratable) {
                 return Err(told);
             }
-            clear_without(value, td.xfam, &XFAM_1);
+            clear_without(value, td.xfam, lookup);
             flags[flag::MONITOR_MWAIT] = value[2] & MONITOR != 0;
             flags[flag::DCA] = value[2] >> 18 & 1 != 0;
             flags[flag::TSC_DEADLINE] = value[2] >> 24 & 1 != 0;
         }
         (5, _) if !flags[flag::MONITOR_MWAIT] => *value = [0; 4],
         (7, 0) => {
-            clear_without(value, td.xfam, &XFAM_7_0);
+            clear_without(value, td.xfam, lookup);
             if (value[1] & HLE == 0) != (value[1] & RTM == 0) {
                 return Err(Refused { leaf: None });
             }
@@ -179,12 +146,12 @@ fn adjust(
             flags[flag::LA57] = value[2] >> 16 & 1 != 0;
             flags[flag::MKTME] = value[3] >> 18 & 1 != 0;
         }
-        (7, 1) => clear_without(value, td.xfam, &XFAM_7_1),
+        (7, 1) => clear_without(value, td.xfam, lookup),
         (7, 2) => flags[flag::DDPD] = value[3] >> 3 & 1 != 0,
         (0xa, _) if !td.perfmon => *value = [0; 4],
-        (0xd, 0) => clear_without(value, td.xfam, &XFAM_D_0),
+        (0xd, 0) => clear_without(value, td.xfam, lookup),
         (0xd, 1) => {
-            clear_without(value, td.xfam, &XFAM_D_1);
+            clear_without(value, td.xfam, lookup);
             flags[flag::XFD] = value[0] >> 4 & 1 != 0;
         }
         (0xd, component) if component <= 18 && !has(component) => *value = [0; 4],
@@ -203,12 +170,13 @@ fn adjust(
 }
 
 /// Clears the bits that depend on parts of XFAM that the TD does not have.
-fn clear_without(value: &mut Values, xfam: u64, masks: &[(u32, Values)]) {
-    for (bit, mask) in masks {
-        if xfam >> bit & 1 == 0 {
-            for word in 0..4 {
-                value[word] &= !mask[word];
-            }
+fn clear_without(value: &mut Values, xfam: u64, lookup: &CpuidLookup) {
+    let of_leaf = XFAM_MASKS
+        .iter()
+        .filter(|row| (row.leaf, row.subleaf) == (lookup.leaf, lookup.subleaf));
+    for row in of_leaf.filter(|row| xfam >> row.xfam_bit & 1 == 0) {
+        for word in 0..4 {
+            value[word] &= !row.mask[word];
         }
     }
 }
@@ -225,6 +193,6 @@ const fn is_known_fms(fms: u32, migratable: bool) -> bool {
 }
 
 /// What the host may configure of configurable leaf number `number`.
-pub(crate) fn configurable(number: usize) -> Option<&'static Configurable> {
+pub(crate) fn configurable(number: usize) -> Option<&'static CpuidConfigurable> {
     CONFIGURABLE.get(number)
 }

@@ -1,48 +1,53 @@
 //! Basic exit reasons and events. Source: Intel SDM volume 3, appendix C, and table 25-17.
 
-pub(crate) const EXCEPTION_OR_NMI: u16 = 0;
-pub(crate) const EXTERNAL_INTERRUPT: u16 = 1;
-pub(crate) const TRIPLE_FAULT: u16 = 2;
-pub(crate) const INIT: u16 = 3;
-pub(crate) const OTHER_SMI: u16 = 6;
-pub(crate) const NMI_WINDOW: u16 = 8;
-pub(crate) const TASK_SWITCH: u16 = 9;
-pub(crate) const CPUID: u16 = 10;
-pub(crate) const GETSEC: u16 = 11;
-pub(crate) const HLT: u16 = 12;
-pub(crate) const INVD: u16 = 13;
-pub(crate) const RDPMC: u16 = 15;
-pub(crate) const RSM: u16 = 17;
-pub(crate) const VMCALL: u16 = 18;
-pub(crate) const VMCLEAR: u16 = 19;
-pub(crate) const VMXON: u16 = 27;
-pub(crate) const CR_ACCESS: u16 = 28;
-pub(crate) const IO_INSTRUCTION: u16 = 30;
-pub(crate) const RDMSR: u16 = 31;
-pub(crate) const WRMSR: u16 = 32;
-pub(crate) const ENTRY_FAILURE_GUEST_STATE: u16 = 33;
-pub(crate) const MWAIT: u16 = 36;
-pub(crate) const MONITOR: u16 = 39;
-pub(crate) const ENTRY_FAILURE_MACHINE_CHECK: u16 = 41;
-pub(crate) const C_STATE_SMI: u16 = 42;
-pub(crate) const EPT_VIOLATION: u16 = 48;
-pub(crate) const EPT_MISCONFIGURATION: u16 = 49;
-pub(crate) const INVEPT: u16 = 50;
-pub(crate) const INVVPID: u16 = 53;
-pub(crate) const WBINVD: u16 = 54;
-pub(crate) const XSETBV: u16 = 55;
-pub(crate) const APIC_WRITE: u16 = 56;
-pub(crate) const VMFUNC: u16 = 59;
-pub(crate) const ENCLS: u16 = 60;
-pub(crate) const PAGE_MODIFICATION_LOG_FULL: u16 = 62;
-pub(crate) const PCONFIG: u16 = 65;
-pub(crate) const ENCLV: u16 = 70;
-pub(crate) const ENQCMD_PASID_FAILURE: u16 = 72;
-pub(crate) const ENQCMDS_PASID_FAILURE: u16 = 73;
-pub(crate) const BUS_LOCK: u16 = 74;
-pub(crate) const NOTIFY: u16 = 75;
-pub(crate) const SEAMCALL: u16 = 76;
-pub(crate) const TDCALL: u16 = 77;
+use tdx_abi::format::BasicExitReason;
+
+pub(crate) const EXCEPTION_OR_NMI: u16 = BasicExitReason::EXCEPTION_OR_NMI.into_bits();
+pub(crate) const EXTERNAL_INTERRUPT: u16 = BasicExitReason::EXTERNAL_INTERRUPT.into_bits();
+pub(crate) const TRIPLE_FAULT: u16 = BasicExitReason::TRIPLE_FAULT.into_bits();
+pub(crate) const INIT: u16 = BasicExitReason::INIT.into_bits();
+pub(crate) const OTHER_SMI: u16 = BasicExitReason::OTHER_SMI.into_bits();
+pub(crate) const NMI_WINDOW: u16 = BasicExitReason::NMI_WINDOW.into_bits();
+pub(crate) const TASK_SWITCH: u16 = BasicExitReason::TASK_SWITCH.into_bits();
+pub(crate) const CPUID: u16 = BasicExitReason::CPUID.into_bits();
+pub(crate) const GETSEC: u16 = BasicExitReason::GETSEC.into_bits();
+pub(crate) const HLT: u16 = BasicExitReason::HLT.into_bits();
+pub(crate) const INVD: u16 = BasicExitReason::INVD.into_bits();
+pub(crate) const RDPMC: u16 = BasicExitReason::RDPMC.into_bits();
+pub(crate) const RSM: u16 = BasicExitReason::RSM.into_bits();
+pub(crate) const VMCALL: u16 = BasicExitReason::VMCALL.into_bits();
+pub(crate) const VMCLEAR: u16 = BasicExitReason::VMCLEAR.into_bits();
+pub(crate) const VMXON: u16 = BasicExitReason::VMXON.into_bits();
+pub(crate) const CR_ACCESS: u16 = BasicExitReason::CR_ACCESS.into_bits();
+pub(crate) const IO_INSTRUCTION: u16 = BasicExitReason::IO_INSTRUCTION.into_bits();
+pub(crate) const RDMSR: u16 = BasicExitReason::RDMSR.into_bits();
+pub(crate) const WRMSR: u16 = BasicExitReason::WRMSR.into_bits();
+pub(crate) const ENTRY_FAILURE_GUEST_STATE: u16 =
+    BasicExitReason::ENTRY_FAILURE_GUEST_STATE.into_bits();
+pub(crate) const MWAIT: u16 = BasicExitReason::MWAIT.into_bits();
+pub(crate) const MONITOR: u16 = BasicExitReason::MONITOR.into_bits();
+pub(crate) const ENTRY_FAILURE_MACHINE_CHECK: u16 =
+    BasicExitReason::ENTRY_FAILURE_MACHINE_CHECK.into_bits();
+pub(crate) const C_STATE_SMI: u16 = BasicExitReason::C_STATE_SMI.into_bits();
+pub(crate) const EPT_VIOLATION: u16 = BasicExitReason::EPT_VIOLATION.into_bits();
+pub(crate) const EPT_MISCONFIGURATION: u16 = BasicExitReason::EPT_MISCONFIGURATION.into_bits();
+pub(crate) const INVEPT: u16 = BasicExitReason::INVEPT.into_bits();
+pub(crate) const INVVPID: u16 = BasicExitReason::INVVPID.into_bits();
+pub(crate) const WBINVD: u16 = BasicExitReason::WBINVD.into_bits();
+pub(crate) const XSETBV: u16 = BasicExitReason::XSETBV.into_bits();
+pub(crate) const APIC_WRITE: u16 = BasicExitReason::APIC_WRITE.into_bits();
+pub(crate) const VMFUNC: u16 = BasicExitReason::VMFUNC.into_bits();
+pub(crate) const ENCLS: u16 = BasicExitReason::ENCLS.into_bits();
+pub(crate) const PAGE_MODIFICATION_LOG_FULL: u16 =
+    BasicExitReason::PAGE_MODIFICATION_LOG_FULL.into_bits();
+pub(crate) const PCONFIG: u16 = BasicExitReason::PCONFIG.into_bits();
+pub(crate) const ENCLV: u16 = BasicExitReason::ENCLV.into_bits();
+pub(crate) const ENQCMD_PASID_FAILURE: u16 = BasicExitReason::ENQCMD_PASID_FAILURE.into_bits();
+pub(crate) const ENQCMDS_PASID_FAILURE: u16 = BasicExitReason::ENQCMDS_PASID_FAILURE.into_bits();
+pub(crate) const BUS_LOCK: u16 = BasicExitReason::BUS_LOCK.into_bits();
+pub(crate) const NOTIFY: u16 = BasicExitReason::NOTIFY.into_bits();
+pub(crate) const SEAMCALL: u16 = BasicExitReason::SEAMCALL.into_bits();
+pub(crate) const TDCALL: u16 = BasicExitReason::TDCALL.into_bits();
 
 /// Bit 26 of an exit reason: the exit preempted a bus-lock exit.
 pub(crate) const BUS_LOCK_PREEMPTED: u64 = 1 << 26;

@@ -6,7 +6,6 @@ use crate::metadata::Access;
 use crate::metadata::ContextCode;
 use crate::metadata::id::CpuidCode;
 use crate::metadata::id::Id;
-use crate::metadata::id::NO_SUBLEAF;
 use crate::metadata::table;
 use crate::metadata::table::Table;
 use tdx_abi::field::FieldRow;
@@ -159,7 +158,8 @@ impl Cursor {
         if self.is_cpuid() {
             if let Some(first) = cpuid::LOOKUP.first() {
                 self.id = id.with_field_code(
-                    CpuidCode::new(first.leaf, first.subleaf, id.cpuid().element()).bits(),
+                    CpuidCode::new(first.leaf, first.subleaf_or_ones(), id.cpuid().element())
+                        .bits(),
                 );
             }
         } else if self.table == Table::Tdvps && table::l2_vmcs_vm(id).is_some() {
@@ -179,7 +179,7 @@ fn next_cpuid(id: Id, step: Step) -> Option<Id> {
         return Some(id.with_field_code(id.field_code() + 1));
     }
     let next = cpuid::LOOKUP.get(cpuid_index(code)? + 1)?;
-    Some(id.with_field_code(CpuidCode::new(next.leaf, next.subleaf, 0).bits()))
+    Some(id.with_field_code(CpuidCode::new(next.leaf, next.subleaf_or_ones(), 0).bits()))
 }
 
 /// Index in the module's CPUID table of the leaf and sub-leaf that `code` names.
@@ -189,7 +189,7 @@ pub(crate) fn cpuid_index(code: CpuidCode) -> Option<usize> {
 
 /// Index in the module's CPUID table of a leaf and sub-leaf.
 pub(crate) fn cpuid_leaf_index(leaf: u32, subleaf: u32) -> Option<usize> {
-    cpuid::LOOKUP.iter().position(|entry| {
-        entry.leaf == leaf && (entry.subleaf == NO_SUBLEAF || entry.subleaf == subleaf)
-    })
+    cpuid::LOOKUP
+        .iter()
+        .position(|entry| entry.leaf == leaf && entry.subleaf.is_none_or(|known| known == subleaf))
 }

@@ -24,6 +24,7 @@ pub(crate) use cursor::Step;
 pub(crate) use cursor::cpuid_index;
 pub(crate) use cursor::cpuid_leaf_index;
 pub(crate) use structure::Area;
+pub(crate) use system::limit;
 pub(crate) use td::hp_lock_timeout_ticks;
 pub(crate) use td::locate as locate_in_td;
 pub(crate) use vcpu::interrupt_is_pending;

@@ -76,7 +76,7 @@ pub(in crate::spec) fn modules(old: &View, new: &View) -> Vec<Change> {
     let (before, after) = (tables(&old), tables(&new));
     let mut unknown = Vec::new();
     for (kind, table) in before.symmetric_difference(&after) {
-        if !matches!(kind, Kind::Msr | Kind::Field) {
+        if !matches!(kind, Kind::Msr | Kind::Cpuid | Kind::Field) {
             continue;
         }
         unknown.push(Change {
@@ -210,7 +210,12 @@ fn identity<'a>(
         Kind::OpState | Kind::SeptState | Kind::L2SeptState => ("value", ""),
         Kind::Msr => ("range", ""),
         Kind::Feature => ("bit", ""),
-        Kind::Module | Kind::Release | Kind::Enum | Kind::Format | Kind::Structure => return None,
+        Kind::Module
+        | Kind::Release
+        | Kind::Cpuid
+        | Kind::Enum
+        | Kind::Format
+        | Kind::Structure => return None,
     };
     Some((part, aspects.get(aspect)?))
 }

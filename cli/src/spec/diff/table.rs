@@ -58,7 +58,13 @@ pub(super) fn judge(kind: Kind, mut edits: Edits) -> Vec<Judged> {
             (Kind::SeptState | Kind::L2SeptState, "also", edit @ Edit::Added(_)) => {
                 told(&aspect, &edit, Minor, "the first encoding stays")
             }
-            (Kind::Msr, "read" | "write", edit) => {
+            (Kind::Field, "fixed", edit) => told(
+                &aspect,
+                &edit,
+                Minor,
+                "software reads the field from the platform",
+            ),
+            (Kind::Cpuid, _, edit) | (Kind::Msr, "read" | "write", edit) => {
                 told(&aspect, &edit, Major, "guests see another behaviour")
             }
             (Kind::Module | Kind::Release, _, edit) => told(

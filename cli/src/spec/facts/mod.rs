@@ -31,6 +31,7 @@ pub(super) enum Kind {
     L2SeptState,
     Field,
     Msr,
+    Cpuid,
     Enum,
     Format,
     Structure,
@@ -38,7 +39,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind: its word in lock files, and a heading.
-    pub(super) const ALL: [(Self, &'static str, &'static str); 14] = [
+    pub(super) const ALL: [(Self, &'static str, &'static str); 15] = [
         (Self::Module, "module", "Modules"),
         (Self::Feature, "feature", "TDX_FEATURES0"),
         (Self::Release, "release", "Releases"),
@@ -50,6 +51,7 @@ impl Kind {
         (Self::L2SeptState, "l2_sept_state", "L2 S-EPT states"),
         (Self::Field, "field", "Metadata fields"),
         (Self::Msr, "msr", "MSR virtualization"),
+        (Self::Cpuid, "cpuid", "CPUID virtualization"),
         (Self::Enum, "enum", "Enums"),
         (Self::Format, "format", "Formats"),
         (Self::Structure, "structure", "Structures"),

@@ -1,6 +1,7 @@
 //! Facts of tables: modules, features, releases, statuses, ids, states, fields, MSRs.
 
 use tdx_codegen::model::Callee;
+use tdx_codegen::model::CpuidValues;
 use tdx_codegen::model::FieldRow;
 use tdx_codegen::model::FlagTable;
 use tdx_codegen::model::Low;
@@ -9,11 +10,13 @@ use tdx_codegen::model::Spec;
 
 use super::Facts;
 use super::Kind;
+use super::Scope;
 use super::scope;
 use super::unbound;
 
 pub(super) fn add(spec: &Spec, facts: &mut Facts) {
     modules(spec, facts);
+    cpuid(spec, facts);
     statuses(spec, facts);
     for row in &spec.operands {
         let scope = scope(spec, row.modules);
@@ -33,8 +36,67 @@ pub(super) fn add(spec: &Spec, facts: &mut Facts) {
     }
 }
 
+/// CPUID leaves: position, what is demanded, what is fixed, what is configured, what depends on XFAM.
+fn cpuid(spec: &Spec, facts: &mut Facts) {
+    for table in &spec.cpuid {
+        let scope = scope(spec, table.modules);
+        let name = |leaf: u32, subleaf: Option<u32>| {
+            subleaf.map_or_else(
+                || format!("{leaf:#x}"),
+                |subleaf| format!("{leaf:#x}.{subleaf:#x}"),
+            )
+        };
+        let words = |values: &CpuidValues| {
+            let words: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
+            words.join(" ")
+        };
+        let mut add = |entity: &str, aspect: &str, values: &CpuidValues| {
+            if *values != [0; 4] {
+                facts.add(Kind::Cpuid, entity, aspect, words(values), &scope);
+            }
+        };
+        for row in &table.lookup {
+            let entity = name(row.leaf, row.subleaf);
+            add(&entity, "verify_mask", &row.verify_mask);
+            add(&entity, "verify_value", &row.verify_value);
+            add(&entity, "verify_same", &row.verify_same);
+            add(&entity, "fixed0_or_dynamic", &row.fixed0_or_dynamic);
+            add(&entity, "fixed1", &row.fixed1);
+        }
+        for row in &table.configurable {
+            let entity = name(row.leaf, row.subleaf);
+            add(&entity, "direct", &row.direct);
+            add(&entity, "allow", &row.allow);
+        }
+        for row in &table.xfam_masks {
+            let entity = name(row.leaf, row.subleaf);
+            add(
+                &entity,
+                &format!("without XFAM bit {}", row.xfam_bit),
+                &row.mask,
+            );
+        }
+        for (index, row) in table.lookup.iter().enumerate() {
+            let entity = name(row.leaf, row.subleaf);
+            let place = row.config.map_or_else(
+                || index.to_string(),
+                |config| format!("{index} configurable {config}"),
+            );
+            facts.add(Kind::Cpuid, &entity, "index", place, &scope);
+            if row.faulting {
+                facts.add(Kind::Cpuid, &entity, "faulting", "yes".to_owned(), &scope);
+            }
+        }
+    }
+}
+
 fn modules(spec: &Spec, facts: &mut Facts) {
     for module in &spec.modules {
+        let scope = Scope::from([Some(module.name.clone())]);
+        for (field, value) in &module.values {
+            let entity = format!("GLOBAL.{}", field.value);
+            facts.add(Kind::Field, &entity, "fixed", format!("{value:#x}"), &scope);
+        }
         let features = module
             .features0
             .map_or_else(|| "unknown".to_owned(), |bits| format!("{bits:#x}"));

@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::Options;
+use super::modules::variant;
 use super::text::camel;
 use super::text::constant;
 use super::text::constant_name;
@@ -30,6 +31,14 @@ pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
         .collect();
     kinds.sort_unstable();
     kinds.dedup();
+    let fixed = spec.modules.iter().flat_map(|module| {
+        let name = variant(&module.name);
+        let rows = module.values.iter();
+        rows.map(move |(field, value)| {
+            let (field, value) = (constant(&field.value), hex(*value));
+            quote!((Module::#name, global::#field, #value))
+        })
+    });
     let variants: Vec<_> = kinds.iter().map(|kind| camel(kind)).collect();
     let docs = kinds
         .iter()
@@ -57,6 +66,9 @@ pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
         }
 
         #(#tables)*
+
+        /// Values that a module's code fixes.
+        static FIXED: &[(Module, FieldId, u64)] = &[#(#fixed),*];
     }
 }
 

@@ -13,31 +13,28 @@ use crate::cpuid;
 use crate::cpuid::CONFIGURABLE_LEAVES;
 use crate::lock::Mode;
 use crate::measurement;
+use crate::metadata::limit;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::tdcs;
 use crate::structures::tdr;
+use tdx_abi::field::global;
 
 /// Bytes of TD_PARAMS.
 const PARAMS: usize = 1024;
 /// ATTRIBUTES bits that a TD may have.
-const ATTRIBUTES_ALLOWED: u64 = tdcs::ATTRIBUTES_DEBUG
-    | tdcs::ATTRIBUTES_SEPT_VE_DISABLE
-    | tdcs::ATTRIBUTES_MIGRATABLE
-    | tdcs::ATTRIBUTES_PKS
-    | tdcs::ATTRIBUTES_PERFMON;
+const ATTRIBUTES_ALLOWED: u64 = limit(global::ATTRIBUTES_FIXED0);
 /// CONFIG_FLAGS bits that a TD may have.
-pub(crate) const CONFIG_FLAGS_ALLOWED: u64 =
-    tdcs::CONFIG_GPAW | tdcs::CONFIG_FLEXIBLE_PENDING_VE | tdcs::CONFIG_NO_RBP_MOD;
+pub(crate) const CONFIG_FLAGS_ALLOWED: u64 = limit(global::CONFIG_FLAGS_FIXED0);
 /// XFAM bits that a TD must have.
-const XFAM_FIXED1: u64 = 3;
+const XFAM_FIXED1: u64 = limit(global::XFAM_FIXED1);
 /// Most L2 VMs.
 const MAX_L2_VMS: u8 = 3;
 /// Default of HP_LOCK_TIMEOUT.
 const HP_LOCK_TIMEOUT_US: u64 = 1_000_000;
 /// IA32_ARCH_CAPABILITIES bits that the host may configure: SSB_NO, RRSBA, BHI_NO and PBRSB_NO.
-const ARCH_CAPABILITIES_CONFIGURABLE: u64 = 1 << 4 | 1 << 19 | 1 << 20 | 1 << 24;
+const ARCH_CAPABILITIES_CONFIGURABLE: u64 = limit(global::IA32_ARCH_CAPABILITIES_CONFIG_MASK);
 /// IA32_ARCH_CAPABILITIES bits that a TD always sees set.
 const ARCH_CAPABILITIES_FIXED1: u64 = 0xf16b;
 /// Position of the virtual IA32_ARCH_CAPABILITIES among the virtual MSRs.

@@ -106,7 +106,7 @@ fn sys_info(call: &Call<'_>) -> Result<TdSysInfo, Status> {
         values.set_ecx(ecx);
         values.set_edx(edx);
         let mut config = CpuidConfig::from_bytes([0; size_of::<CpuidConfig>()]);
-        let leaf = u64::from(lookup.leaf) | u64::from(lookup.subleaf) << 32;
+        let leaf = u64::from(lookup.leaf) | u64::from(lookup.subleaf_or_ones()) << 32;
         config.set_leaf(CpuidLeafSubleaf::from_bits(leaf));
         config.set_values(&values);
         info.set_cpuid_config(number, &config);

@@ -54,3 +54,5 @@ pub static TDR_TDCS: FieldTable = FieldTable {
     ],
     order: [&[0, 1]],
 };
+/// Values that a module's code fixes.
+static FIXED: &[(Module, FieldId, u64)] = &[];
