@@ -56,6 +56,8 @@ pub struct PlatformConfig {
     pub cache_sub_blocks: u64,
     /// Cycles per second of the TSC.
     pub tsc_frequency: u64,
+    /// Cycles by which the TSC advances each time the module reads it.
+    pub tsc_step: u64,
 }
 
 impl Default for PlatformConfig {
@@ -86,6 +88,7 @@ impl Default for PlatformConfig {
             seed: 0x9e37_79b9_7f4a_7c15,
             cache_sub_blocks: 4,
             tsc_frequency: 2_000_000_000,
+            tsc_step: 20_000,
         }
     }
 }

@@ -40,9 +40,6 @@ pub(crate) struct Core {
     tsc: AtomicU64,
 }
 
-/// Cycles by which the TSC advances each time it is read.
-const TSC_STEP: u64 = 20_000;
-
 impl Core {
     pub(crate) fn new(
         config: PlatformConfig,
@@ -54,7 +51,7 @@ impl Core {
             .collect();
         Self {
             random: AtomicU64::new(config.seed.max(1)),
-            tsc: AtomicU64::new(TSC_STEP),
+            tsc: AtomicU64::new(config.tsc_step),
             config,
             memory,
             global: Global::new(),
@@ -73,11 +70,13 @@ impl Core {
     }
 
     /// The memory.
+    #[inline]
     pub(crate) fn memory(&self) -> &dyn PhysicalMemory {
         &*self.memory
     }
 
     /// Notes that the page at `hpa` was written under the key of the TD of `tdr`.
+    #[inline]
     pub(crate) fn claim(&self, hpa: u64, tdr: Tdr<'_>) {
         self.claim_with(hpa, tdr.get(tdr::HKID));
     }
@@ -116,7 +115,7 @@ impl Core {
 
     /// Reads the TSC.
     pub(crate) fn tsc(&self) -> u64 {
-        self.tsc.fetch_add(TSC_STEP, Ordering::AcqRel) + TSC_STEP
+        self.tsc.fetch_add(self.config.tsc_step, Ordering::AcqRel) + self.config.tsc_step
     }
 
     /// KeyID of an address.
@@ -145,11 +144,13 @@ impl Core {
     }
 
     /// The TDR at `hpa`.
+    #[inline]
     pub(crate) fn tdr(&self, hpa: u64) -> Tdr<'_> {
         Tdr::at(self.memory(), self.without_key_id(hpa))
     }
 
     /// The TDCS of a TD that has its TDCX pages.
+    #[inline]
     pub(crate) fn tdcs<'m>(&'m self, tdr: Tdr<'m>) -> Tdcs<'m> {
         Tdcs::of(self.memory(), tdr, self.config.key_id_mask())
     }

@@ -27,11 +27,13 @@ impl Frame {
     }
 
     /// The quadword at byte `offset`, whose lower three bits and bits above 11 are ignored.
+    #[inline]
     pub fn qword(&self, offset: usize) -> &AtomicU64 {
         &self.0[(offset >> 3) & 511]
     }
 
     /// Reads a `W` at byte `offset`.
+    #[inline]
     pub fn load<W: Word>(&self, offset: usize) -> W {
         let shift = (offset & 7) * 8;
         if shift + W::BITS <= 64 {
@@ -43,6 +45,7 @@ impl Frame {
     }
 
     /// Writes `value` at byte `offset`.
+    #[inline]
     pub fn store<W: Word>(&self, offset: usize, value: W) {
         let shift = (offset & 7) * 8;
         if W::BITS == 64 && shift == 0 {
@@ -65,6 +68,7 @@ impl Frame {
     /// Replaces the `W` at byte `offset` by `next` of it, atomically, and returns the old value.
     ///
     /// The `W` must not cross a quadword; if it does, the bits beyond are not touched.
+    #[inline]
     pub fn update<W: Word>(&self, offset: usize, mut next: impl FnMut(W) -> W) -> W {
         let shift = (offset & 7) * 8;
         let field = mask(W::BITS) << shift;
@@ -136,6 +140,7 @@ impl fmt::Debug for Frame {
     }
 }
 
+#[inline]
 const fn mask(bits: usize) -> u64 {
     if bits >= 64 {
         u64::MAX
@@ -144,6 +149,7 @@ const fn mask(bits: usize) -> u64 {
     }
 }
 
+#[inline]
 fn replace(cell: &AtomicU64, field: u64, value: u64) {
     let mut old = cell.load(Ordering::Relaxed);
     while let Err(seen) = cell.compare_exchange_weak(

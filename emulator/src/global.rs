@@ -217,6 +217,7 @@ impl Global {
     }
 
     /// How far the module has been initialised.
+    #[inline]
     pub(crate) fn sys_state(&self) -> SysState {
         SysState::new(self.sys_state.load(Ordering::Acquire))
     }
@@ -232,6 +233,7 @@ impl Global {
     }
 
     /// The TDMRs, ascending; none before SYS.CONFIG.
+    #[inline]
     pub(crate) fn tdmrs(&self) -> &[Tdmr] {
         self.tdmrs.get().map_or(&[], Vec::as_slice)
     }
@@ -244,6 +246,7 @@ impl Global {
     }
 
     /// The PAMT block for physical address `address` (without KeyID), if its TDMR is initialised up to the block's end.
+    #[inline]
     pub(crate) fn block(&self, address: u64) -> Option<&Block> {
         let tdmr = self
             .tdmrs()

@@ -63,6 +63,8 @@ pub enum GuestFault {
     Exited(Exited),
     /// An exception was raised in the guest: #VE, #PF, #GP, #UD or #DF.
     Event(InjectedEvent),
+    /// The L2 VM was left and the L1 VM runs on behind its TDG.VP.ENTER; [`GuestCpu::registers`] tell it why.
+    LeftL2,
 }
 
 /// Why an access is made, as permissions that it needs.
@@ -136,6 +138,21 @@ impl GuestCpu<'_> {
     /// The guest's registers at TD entry, or after its last TDCALL.
     pub fn registers(&self) -> &Registers {
         &self.registers
+    }
+
+    /// XMM0 to XMM15.
+    pub fn xmm(&self) -> &[u128; 16] {
+        &self.lp.xmm
+    }
+
+    /// Sets XMM0 to XMM15.
+    pub fn set_xmm(&mut self, values: [u128; 16]) {
+        self.lp.xmm = values;
+    }
+
+    /// The VM that runs: 0 is L1. An L2 VM runs after a TDG.VP.ENTER that succeeded, until [`GuestFault::LeftL2`].
+    pub fn vm(&mut self) -> usize {
+        Guest::on(self.core, self.slot, self.lp).map_or(0, |guest| guest.vm)
     }
 
     /// Reads bytes from `gpa` on. Pages before the one that faults have been read.
@@ -244,12 +261,16 @@ impl GuestCpu<'_> {
                 }
                 Err(violation) => violation,
             };
+            let vm = self.vm();
             let resumed = if convertible && self.raise_ve(&info) {
                 true
             } else {
                 self.exit(&info).map_err(GuestFault::Exited)?;
                 false
             };
+            if self.vm() != vm {
+                return Err(GuestFault::LeftL2);
+            }
             match inside::take_event(self.core, self.slot, self.lp) {
                 Some(event) => return Err(GuestFault::Event(event)),
                 None if resumed => return Err(GuestFault::Exited(self.interrupt())),
@@ -272,6 +293,7 @@ impl GuestCpu<'_> {
         let shared_eptp = self.core.is_shared(gpa, wide).then(|| shared_eptp(&guest));
         let space = match shared_eptp {
             Some(eptp) => Space::Shared(eptp),
+            None if guest.vm != 0 => Space::L2(guest.inside.tdr, guest.vm),
             None => Space::Private(guest.inside.tdr),
         };
         let flushes = self.core.shared_flushes.load(Ordering::Acquire);
@@ -283,8 +305,10 @@ impl GuestCpu<'_> {
         }
         let walk = match shared_eptp {
             Some(eptp) => translate::shared(self.core, eptp, gpa, needed),
+            None if guest.vm != 0 => translate::l2(self.core, guest.tdcs, guest.vm, gpa, needed),
             None => translate::private(self.core, guest.tdcs, gpa, needed),
         };
+        let in_l1 = guest.vm == 0;
         let permissions = walk.permissions & 7;
         let violation = |convertible| {
             let info = ExitInfo {
@@ -302,7 +326,7 @@ impl GuestCpu<'_> {
         let outcome = match walk.outcome {
             Translation::Mapped(hpa) => Ok(Cached { hpa, permissions }),
             Translation::Violation => Err(violation(false)),
-            Translation::Convertible => Err(violation(true)),
+            Translation::Convertible => Err(violation(in_l1)),
             Translation::Misconfigured => {
                 let info = ExitInfo {
                     reason: EPT_MISCONFIGURATION,
@@ -333,11 +357,16 @@ impl GuestCpu<'_> {
     ///
     /// Interrupted ones are executed again at the next TD entry if the program makes them again.
     pub fn tdcall(&mut self, registers: &mut Registers) -> Result<(), GuestFault> {
+        self.step();
         self.registers = *registers;
+        let vm = self.vm();
         match guest::tdcall(self.core, self.slot, self.lp, &mut self.registers) {
             GuestCall::ReturnedToTd => {
                 self.progress = true;
                 *registers = self.registers;
+                if vm != 0 && self.vm() == 0 {
+                    return Err(GuestFault::LeftL2);
+                }
                 Ok(())
             }
             GuestCall::EventInjected => match inside::take_event(self.core, self.slot, self.lp) {
@@ -364,22 +393,48 @@ impl GuestCpu<'_> {
 
     /// Leaves the TD if an interrupt is pending or the host kicks; a program that makes no accesses for long should ask.
     pub fn interrupted(&mut self) -> Option<Exited> {
-        let pending = self.slot.kicked.load(Ordering::Acquire)
-            || self.slot.interrupts_pending.load(Ordering::Acquire) != 0;
+        self.step();
+        // While the guest is being stepped interrupts are masked.
+        let pending = !self.lp.stepping.active && self.slot.kicked.load(Ordering::Acquire)
+            || !self.lp.stepping.active
+                && self.slot.interrupts_pending.load(Ordering::Acquire) != 0;
         pending.then(|| self.interrupt())
     }
 
     /// Leaves the TD as an external interrupt does.
+    ///
+    /// If the module suspects that the host single-steps the guest, a few instructions are executed before.
     pub fn interrupt(&mut self) -> Exited {
-        let info = ExitInfo {
-            reason: EXTERNAL_INTERRUPT,
-            interruption_info: KICK,
-            keeps_rip: !self.progress,
-            ..ExitInfo::default()
-        };
-        match self.exit(&info) {
-            Ok(()) => Exited(()),
-            Err(exited) => exited,
+        let mut vector = KICK;
+        loop {
+            let info = ExitInfo {
+                reason: EXTERNAL_INTERRUPT,
+                interruption_info: vector,
+                keeps_rip: !self.progress,
+                ..ExitInfo::default()
+            };
+            match self.exit(&info) {
+                // The interrupt that comes after the steps, or is not that of the L1 VM of a partitioned TD.
+                Ok(()) if self.lp.inside.is_some() => vector ^= 1,
+                Ok(()) => return Exited(()),
+                Err(exited) => return exited,
+            }
+            while self.lp.stepping.active {
+                self.progress = true;
+                self.step();
+            }
+        }
+    }
+
+    /// Takes the exit behind each instruction of a guest that is being stepped.
+    fn step(&mut self) {
+        if self.lp.stepping.active && self.progress {
+            let info = ExitInfo {
+                reason: reason::MONITOR_TRAP_FLAG.into(),
+                ..ExitInfo::default()
+            };
+            // The module resumes the guest after each of them.
+            let _resumed = self.exit(&info);
         }
     }
 

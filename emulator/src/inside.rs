@@ -22,7 +22,9 @@ pub struct InsideTd {
     /// Address of its TDVPR, without KeyID. The page begins with the #VE information area (SDM volume 3,
     /// 26.5.7.2), so it is also the #VE-information address for the CPU.
     pub tdvpr: Hpa,
-    /// EPTP for private addresses, KeyID in its address field.
+    /// The VM that runs: 0 is L1.
+    pub vm: usize,
+    /// EPTP for private addresses of that VM, KeyID in its address field.
     pub secure_eptp: u64,
     /// EPTP for shared addresses.
     pub shared_eptp: u64,
@@ -43,10 +45,17 @@ pub struct InjectedEvent {
 /// The vCPU that is inside its TD.
 pub(crate) fn inside(core: &Core, slot: &LpSlot, lp: &mut LpState) -> Option<InsideTd> {
     let guest = Guest::on(core, slot, lp)?;
-    let secure_eptp = guest.tdcs.get(tdcs::EPTP);
+    let l1 = guest.tdcs.get(tdcs::EPTP);
+    let secure_eptp = if guest.vm == 0 {
+        l1
+    } else {
+        let root = guest.tdcs.l2_root(guest.vm).hpa;
+        l1 & EPTP_CONTROLS | core.with_key_id(root, core.key_id(l1))
+    };
     let shared_eptp = guest.vmcs.read(encoding::SHARED_EPTP);
     Some(InsideTd {
         tdvpr: Hpa::new(guest.inside.tdvpr),
+        vm: guest.vm,
         secure_eptp,
         shared_eptp: shared_eptp & !EPTP_CONTROLS | secure_eptp & EPTP_CONTROLS,
         epoch: guest.tdvps.get(tdvps::VCPU_EPOCH),

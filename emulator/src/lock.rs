@@ -22,6 +22,7 @@ impl<'a> LockWord<'a> {
     }
 
     /// The raw word.
+    #[inline]
     pub fn get(self) -> u16 {
         (self.cell.load(Ordering::Acquire) >> self.shift) as u16
     }
@@ -48,10 +49,12 @@ impl<'a> LockWord<'a> {
         }
     }
 
+    #[inline]
     fn add(self, value: u16) -> u16 {
         self.update(|word| Some(word.wrapping_add(value)))
     }
 
+    #[inline]
     fn exchange_if(self, expected: u16, new: u16) -> u16 {
         self.update(|word| (word == expected).then_some(new))
     }
@@ -90,6 +93,7 @@ impl<'a> Sharex<'a> {
     /// Takes the lock, or `None` if it is held otherwise.
     ///
     /// As in the module a shared attempt that fails still leaves its reader counted.
+    #[inline]
     pub(crate) fn acquire(word: LockWord<'a>, mode: Mode) -> Option<Self> {
         let free = match mode {
             Mode::Shared => word.add(SHAREX_READER) & SHAREX_EXCLUSIVE == 0,
@@ -101,6 +105,7 @@ impl<'a> Sharex<'a> {
 }
 
 impl Drop for Sharex<'_> {
+    #[inline]
     fn drop(&mut self) {
         match self.mode {
             Mode::Shared => self.word.add(SHAREX_READER.wrapping_neg()),
@@ -136,6 +141,7 @@ impl<'a> SharexHp<'a> {
     }
 
     /// Turns a shared hold into an exclusive one if nobody else reads; the hold stays shared on failure.
+    #[inline]
     pub(crate) fn promote(&mut self) -> Result<(), StatusCode> {
         for expected in [HP_READER, HP_READER | HP_HOST] {
             if self.word.exchange_if(expected, HP_EXCLUSIVE) == expected {
@@ -153,6 +159,7 @@ impl<'a> SharexHp<'a> {
     }
 
     /// Releases a hold that [`SharexHp::leak`] kept.
+    #[inline]
     pub(crate) fn release(word: LockWord<'a>, mode: Mode) {
         match mode {
             Mode::Shared => word.add(HP_READER.wrapping_neg()),
@@ -162,11 +169,13 @@ impl<'a> SharexHp<'a> {
 }
 
 impl Drop for SharexHp<'_> {
+    #[inline]
     fn drop(&mut self) {
         Self::release(self.word, self.mode);
     }
 }
 
+#[inline]
 fn acquire_hp_shared(word: LockWord<'_>, side: Side) -> Result<(), StatusCode> {
     let old = word.add(HP_READER);
     match side {
@@ -189,6 +198,7 @@ fn acquire_hp_shared(word: LockWord<'_>, side: Side) -> Result<(), StatusCode> {
     }
 }
 
+#[inline]
 fn acquire_hp_exclusive(word: LockWord<'_>, side: Side) -> Result<(), StatusCode> {
     match (word.exchange_if(0, HP_EXCLUSIVE), side) {
         (0, _) => Ok(()),
@@ -215,6 +225,7 @@ impl<'a> Mutex<'a> {
 }
 
 impl Drop for Mutex<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.exchange_if(1, 0);
     }

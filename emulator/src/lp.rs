@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 use spin::Mutex;
 use tdx_abi::Registers;
 
+use crate::exit::stepping::Stepping;
 use crate::structures::tdvps::NULL_PA;
 use crate::tlb::Tlb;
 
@@ -51,6 +52,9 @@ impl LpSlot {
     }
 }
 
+/// XMM0 to XMM15.
+pub(crate) type Xmm = [u128; 16];
+
 /// What belongs to one LP: the module's local data and the LP's own state.
 #[derive(Debug)]
 pub(crate) struct LpState {
@@ -64,6 +68,10 @@ pub(crate) struct LpState {
     pub last_tdvpr: u64,
     /// Generator of the single-step defence.
     pub lfsr: u32,
+    /// How far the single-step defence is.
+    pub stepping: Stepping,
+    /// XMM registers: the host's, or the guest's inside a TD.
+    pub xmm: Xmm,
     /// The vCPU that is inside its TD on this LP.
     pub inside: Option<Inside>,
     /// Translations that the LP has cached.
@@ -80,6 +88,8 @@ impl LpState {
             initialized: false,
             last_tdvpr: NULL_PA,
             lfsr: 0,
+            stepping: Stepping::default(),
+            xmm: Xmm::default(),
             inside: None,
             tlb: Tlb::default(),
             msrs: BTreeMap::new(),

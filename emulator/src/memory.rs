@@ -103,13 +103,10 @@ impl SparseMemory {
         }
     }
 
-    fn region(&self, number: u64) -> &OnceBox<Region> {
-        &self.regions[(number >> 18) as usize & (self.regions.len() - 1)]
-    }
-}
-
-impl PhysicalMemory for SparseMemory {
-    fn frame(&self, number: u64) -> &Frame {
+    /// Takes host memory for the frame.
+    #[cold]
+    #[inline(never)]
+    fn touch(&self, number: u64) -> &Frame {
         let region = self
             .region(number)
             .get_or_init(|| Box::new(Region([const { OnceBox::new() }; 512])));
@@ -118,6 +115,22 @@ impl PhysicalMemory for SparseMemory {
         group.0[number as usize & 511].get_or_init(|| Box::new(Frame::new()))
     }
 
+    #[inline]
+    fn region(&self, number: u64) -> &OnceBox<Region> {
+        &self.regions[(number >> 18) as usize & (self.regions.len() - 1)]
+    }
+}
+
+impl PhysicalMemory for SparseMemory {
+    #[inline]
+    fn frame(&self, number: u64) -> &Frame {
+        match self.touched(number) {
+            Some(frame) => frame,
+            None => self.touch(number),
+        }
+    }
+
+    #[inline]
     fn touched(&self, number: u64) -> Option<&Frame> {
         let region = self.region(number).get()?;
         let group = region.0[(number >> 9) as usize & 511].get()?;

@@ -308,6 +308,16 @@ impl Lp<'_> {
             .insert(number, value);
     }
 
+    /// XMM0 to XMM15 of this LP: the host's, or the guest's inside a TD.
+    pub fn xmm(&self) -> [u128; 16] {
+        self.core.lps[self.number].state.lock().xmm
+    }
+
+    /// Sets XMM0 to XMM15 of this LP.
+    pub fn set_xmm(&self, values: [u128; 16]) {
+        self.core.lps[self.number].state.lock().xmm = values;
+    }
+
     /// Sets IA32_INTR_PENDING: not 0 while an interrupt is pending.
     pub fn set_interrupts_pending(&self, value: u64) {
         self.core.lps[self.number]

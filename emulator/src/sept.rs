@@ -87,6 +87,7 @@ impl SeptEntry {
     }
 
     /// A leaf in `state` with permission bits `permissions` that maps the page at `hpa`.
+    #[inline]
     pub(crate) const fn leaf(state: SeptState, permissions: u64, hpa: u64) -> Self {
         Self(
             permissions | state_bits(state) | WRITE_BACK | IGNORE_PAT | SUPPRESS_VE | hpa & ADDRESS,
@@ -410,6 +411,7 @@ impl<'m> EntryCell<'m> {
     }
 
     /// Locks the entry for a SEAMCALL; a failure sets host priority, a success clears it.
+    #[inline]
     pub(crate) fn lock_host(self) -> Result<EntryLock<'m>, StatusCode> {
         if self.0.fetch_or(ENTRY_LOCK, Ordering::AcqRel) & ENTRY_LOCK != 0 {
             self.set_bits(HOST_PRIORITY);
@@ -466,6 +468,7 @@ impl EntryLock<'_> {
     }
 
     /// Writes the entry, and unlocks it by that.
+    #[inline]
     pub(crate) fn set_and_release(mut self, entry: SeptEntry) {
         self.cell.set(entry.with_lock(false));
         self.held = false;
@@ -501,6 +504,7 @@ pub(crate) struct Found<'m> {
 }
 
 /// Walks from `root` towards the entry for `gpa` at `target`, and stops there, at a leaf, or at an entry without permissions.
+#[inline]
 pub(crate) fn walk<'m>(
     memory: &'m dyn PhysicalMemory,
     root: Root,
@@ -520,6 +524,7 @@ pub(crate) fn walk_l2_guest<'m>(
     walk_while(memory, root, gpa, target, |entry| entry.0 & L2_STATE != 0)
 }
 
+#[inline]
 fn walk_while<'m>(
     memory: &'m dyn PhysicalMemory,
     root: Root,

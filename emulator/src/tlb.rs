@@ -9,6 +9,8 @@ use tdx_abi::Level;
 pub(crate) enum Space {
     /// Private addresses of the TD with this TDR.
     Private(u64),
+    /// Private addresses of an L2 VM of the TD with this TDR.
+    L2(u64, usize),
     /// Shared addresses under the shared EPT with this root.
     Shared(u64),
 }
@@ -63,8 +65,16 @@ impl Tlb {
 
     /// Forgets private translations of the TD whose TDR is at `tdr`, as INVEPT by the module does.
     pub(crate) fn flush_td(&mut self, tdr: u64) {
+        self.cached.retain(|(space, ..), _| match space {
+            Space::Private(of) | Space::L2(of, _) => *of != tdr,
+            Space::Shared(_) => true,
+        });
+    }
+
+    /// Forgets private translations of one L2 VM of the TD.
+    pub(crate) fn flush_l2(&mut self, tdr: u64, vm: usize) {
         self.cached
-            .retain(|(space, ..), _| *space != Space::Private(tdr));
+            .retain(|(space, ..), _| *space != Space::L2(tdr, vm));
     }
 
     /// Forgets shared translations if there were more flushes than this TLB has followed.
@@ -72,7 +82,7 @@ impl Tlb {
         if self.shared_flushes != flushes {
             self.shared_flushes = flushes;
             self.cached
-                .retain(|(space, ..), _| matches!(space, Space::Private(_)));
+                .retain(|(space, ..), _| !matches!(space, Space::Shared(_)));
         }
     }
 }

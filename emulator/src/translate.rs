@@ -68,6 +68,16 @@ pub(crate) fn private(core: &Core, tdcs: Tdcs<'_>, gpa: u64, access: u64) -> Wal
     )
 }
 
+/// Walks the Secure-EPT of L2 VM `vm` for an access with permissions `access`. Its CPU raises no #VE.
+pub(crate) fn l2(core: &Core, tdcs: Tdcs<'_>, vm: usize, gpa: u64, access: u64) -> Walk {
+    let root = tdcs.l2_root(vm);
+    let root = EptRoot {
+        hpa: root.hpa,
+        level: root.level,
+    };
+    walk(core, root, gpa, access, false)
+}
+
 /// Walks the shared EPT under `eptp` for an access with permissions `access`.
 pub(crate) fn shared(core: &Core, eptp: u64, gpa: u64, access: u64) -> Walk {
     let level = Level::new((eptp >> WALK_LENGTH_SHIFT & 7) as u8).unwrap_or(Level::Pml4);

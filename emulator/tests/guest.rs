@@ -72,6 +72,7 @@ impl Script {
                 cpu.interrupt()
             }
             Err(GuestFault::Exited(exited)) => exited,
+            Err(GuestFault::LeftL2) => cpu.interrupt(),
             Err(GuestFault::Event(event)) => {
                 self.0
                     .lock()

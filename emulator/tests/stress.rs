@@ -169,7 +169,7 @@ fn pages_come_and_go_under_running_guests() {
                 match outcome {
                     Ok(()) => {}
                     Err(GuestFault::Exited(exited)) => return exited,
-                    Err(GuestFault::Event(event)) => panic!("{event:?}"),
+                    Err(fault) => panic!("{fault:?}"),
                 }
             }
         });

@@ -222,8 +222,8 @@ impl GuestProgram for Vcpu {
                     match mind.execute(cpu, task) {
                         Ok(()) => mind.finish(),
                         Err(GuestFault::Exited(exited)) => return exited,
-                        Err(GuestFault::Event(event)) => {
-                            mind.unexpected(&format!("{task:x?} raised {event:x?}"));
+                        Err(fault) => {
+                            mind.unexpected(&format!("{task:x?} raised {fault:x?}"));
                             mind.finish();
                         }
                     }

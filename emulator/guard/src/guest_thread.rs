@@ -130,7 +130,7 @@ impl GuestThread {
         let mut after = registers;
         match cpu.tdcall(&mut after) {
             Ok(()) => self.answer(Answer::Returned(after)),
-            Err(GuestFault::Event(_)) => self.answer(Answer::Raised),
+            Err(GuestFault::Event(_) | GuestFault::LeftL2) => self.answer(Answer::Raised),
             Err(GuestFault::Exited(exited)) => {
                 self.next = if cpu.registers().rax as u16 == TDCALL_EXIT {
                     Next::Resume

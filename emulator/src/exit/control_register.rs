@@ -18,6 +18,8 @@ const LMSW_SOURCE_SHIFT: u32 = 16;
 const RSP: u64 = 4;
 /// CR0 bits that LMSW can change: MP, EM, TS.
 const LMSW_MASK: u64 = 0xe;
+/// CR0 bits that LMSW of an L2 VM can change: PE too.
+const L2_LMSW_MASK: u64 = 0xf;
 const CR0_PE: u64 = 1;
 const CR0_NE: u64 = 1 << 5;
 const CR0_WP: u64 = 1 << 16;
@@ -54,7 +56,7 @@ impl Guest<'_> {
             register => self.register(register as usize),
         };
         let write = match qualification & 0xf {
-            0 => self.write_cr0(value),
+            0 => self.write_cr0(value, false),
             4 => self.write_cr4(value),
             _ => return false,
         };
@@ -68,7 +70,55 @@ impl Guest<'_> {
         true
     }
 
-    fn write_cr0(&self, value: u64) -> Write {
+    /// [`Self::control_register`] of an L2 VM: whether it is done, so that the L1 VM does not learn of it.
+    pub(crate) fn l2_control_register(&self, qualification: u64) -> bool {
+        let vmcs = self.vmcs;
+        let tdvps = self.tdvps;
+        let owned = |value: u64, mask: u64, shadow: u64| (value ^ shadow) & mask != 0;
+        let cr0_mask = tdvps.get(tdvps::SHADOW_CR0_GUEST_HOST_MASK.nth(self.vm));
+        let cr0_shadow = tdvps.get(tdvps::SHADOW_CR0_READ_SHADOW.nth(self.vm));
+        let value = match qualification >> KIND_SHIFT & 3 {
+            MOV_TO_CR => match qualification >> GPR_SHIFT & 0xf {
+                RSP => vmcs.read(encoding::GUEST_RSP),
+                register => self.register(register as usize),
+            },
+            LMSW => {
+                let value = qualification >> LMSW_SOURCE_SHIFT & L2_LMSW_MASK;
+                if owned(value, cr0_mask & L2_LMSW_MASK, cr0_shadow) {
+                    return false;
+                }
+                // LMSW cannot clear PE.
+                let cr0 = vmcs.read(encoding::GUEST_CR0);
+                let value = value | cr0 & (CR0_PE | !L2_LMSW_MASK);
+                vmcs.write(encoding::GUEST_CR0, value);
+                return true;
+            }
+            _ => return false,
+        };
+        let write = match qualification & 0xf {
+            0 if owned(value, cr0_mask, cr0_shadow) => return false,
+            0 => self.write_cr0(value, true),
+            4 => {
+                let mask = tdvps.get(tdvps::SHADOW_CR4_GUEST_HOST_MASK.nth(self.vm));
+                let shadow = tdvps.get(tdvps::SHADOW_CR4_READ_SHADOW.nth(self.vm));
+                if owned(value, mask, shadow) {
+                    return false;
+                }
+                self.write_cr4(value)
+            }
+            _ => return false,
+        };
+        match write {
+            Write::Done => true,
+            Write::GeneralProtection => {
+                self.inject_gp();
+                true
+            }
+            Write::VirtualizationException => false,
+        }
+    }
+
+    fn write_cr0(&self, value: u64, may_clear_pe: bool) -> Write {
         let must_be_one = cpu::CR0_FIXED0 & !CR0_PE & !CR0_PG;
         let illegal = !value & must_be_one != 0
             || value & !cpu::CR0_FIXED1 != 0
@@ -77,10 +127,12 @@ impl Guest<'_> {
         if illegal {
             return Write::GeneralProtection;
         }
-        if value & (CR0_PE | CR0_NE) != CR0_PE | CR0_NE
-            || value & CR0_NW_CD != 0
-            || value >> 32 != 0
-        {
+        let required = if may_clear_pe {
+            CR0_NE
+        } else {
+            CR0_PE | CR0_NE
+        };
+        if value & required != required || value & CR0_NW_CD != 0 || value >> 32 != 0 {
             return Write::VirtualizationException;
         }
         let old = self.vmcs.read(encoding::GUEST_CR0);

@@ -12,6 +12,7 @@ use super::Leave;
 use super::TdExit;
 use super::event::BLOCKING_BY_NMI;
 use super::reason;
+use super::stepping::Filtered;
 use crate::abi::StatusCode;
 use crate::core::Core;
 use crate::cpu;
@@ -24,6 +25,8 @@ use crate::structures::tdr;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
 
+/// L2_DEBUG_CTLS.TD_EXIT_ON_L2_VM_EXIT.
+const TD_EXIT_ON_L2_VM_EXIT: u64 = 1 << 2;
 /// Qualification of an SMI exit: it was a machine-check SMI.
 const SMI_MACHINE_CHECK: u64 = 1;
 /// Qualification of a notify exit: the VM context is invalid; NMIs were unblocked by IRET.
@@ -42,10 +45,11 @@ pub(crate) fn guest_exit(
         return GuestExit::NotInGuest;
     };
     guest.save(regs, info);
-    let outcome = guest
-        .prologue()
-        .and_then(|()| guest.handle())
-        .and_then(|after| guest.before_resuming(after));
+    let outcome = if guest.vm == 0 {
+        guest.l1_exit()
+    } else {
+        guest.l2_exit()
+    };
     guest.conclude(outcome, regs)
 }
 
@@ -62,15 +66,25 @@ impl Guest<'_> {
         }
     }
 
+    fn l1_exit(&mut self) -> Result<(), Leave> {
+        match self.prologue()? {
+            Filtered::Continue => {
+                let after = self.handle()?;
+                self.before_resuming(after)
+            }
+            Filtered::Resume => self.check_event(),
+        }
+    }
+
     /// What every exit begins with.
-    pub(crate) fn prologue(&mut self) -> Result<(), Leave> {
+    pub(crate) fn prologue(&mut self) -> Result<Filtered, Leave> {
         let exit_reason = self.vmcs.read(encoding::EXIT_REASON);
         let qualification = self.vmcs.read(encoding::EXIT_QUALIFICATION);
         let interruption = self.vmcs.read(encoding::EXIT_INTERRUPTION_INFO);
         self.tdvps.set(tdvps::LAST_EXIT_TSC, self.core.tsc());
         self.tdvps.set(tdvps::NMI_UNBLOCKING_DUE_TO_IRET, false);
         if exit_reason & reason::ENTRY_FAILURE == 0 {
-            self.tdvps.set(tdvps::VM_LAUNCHED, true);
+            self.tdvps.set(tdvps::VM_LAUNCHED.nth(self.vm), true);
         }
         if self.tdr.get(tdr::FATAL) {
             let exit = TdExit::of(
@@ -86,8 +100,17 @@ impl Guest<'_> {
         if !self.is_debug() && exit_reason & reason::UNEXPECTED != 0 {
             return Err(Leave::Shutdown);
         }
-        self.note_progress();
-        Ok(())
+        let debug = self.tdvps.get(tdvps::L2_DEBUG_CTLS.nth(self.vm));
+        if self.vm != 0 && debug & TD_EXIT_ON_L2_VM_EXIT != 0 {
+            let status = StatusCode::TD_EXIT_ON_L2_VM_EXIT;
+            let exit = TdExit::of(status, exit_reason, qualification);
+            return Err(Leave::Async(exit.with_interruption(interruption)));
+        }
+        let filtered = self.filter_stepping()?;
+        if filtered == Filtered::Continue && self.vm == 0 {
+            self.resume_delivery()?;
+        }
+        Ok(filtered)
     }
 
     fn is_debug(&self) -> bool {

@@ -20,8 +20,8 @@ use crate::structures::vmcs::encoding;
 const DATA_WRITE: u64 = 1 << 1;
 const INSTRUCTION_FETCH: u64 = 1 << 2;
 const PERMISSIONS_SHIFT: u32 = 3;
-const GLA_VALID: u64 = 1 << 7;
-const NMI_UNBLOCKING: u64 = 1 << 12;
+pub(crate) const GLA_VALID: u64 = 1 << 7;
+pub(crate) const NMI_UNBLOCKING: u64 = 1 << 12;
 const SHADOW_STACK: u64 = 1 << 13;
 /// Bits 12:7, which the VMM does not see.
 const HIDDEN: u64 = 0x3f << 7;

@@ -7,6 +7,7 @@ use super::TdExit;
 use super::reason;
 use crate::abi::StatusCode;
 use crate::structures::Structure;
+use crate::structures::Vmcs;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
@@ -119,8 +120,13 @@ impl Guest<'_> {
                 0,
             )));
         }
+        self.check_event()
+    }
+
+    /// Tells the debugger of an event that waits to be injected and that it wants to know of.
+    pub(crate) fn check_event(&self) -> Result<(), Leave> {
         let debug = self.tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG);
-        if debug && self.event_is_intercepted() {
+        if debug && is_intercepted(self.vmcs) {
             let event = self.vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
             let exit = TdExit::of(StatusCode::SUCCESS, reason::EXCEPTION_OR_NMI.into(), 0);
             return Err(Leave::Async(exit.with_interruption(event)));
@@ -130,26 +136,7 @@ impl Guest<'_> {
 
     /// Moves guest RIP over the instruction that exited. The module shuts down if the CPU gave no length.
     pub(crate) fn advance_rip(&self) -> Result<(), Leave> {
-        let vmcs = self.vmcs;
-        let length = vmcs.read(encoding::EXIT_INSTRUCTION_LENGTH);
-        if length == 0 {
-            return Err(Leave::Shutdown);
-        }
-        vmcs.write(
-            encoding::GUEST_RIP,
-            vmcs.read(encoding::GUEST_RIP).wrapping_add(length),
-        );
-        let interruptibility = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
-        vmcs.write(
-            encoding::GUEST_INTERRUPTIBILITY,
-            interruptibility & !BLOCKING_BY_STI_OR_MOV_SS,
-        );
-        let stepping = vmcs.read(encoding::GUEST_RFLAGS) & RFLAGS_TF != 0
-            && vmcs.read(encoding::GUEST_DEBUGCTL) & DEBUGCTL_BTF == 0;
-        let pending = vmcs.read(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS) & !PENDING_DEBUG_BS;
-        let bs = if stepping { PENDING_DEBUG_BS } else { 0 };
-        vmcs.write(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | bs);
-        Ok(())
+        advance(self.vmcs)
     }
 
     fn inject(&self, vector: u64, error_code: Option<u64>) {
@@ -170,26 +157,134 @@ impl Guest<'_> {
 
     /// Vector of the hardware exception that waits to be injected.
     fn pending_exception(&self) -> Option<u64> {
-        let event = self.vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
-        let exception = reason::EVENT_VALID | reason::EVENT_HARDWARE_EXCEPTION;
-        (event & (reason::EVENT_VALID | reason::EVENT_TYPE) == exception)
-            .then_some(event & reason::EVENT_VECTOR)
+        pending_exception(self.vmcs)
     }
 
-    /// Whether a debugger's exception bitmap selects the exception that waits to be injected.
-    fn event_is_intercepted(&self) -> bool {
-        let Some(vector) = self.pending_exception() else {
-            return false;
-        };
-        let selected = self.vmcs.read(encoding::EXCEPTION_BITMAP) >> (vector & 31) & 1 != 0;
-        if vector != reason::VECTOR_PF {
-            return selected;
+    /// Delivers the event whose delivery the exit cut short, before anything else; most exits cannot have done so.
+    pub(crate) fn resume_delivery(&self) -> Result<(), Leave> {
+        let vmcs = self.vmcs;
+        let vectoring = vmcs.read(encoding::IDT_VECTORING_INFO);
+        if vectoring & reason::EVENT_VALID == 0 {
+            return Ok(());
         }
-        let code = self.vmcs.read(encoding::EXIT_INTERRUPTION_ERROR_CODE);
-        selected
-            && code & self.vmcs.read(PAGE_FAULT_ERROR_CODE_MASK)
-                == self.vmcs.read(PAGE_FAULT_ERROR_CODE_MATCH)
+        let exit = vmcs.read(encoding::EXIT_REASON);
+        let possible = matches!(
+            exit as u16,
+            reason::TASK_SWITCH | reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION
+        );
+        if !possible {
+            if !self.tdcs.has_attribute(tdcs::ATTRIBUTES_DEBUG) {
+                return Err(Leave::Shutdown);
+            }
+            let qualification = vmcs.read(encoding::EXIT_QUALIFICATION);
+            return Err(Leave::Async(TdExit::of(
+                StatusCode::SUCCESS,
+                exit,
+                qualification,
+            )));
+        }
+        if vectoring & reason::EVENT_TYPE == reason::EVENT_NMI {
+            let state = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
+            vmcs.write(encoding::GUEST_INTERRUPTIBILITY, state & !BLOCKING_BY_NMI);
+        }
+        deliver_again(vmcs, vectoring);
+        Ok(())
     }
+}
+
+/// Bits of an event that VM entry takes: vector, type, error code, valid.
+const EVENT_BITS: u64 = reason::EVENT_VALID | 0xfff;
+
+fn deliver_again(vmcs: Vmcs<'_>, vectoring: u64) {
+    vmcs.write(encoding::ENTRY_INTERRUPTION_INFO, vectoring & EVENT_BITS);
+    if vectoring & reason::EVENT_ERROR_CODE != 0 {
+        let code = vmcs.read(encoding::IDT_VECTORING_ERROR_CODE);
+        vmcs.write(encoding::ENTRY_EXCEPTION_ERROR_CODE, code);
+    }
+    let length = vmcs.read(encoding::EXIT_INSTRUCTION_LENGTH);
+    vmcs.write(encoding::ENTRY_INSTRUCTION_LENGTH, length);
+}
+
+/// Delivers the event whose delivery an exit of an L2 VM cut short, once.
+pub(crate) fn reinject(vmcs: Vmcs<'_>) {
+    let vectoring = vmcs.read(encoding::IDT_VECTORING_INFO);
+    if vectoring & reason::EVENT_VALID != 0 {
+        deliver_again(vmcs, vectoring);
+        vmcs.write(
+            encoding::IDT_VECTORING_INFO,
+            vectoring & !reason::EVENT_VALID,
+        );
+    }
+}
+
+/// Makes the exception that waits to be injected one that has exited.
+pub(crate) fn convert_to_exit(vmcs: Vmcs<'_>) {
+    let event = vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
+    let code = vmcs.read(encoding::ENTRY_EXCEPTION_ERROR_CODE);
+    vmcs.write(encoding::EXIT_INTERRUPTION_INFO, event);
+    vmcs.write(encoding::EXIT_INTERRUPTION_ERROR_CODE, code);
+    vmcs.write(
+        encoding::ENTRY_INTERRUPTION_INFO,
+        event & !reason::EVENT_VALID,
+    );
+    vmcs.write(encoding::EXIT_REASON, reason::EXCEPTION_OR_NMI.into());
+    vmcs.write(encoding::EXIT_QUALIFICATION, 0);
+}
+
+/// Blocks NMIs, which an IRET that did not complete had unblocked.
+pub(crate) fn block_nmi(vmcs: Vmcs<'_>) {
+    let state = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
+    vmcs.write(encoding::GUEST_INTERRUPTIBILITY, state | BLOCKING_BY_NMI);
+}
+
+/// Moves RIP over the instruction that exited. The module shuts down if the CPU gave no length.
+pub(crate) fn advance(vmcs: Vmcs<'_>) -> Result<(), Leave> {
+    let length = vmcs.read(encoding::EXIT_INSTRUCTION_LENGTH);
+    if length == 0 {
+        return Err(Leave::Shutdown);
+    }
+    vmcs.write(
+        encoding::GUEST_RIP,
+        vmcs.read(encoding::GUEST_RIP).wrapping_add(length),
+    );
+    let interruptibility = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
+    vmcs.write(
+        encoding::GUEST_INTERRUPTIBILITY,
+        interruptibility & !BLOCKING_BY_STI_OR_MOV_SS,
+    );
+    set_pending_single_step(vmcs);
+    Ok(())
+}
+
+/// Makes a single-step trap pending if the guest steps itself.
+pub(crate) fn set_pending_single_step(vmcs: Vmcs<'_>) {
+    let stepping = vmcs.read(encoding::GUEST_RFLAGS) & RFLAGS_TF != 0
+        && vmcs.read(encoding::GUEST_DEBUGCTL) & DEBUGCTL_BTF == 0;
+    let pending = vmcs.read(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS) & !PENDING_DEBUG_BS;
+    let bs = if stepping { PENDING_DEBUG_BS } else { 0 };
+    vmcs.write(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | bs);
+}
+
+/// Vector of the hardware exception that waits to be injected.
+fn pending_exception(vmcs: Vmcs<'_>) -> Option<u64> {
+    let event = vmcs.read(encoding::ENTRY_INTERRUPTION_INFO);
+    let exception = reason::EVENT_VALID | reason::EVENT_HARDWARE_EXCEPTION;
+    (event & (reason::EVENT_VALID | reason::EVENT_TYPE) == exception)
+        .then_some(event & reason::EVENT_VECTOR)
+}
+
+/// Whether the exception bitmap selects the exception that waits to be injected.
+pub(crate) fn is_intercepted(vmcs: Vmcs<'_>) -> bool {
+    let Some(vector) = pending_exception(vmcs) else {
+        return false;
+    };
+    let selected = vmcs.read(encoding::EXCEPTION_BITMAP) >> (vector & 31) & 1 != 0;
+    if vector != reason::VECTOR_PF {
+        return selected;
+    }
+    let code = vmcs.read(encoding::EXIT_INTERRUPTION_ERROR_CODE);
+    selected
+        && code & vmcs.read(PAGE_FAULT_ERROR_CODE_MASK) == vmcs.read(PAGE_FAULT_ERROR_CODE_MATCH)
 }
 
 const PAGE_FAULT_ERROR_CODE_MASK: u32 = 0x4006;

@@ -10,10 +10,12 @@ use super::TdExit;
 use super::numbered_mut;
 use super::reason;
 use super::selected;
+use super::xmm;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::lock::Mode;
 use crate::lock::SharexHp;
+use crate::lp::Xmm;
 use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdr;
@@ -40,6 +42,8 @@ struct Vcpu {
     dead: bool,
     /// Whether RIP goes past the instruction that exited.
     trap: bool,
+    /// XMM registers that the host gets.
+    xmm: Xmm,
 }
 
 impl Guest<'_> {
@@ -53,11 +57,13 @@ impl Guest<'_> {
             }
             Leave::Vmcall(control) => {
                 self.vmcall_registers(control, regs);
+                let xmm = xmm::selected(control, &self.lp.xmm);
                 self.exit(Vcpu {
                     state: state::READY,
                     last_exit: last_exit::TDVMCALL,
                     dead: false,
                     trap: true,
+                    xmm,
                 });
             }
         }
@@ -70,6 +76,7 @@ impl Guest<'_> {
             last_exit: self.tdvps.get(tdvps::LAST_TD_EXIT),
             dead: exit.status == StatusCode::NON_RECOVERABLE_TD_NON_ACCESSIBLE,
             trap: exit.status.value() & RECOVERABILITY_HINT != 0,
+            xmm: Xmm::default(),
         };
         let mut status = exit.status.value();
         match exit.status {
@@ -133,6 +140,10 @@ impl Guest<'_> {
         if !vcpu.dead {
             tdvps.set(tdvps::STATE, vcpu.state);
             tdvps.set(tdvps::LAST_TD_EXIT, vcpu.last_exit);
+            if self.vm != 0 && !vcpu.trap {
+                self.vcpu().store_state();
+            }
+            xmm::save(tdvps, &self.lp.xmm);
             if vcpu.trap {
                 // A TDCALL always has a length.
                 let _ = self.advance_rip();
@@ -143,6 +154,7 @@ impl Guest<'_> {
                     count.wrapping_sub(1)
                 });
         }
+        self.lp.xmm = vcpu.xmm;
         self.lp.inside = None;
         self.slot.leave_guest();
         self.core.counters.count_exit();

@@ -1,24 +1,25 @@
 //! TD exits, and what the module does with a VM exit of the guest before it comes to one.
 //!
 //! Source: `src/td_dispatcher/tdx_td_dispatcher.c`, `src/td_dispatcher/vm_exits` and
-//! `src/td_transitions/td_exit.c` of the TDX module 1.5.01. The single-step defence, which depends on
-//! the time between exits, is not emulated; the zero-step defence is.
+//! `src/td_transitions/td_exit.c` of the TDX module 1.5.01.
 
 mod control_register;
 mod cpuid;
 mod dispatch;
 pub(crate) mod ept_violation;
-mod event;
+pub(crate) mod event;
 mod leave;
 pub(crate) mod msr;
 pub(crate) mod reason;
 pub(crate) mod stepping;
+pub(crate) mod xmm;
 
 pub(crate) use dispatch::guest_exit;
 use tdx_abi::Registers;
 
 use crate::abi::StatusCode;
 use crate::core::Core;
+use crate::l2::Vcpu;
 use crate::lp::Inside;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
@@ -49,6 +50,10 @@ pub struct ExitInfo {
     pub instruction_length: u32,
     /// VM-exit instruction information.
     pub instruction_info: u32,
+    /// IDT-vectoring information.
+    pub idt_vectoring_info: u32,
+    /// IDT-vectoring error code.
+    pub idt_vectoring_error_code: u32,
     /// Whether the guest is where it was at its last entry, so that the zero-step defence counts;
     /// otherwise its RIP has moved on.
     pub keeps_rip: bool,
@@ -135,6 +140,30 @@ pub(crate) enum Stop {
     Injected,
     /// An interrupt is pending; it will be executed again.
     Reexecute,
+    /// An L2 VM has been entered.
+    EnteredL2,
+}
+
+/// What the VMCS says of an exit when it is handled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Exit reason.
+    pub(crate) reason: u64,
+    /// Exit qualification.
+    pub(crate) qualification: u64,
+    /// VM-exit interruption information.
+    pub(crate) interruption: u64,
+}
+
+impl Seen {
+    /// Reads it.
+    pub(crate) fn of(vmcs: Vmcs<'_>) -> Self {
+        Self {
+            reason: vmcs.read(encoding::EXIT_REASON),
+            qualification: vmcs.read(encoding::EXIT_QUALIFICATION),
+            interruption: vmcs.read(encoding::EXIT_INTERRUPTION_INFO),
+        }
+    }
 }
 
 impl TdExit {
@@ -188,6 +217,9 @@ pub(crate) struct Guest<'a> {
     pub(crate) tdr: Tdr<'a>,
     pub(crate) tdcs: Tdcs<'a>,
     pub(crate) tdvps: Tdvps<'a>,
+    /// The VM that runs: 0 is L1.
+    pub(crate) vm: usize,
+    /// Its VMCS.
     pub(crate) vmcs: Vmcs<'a>,
 }
 
@@ -198,10 +230,16 @@ pub(crate) mod gpr {
     pub(crate) const RDX: usize = 2;
     pub(crate) const RBX: usize = 3;
     pub(crate) const RBP: usize = 5;
+    pub(crate) const RSI: usize = 6;
+    pub(crate) const RDI: usize = 7;
     pub(crate) const R8: usize = 8;
     pub(crate) const R9: usize = 9;
     pub(crate) const R10: usize = 10;
     pub(crate) const R11: usize = 11;
+    pub(crate) const R12: usize = 12;
+    pub(crate) const R13: usize = 13;
+    pub(crate) const R14: usize = 14;
+    pub(crate) const R15: usize = 15;
 }
 
 impl<'a> Guest<'a> {
@@ -211,6 +249,12 @@ impl<'a> Guest<'a> {
         let tdr = core.tdr(inside.tdr);
         let tdvps = core.tdvps(inside.tdvpr);
         let tdcs = core.tdcs(tdr);
+        let vcpu = Vcpu {
+            core,
+            tdr,
+            tdcs,
+            tdvps,
+        };
         Some(Self {
             core,
             slot,
@@ -219,8 +263,24 @@ impl<'a> Guest<'a> {
             tdr,
             tdcs,
             tdvps,
-            vmcs: tdvps.vmcs(0),
+            vm: vcpu.vm(),
+            vmcs: vcpu.vmcs(),
         })
+    }
+
+    /// The vCPU alone.
+    pub(crate) fn vcpu(&self) -> Vcpu<'a> {
+        Vcpu {
+            core: self.core,
+            tdr: self.tdr,
+            tdcs: self.tdcs,
+            tdvps: self.tdvps,
+        }
+    }
+
+    /// What the VMCS says of the exit.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen::of(self.vmcs)
     }
 
     /// A general-purpose register of the guest, as numbered in [`gpr`].
@@ -249,7 +309,11 @@ impl<'a> Guest<'a> {
             encoding::EXIT_INTERRUPTION_ERROR_CODE,
             info.interruption_error_code.into(),
         );
-        vmcs.write(encoding::IDT_VECTORING_INFO, 0);
+        vmcs.write(encoding::IDT_VECTORING_INFO, info.idt_vectoring_info.into());
+        vmcs.write(
+            encoding::IDT_VECTORING_ERROR_CODE,
+            info.idt_vectoring_error_code.into(),
+        );
         vmcs.write(encoding::GUEST_PHYSICAL_ADDRESS, info.gpa);
         vmcs.write(encoding::GUEST_LINEAR_ADDRESS, info.gla);
         vmcs.write(
@@ -278,23 +342,23 @@ impl<'a> Guest<'a> {
 }
 
 /// The registers of `regs` with their numbers.
-pub(crate) fn numbered(regs: &Registers) -> [(usize, u64); 15] {
+pub(crate) const fn numbered(regs: &Registers) -> [(usize, u64); 15] {
     [
         (gpr::RAX, regs.rax),
         (gpr::RCX, regs.rcx),
         (gpr::RDX, regs.rdx),
         (gpr::RBX, regs.rbx),
         (gpr::RBP, regs.rbp),
-        (6, regs.rsi),
-        (7, regs.rdi),
+        (gpr::RSI, regs.rsi),
+        (gpr::RDI, regs.rdi),
         (gpr::R8, regs.r8),
         (gpr::R9, regs.r9),
         (gpr::R10, regs.r10),
         (gpr::R11, regs.r11),
-        (12, regs.r12),
-        (13, regs.r13),
-        (14, regs.r14),
-        (15, regs.r15),
+        (gpr::R12, regs.r12),
+        (gpr::R13, regs.r13),
+        (gpr::R14, regs.r14),
+        (gpr::R15, regs.r15),
     ]
 }
 
@@ -306,16 +370,16 @@ pub(crate) fn numbered_mut(regs: &mut Registers) -> [(usize, &mut u64); 15] {
         (gpr::RDX, &mut regs.rdx),
         (gpr::RBX, &mut regs.rbx),
         (gpr::RBP, &mut regs.rbp),
-        (6, &mut regs.rsi),
-        (7, &mut regs.rdi),
+        (gpr::RSI, &mut regs.rsi),
+        (gpr::RDI, &mut regs.rdi),
         (gpr::R8, &mut regs.r8),
         (gpr::R9, &mut regs.r9),
         (gpr::R10, &mut regs.r10),
         (gpr::R11, &mut regs.r11),
-        (12, &mut regs.r12),
-        (13, &mut regs.r13),
-        (14, &mut regs.r14),
-        (15, &mut regs.r15),
+        (gpr::R12, &mut regs.r12),
+        (gpr::R13, &mut regs.r13),
+        (gpr::R14, &mut regs.r14),
+        (gpr::R15, &mut regs.r15),
     ]
 }
 

@@ -33,6 +33,7 @@ const DEBUGCTL_BTS: u64 = 1 << 7;
 const RFLAGS_TF: u64 = 1 << 8;
 const PENDING_DEBUG_BS: u64 = 1 << 14;
 const EFER_SCE: u64 = 1;
+const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 /// IA32_MISC_ENABLE: PERFMON available, PEBS unavailable.
 const MISC_ENABLE_PERFMON: u64 = 1 << 7;
@@ -56,6 +57,48 @@ enum Access {
 impl Guest<'_> {
     /// Emulates RDMSR.
     pub(crate) fn rdmsr(&self, exit_reason: u64) -> Result<(), Leave> {
+        let access = self.read_msr();
+        self.conclude_msr(access, exit_reason)
+    }
+
+    /// Emulates WRMSR.
+    pub(crate) fn wrmsr(&self, exit_reason: u64) -> Result<(), Leave> {
+        let access = self.write_msr();
+        self.conclude_msr(access, exit_reason)
+    }
+
+    /// Emulates RDMSR or WRMSR of an L2 VM: whether it is done, so that the L1 VM does not learn of it.
+    pub(crate) fn l2_msr(&self, write: bool) -> Result<bool, Leave> {
+        let msr = self.register(gpr::RCX) as u32;
+        if !is_covered(msr) || self.is_intercepted_by_l1(msr, write) {
+            return Ok(false);
+        }
+        let access = if write {
+            self.write_msr()
+        } else {
+            self.read_msr()
+        };
+        match access {
+            Access::Done(_) => Ok(true),
+            Access::GeneralProtection => {
+                self.inject_gp();
+                Ok(true)
+            }
+            Access::VirtualizationException => Ok(false),
+            Access::Impossible => Err(Leave::Shutdown),
+        }
+    }
+
+    /// Whether the L1 VM wants to know of accesses of its L2 VM to this MSR.
+    fn is_intercepted_by_l1(&self, msr: u32, write: bool) -> bool {
+        const QUARTER: usize = 1024;
+        let bitmap = self.tdvps.page(tdvps::l2_shadow_msr_bitmap_page(self.vm));
+        let quarter = usize::from(msr >= HIGH.start) + if write { 2 } else { 0 };
+        let index = (msr & (LOW.end - 1)) as usize;
+        bitmap.load::<u8>(quarter * QUARTER + index / 8) >> (index % 8) & 1 != 0
+    }
+
+    fn read_msr(&self) -> Access {
         let msr = self.register(gpr::RCX) as u32;
         let row = row(msr);
         let access = match row.map_or("", |row| row.name) {
@@ -69,30 +112,28 @@ impl Guest<'_> {
             "IA32_ARCH_CAPABILITIES" => Access::Done(self.tdcs.get(VIRTUAL_ARCH_CAPABILITIES)),
             "IA32_XAPIC_DISABLE_STATUS" => Access::Done(1),
             name => match virtual_vmx_msr(name) {
-                Some(field) => Access::Done(self.tdcs.get(field)),
-                None => self.by_table(row, row.map_or("", |row| row.read)),
+                Some(field) if self.vm == 0 => Access::Done(self.tdcs.get(field)),
+                _ => self.by_table(row, row.map_or("", |row| row.read)),
             },
         };
         if let Access::Done(value) = access {
             self.set_register(gpr::RDX, value >> 32);
             self.set_register(gpr::RAX, value & 0xffff_ffff);
         }
-        self.conclude_msr(access, exit_reason)
+        access
     }
 
-    /// Emulates WRMSR.
-    pub(crate) fn wrmsr(&self, exit_reason: u64) -> Result<(), Leave> {
+    fn write_msr(&self) -> Access {
         let msr = self.register(gpr::RCX) as u32;
         let value = self.register(gpr::RDX) << 32 | self.register(gpr::RAX) & 0xffff_ffff;
         let row = row(msr);
-        let access = match row.map_or("", |row| row.name) {
+        match row.map_or("", |row| row.name) {
             _ if !is_covered(msr) => Access::VirtualizationException,
             "IA32_XSS" => self.write_xss(value),
             "IA32_DEBUGCTL" => self.write_debugctl(value),
             "IA32_EFER" => self.write_efer(value),
             _ => self.by_table(row, row.map_or("", |row| row.write)),
-        };
-        self.conclude_msr(access, exit_reason)
+        }
     }
 
     fn conclude_msr(&self, access: Access, exit_reason: u64) -> Result<(), Leave> {
@@ -185,11 +226,16 @@ impl Guest<'_> {
         Access::Done(new)
     }
 
-    /// Only SCE may change; LMA is ignored.
+    /// Only SCE may change, and LME in an L2 VM; LMA is ignored.
     fn write_efer(&self, value: u64) -> Access {
         let old = self.vmcs.read(encoding::GUEST_EFER);
         let new = value & !EFER_LMA | old & EFER_LMA;
-        if (new ^ old) & !EFER_SCE != 0 {
+        let free = if self.vm == 0 {
+            EFER_SCE
+        } else {
+            EFER_SCE | EFER_LME
+        };
+        if (new ^ old) & !free != 0 {
             return Access::VirtualizationException;
         }
         self.vmcs.write(encoding::GUEST_EFER, new);

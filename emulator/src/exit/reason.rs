@@ -6,6 +6,7 @@ pub(crate) const EXCEPTION_OR_NMI: u16 = BasicExitReason::EXCEPTION_OR_NMI.into_
 pub(crate) const EXTERNAL_INTERRUPT: u16 = BasicExitReason::EXTERNAL_INTERRUPT.into_bits();
 pub(crate) const TRIPLE_FAULT: u16 = BasicExitReason::TRIPLE_FAULT.into_bits();
 pub(crate) const INIT: u16 = BasicExitReason::INIT.into_bits();
+pub(crate) const IO_SMI: u16 = BasicExitReason::IO_SMI.into_bits();
 pub(crate) const OTHER_SMI: u16 = BasicExitReason::OTHER_SMI.into_bits();
 pub(crate) const NMI_WINDOW: u16 = BasicExitReason::NMI_WINDOW.into_bits();
 pub(crate) const TASK_SWITCH: u16 = BasicExitReason::TASK_SWITCH.into_bits();
@@ -25,6 +26,7 @@ pub(crate) const WRMSR: u16 = BasicExitReason::WRMSR.into_bits();
 pub(crate) const ENTRY_FAILURE_GUEST_STATE: u16 =
     BasicExitReason::ENTRY_FAILURE_GUEST_STATE.into_bits();
 pub(crate) const MWAIT: u16 = BasicExitReason::MWAIT.into_bits();
+pub(crate) const MONITOR_TRAP_FLAG: u16 = BasicExitReason::MONITOR_TRAP_FLAG.into_bits();
 pub(crate) const MONITOR: u16 = BasicExitReason::MONITOR.into_bits();
 pub(crate) const ENTRY_FAILURE_MACHINE_CHECK: u16 =
     BasicExitReason::ENTRY_FAILURE_MACHINE_CHECK.into_bits();

@@ -1,7 +1,6 @@
 //! TDG.VP.ENTER, TDG.VP.INVEPT and TDG.VP.INVVPID
 //!
-//! The emulated guest runs in its L1 VM only: an entry that passes every check is refused as a leaf that the
-//! module does not have.
+//! The emulated CPU caches translations of guest-physical addresses only, so that what concerns linear ones does nothing.
 
 use tdx_abi::format::GlaListEntry;
 use tdx_abi::format::GlaListInfo;
@@ -24,6 +23,9 @@ use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 
+/// RCX of TDG.VP.ENTER: which translations of the L2 VM go: all, or by linear address.
+const INVEPT_MASK: u64 = 3;
+const INVEPT_SINGLE_CONTEXT: u64 = 1;
 /// Alignment of the L2 VM's registers in memory.
 const STATE_ALIGNMENT: u64 = 256;
 /// L2_DEBUG_CTLS.TD_EXIT_ON_L1_TO_L2.
@@ -35,8 +37,8 @@ const LINEAR_BITS: u32 = 57;
 const PAGE_SHIFT: u32 = 12;
 
 impl Guest<'_> {
-    /// TDG.VP.ENTER, up to the entry itself.
-    pub(super) fn l2_enter(&self) -> Outcome {
+    /// TDG.VP.ENTER: on success the L2 VM runs.
+    pub(super) fn l2_enter(&mut self) -> Outcome {
         let state = self.register(gpr::RDX);
         let wide = self.tdcs.get(tdcs::GPAW);
         if !state.is_multiple_of(STATE_ALIGNMENT) || !self.core.is_valid_gpa(state, wide, true) {
@@ -66,14 +68,21 @@ impl Guest<'_> {
             self.tdvps.set(gpa, state);
             self.tdvps.set(hpa, tdvps::NULL_PA);
         }
-        Err(invalid(OperandId::RAX))
+        self.enter_l2(vm)?;
+        if flags.into_bits() & INVEPT_MASK == INVEPT_SINGLE_CONTEXT {
+            self.lp.tlb.flush_l2(self.inside.tdr, vm);
+        }
+        Err(Stop::EnteredL2.into())
     }
 
-    /// TDG.VP.INVEPT: drops the translations of the L2 VMs of a mask, of which the emulated CPU has none.
-    pub(super) fn invept(&self) -> Outcome {
+    /// TDG.VP.INVEPT: drops the translations of the L2 VMs of a mask.
+    pub(super) fn invept(&mut self) -> Outcome {
         let vms = self.register(gpr::RCX);
         if vms & 1 != 0 || vms >> (self.tdcs.l2_vms() + 1) != 0 {
             return Err(invalid(OperandId::RCX));
+        }
+        for vm in (1..=self.tdcs.l2_vms()).filter(|vm| vms >> vm & 1 != 0) {
+            self.lp.tlb.flush_l2(self.inside.tdr, vm);
         }
         Ok(())
     }

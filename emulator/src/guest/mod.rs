@@ -37,6 +37,7 @@ use crate::servtd;
 use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
+use crate::structures::vmcs::encoding;
 
 /// How a guest leaf ends: success, any other status, or not at all.
 pub(crate) type Outcome = Result<(), Failure>;
@@ -100,17 +101,10 @@ pub(crate) fn tdcall(
         ..ExitInfo::default()
     };
     guest.save(regs, &info);
-    let outcome = guest.prologue().and_then(|()| guest.call());
-    let (call, outcome) = match outcome {
-        Ok(call) => {
-            let after = if call == GuestCall::Reexecute {
-                After::Reexecute
-            } else {
-                After::Done
-            };
-            (call, guest.before_resuming(after))
-        }
-        Err(leave) => (GuestCall::ReturnedToTd, Err(leave)),
+    let (call, outcome) = if guest.vm == 0 {
+        guest.l1_call()
+    } else {
+        guest.l2_call()
     };
     match guest.conclude(outcome, regs) {
         GuestExit::ResumedTd => call,
@@ -121,7 +115,37 @@ pub(crate) fn tdcall(
 }
 
 impl Guest<'_> {
-    fn call(&mut self) -> Result<GuestCall, Leave> {
+    fn l1_call(&mut self) -> (GuestCall, Result<(), Leave>) {
+        // The single-step defence lets every TDCALL pass.
+        let call = match self.prologue().and_then(|_| self.call()) {
+            Ok(call) => call,
+            Err(leave) => return (GuestCall::ReturnedToTd, Err(leave)),
+        };
+        if self.vm != 0 {
+            // TDG.VP.ENTER goes on in the L2 VM.
+            return (call, Ok(()));
+        }
+        let after = if call == GuestCall::Reexecute {
+            After::Reexecute
+        } else {
+            After::Done
+        };
+        (call, self.before_resuming(after))
+    }
+
+    fn l2_call(&mut self) -> (GuestCall, Result<(), Leave>) {
+        let outcome = self.l2_exit();
+        let event = self.vmcs.read(encoding::ENTRY_INTERRUPTION_INFO) & reason::EVENT_VALID != 0;
+        let call = if event {
+            GuestCall::EventInjected
+        } else {
+            GuestCall::ReturnedToTd
+        };
+        (call, outcome)
+    }
+
+    /// Executes the TDCALL in the guest's registers.
+    pub(crate) fn call(&mut self) -> Result<GuestCall, Leave> {
         if !self.is_in_64_bit_mode() {
             self.inject_gp();
             return Ok(GuestCall::EventInjected);
@@ -132,6 +156,7 @@ impl Guest<'_> {
             Ok(()) => Status::of(StatusCode::SUCCESS),
             Err(Failure::Status(status)) => status,
             Err(Failure::Stop(Stop::Leave(leave))) => return Err(leave),
+            Err(Failure::Stop(Stop::EnteredL2)) => return Ok(GuestCall::ReturnedToTd),
             Err(Failure::Stop(Stop::Injected)) => return Ok(GuestCall::EventInjected),
             Err(Failure::Stop(Stop::Reexecute)) => {
                 self.tdvps.set(tdvps::HP_LOCK_BUSY, false);

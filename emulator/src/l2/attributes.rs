@@ -70,9 +70,23 @@ pub(crate) fn rd(guest: &Guest<'_>) -> Outcome {
 }
 
 /// TDG.MEM.PAGE.ATTR.WR.
-pub(crate) fn wr(guest: &Guest<'_>) -> Outcome {
+pub(crate) fn wr(guest: &mut Guest<'_>) -> Outcome {
     let outcome = write(guest);
+    if outcome.is_ok() {
+        flush(guest);
+    }
     finish(guest, outcome)
+}
+
+/// Drops the LP's translations of those L2 VMs for which R8 asks for it.
+fn flush(guest: &mut Guest<'_>) {
+    const DO_INVEPT: u64 = 1 << 15;
+    let flags = guest.register(gpr::R8);
+    for vm in 1..=guest.tdcs.l2_vms() {
+        if flags >> (16 * vm) & DO_INVEPT != 0 {
+            guest.lp.tlb.flush_l2(guest.inside.tdr, vm);
+        }
+    }
 }
 
 fn finish(guest: &Guest<'_>, outcome: Result<(u64, u64), Failure>) -> Outcome {

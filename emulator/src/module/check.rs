@@ -77,6 +77,7 @@ impl Implicit<'_> {
 
 impl Core {
     /// Checks the address of a private page: aligned to `alignment` (a power of two), KeyID 0, below 2^MAXPA.
+    #[inline]
     pub(crate) fn check_hpa(&self, hpa: u64, alignment: u64) -> Result<(), StatusCode> {
         if hpa & (alignment - 1) != 0 || self.key_id(hpa) != 0 || !self.is_below_max_pa(hpa) {
             return Err(StatusCode::OPERAND_INVALID);
@@ -145,6 +146,7 @@ impl Core {
     }
 
     /// Locks the 4 KiB page at `hpa`, which must be of type `expected`.
+    #[inline]
     pub(crate) fn lock_page(
         &self,
         hpa: u64,
@@ -156,6 +158,7 @@ impl Core {
     }
 
     /// Locks the free page of 4 KiB or 2 MiB at `hpa` exclusively.
+    #[inline]
     pub(crate) fn lock_free_range(
         &self,
         hpa: u64,
@@ -186,6 +189,7 @@ impl Core {
     }
 
     /// Locks the TDR at `hpa`.
+    #[inline]
     pub(crate) fn lock_tdr(
         &self,
         hpa: u64,
@@ -200,6 +204,7 @@ impl Core {
     }
 
     /// The PAMT entry of a page that another structure refers to.
+    #[inline]
     pub(crate) fn implicit(&self, hpa: u64, level: Level) -> Result<&Entry, Status> {
         match self.global.block(self.without_key_id(hpa)) {
             Some(block) => Ok(block.entry(self.without_key_id(hpa), level)),
@@ -238,6 +243,7 @@ impl Core {
     }
 
     /// Whether the TD's OP_STATE allows a SEAMCALL leaf.
+    #[inline]
     pub(crate) fn is_op_state_allowed(&self, leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
         OP_STATES[self.module() as usize]
             .get(usize::from(leaf.number()))
@@ -245,6 +251,7 @@ impl Core {
     }
 
     /// Maps the TDCS of a TD in which `leaf` is allowed, and locks OP_STATE in `mode`, if any.
+    #[inline]
     pub(crate) fn lock_tdcs<'m>(
         &'m self,
         tdr: Tdr<'m>,
@@ -275,6 +282,7 @@ impl Core {
         })
     }
 
+    #[inline]
     fn lock_tdcs_where<'m>(
         &'m self,
         tdr: Tdr<'m>,
@@ -294,6 +302,7 @@ impl Core {
     }
 
     /// The TDCS of a TD that is not fatal and has its key and at least the pages of a TD without L2 VMs.
+    #[inline]
     pub(crate) fn buildable<'m>(&'m self, tdr: Tdr<'m>) -> Result<Tdcs<'m>, Status> {
         if tdr.get(tdr::FATAL) {
             return Err(fatal(StatusCode::TD_FATAL));

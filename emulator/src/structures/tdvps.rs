@@ -139,6 +139,10 @@ pub(crate) const CR2: Field<u64> = Field::at(0xa30);
 pub(crate) const IA32_SPEC_CTRL: Field<u64> = Field::at(0xa80);
 /// Guest MSRs, in the order of `tdvps_guest_msr_state_t`.
 pub(crate) const GUEST_MSRS: Field<u64> = Field::at(0xa80);
+/// XMM0 in the guest's XSAVE buffer: two quadwords, and those of 15 more follow.
+pub(crate) const XMM: Field<u64> = Field::at(0x30a0);
+/// XSTATE_BV of the guest's XSAVE buffer.
+pub(crate) const XSTATE_BV: Field<u64> = Field::at(0x3200);
 /// XCOMP_BV of the guest's XSAVE buffer.
 pub(crate) const XCOMP_BV: Field<u64> = Field::at(0x3208);
 
@@ -176,6 +180,16 @@ pub(crate) mod last_exit {
     /// Asynchronous, after the instruction.
     pub(crate) const ASYNC_TRAP: u8 = 1;
     /// TDG.VP.VMCALL.
+    pub(crate) const TDVMCALL: u8 = 2;
+}
+
+/// Values of [`L2_EXIT_HOST_ROUTED`].
+pub(crate) mod routed {
+    /// Exits of an L2 VM are not routed to L1.
+    pub(crate) const NONE: u8 = 0;
+    /// An asynchronous one is.
+    pub(crate) const ASYNC: u8 = 1;
+    /// TDG.VP.VMCALL is.
     pub(crate) const TDVMCALL: u8 = 2;
 }
 
@@ -220,6 +234,11 @@ impl<'m> Tdvps<'m> {
         };
         Vmcs::new(self.page(page))
     }
+}
+
+/// The page with the MSR bitmaps as the L1 VM wrote them for L2 VM `vm`.
+pub(crate) const fn l2_shadow_msr_bitmap_page(vm: usize) -> usize {
+    MIN_TDVPS_PAGES as usize + (vm - 1) * PAGES_PER_L2_VM as usize + 2
 }
 
 impl<'m> Structure<'m> for Tdvps<'m> {

@@ -142,6 +142,7 @@ pub(crate) mod encoding {
     pub(crate) const GUEST_LDTR_ACCESS_RIGHTS: u32 = 0x4820;
     pub(crate) const GUEST_TR_ACCESS_RIGHTS: u32 = 0x4822;
     pub(crate) const GUEST_INTERRUPTIBILITY: u32 = 0x4824;
+    pub(crate) const GUEST_PREEMPTION_TIMER: u32 = 0x482e;
     pub(crate) const CR0_GUEST_HOST_MASK: u32 = 0x6000;
     pub(crate) const CR4_GUEST_HOST_MASK: u32 = 0x6002;
     pub(crate) const CR0_READ_SHADOW: u32 = 0x6004;
@@ -150,6 +151,7 @@ pub(crate) mod encoding {
     pub(crate) const GUEST_LINEAR_ADDRESS: u32 = 0x640a;
     pub(crate) const GUEST_CR0: u32 = 0x6800;
     pub(crate) const GUEST_CR4: u32 = 0x6804;
+    pub(crate) const GUEST_CS_BASE: u32 = 0x6808;
     pub(crate) const GUEST_DR7: u32 = 0x681a;
     pub(crate) const GUEST_RSP: u32 = 0x681c;
     pub(crate) const GUEST_RIP: u32 = 0x681e;

@@ -48,19 +48,31 @@ pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
 
 /// [`ready`] with this module, and with Dynamic PAMT if `dynamic`.
 pub(crate) fn ready_with(module: Module, gib: u64, lps: u32, dynamic: bool) -> Platform {
+    let config = PlatformConfig {
+        module,
+        lps_per_package: lps,
+        ..PlatformConfig::default()
+    };
+    brought_up(config, gib, dynamic)
+}
+
+/// [`ready`] with a TDMR of 1 GiB on a platform with these parameters, memory aside.
+pub(crate) fn ready_on(config: PlatformConfig) -> Platform {
+    brought_up(config, 1, false)
+}
+
+fn brought_up(config: PlatformConfig, gib: u64, dynamic: bool) -> Platform {
     let memory = Range {
         base: 0,
         size: (gib + 1) * GIB,
     };
     let platform = Platform::new(PlatformConfig {
-        module,
-        lps_per_package: lps,
         cmrs: vec![memory],
         seamrr: Range {
             base: 1 << 45,
             size: 1 << 25,
         },
-        ..PlatformConfig::default()
+        ..config
     });
     let lp = platform.lp(0).expect("there is one");
     ok(&lp, SeamcallLeaf::TDH_SYS_INIT, [0; 4]);
@@ -120,15 +132,32 @@ pub(crate) struct Td {
 
 /// A TD with this many vCPUs, initialised, not finalised.
 pub(crate) fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, vcpus: usize) -> Td {
+    partitioned(platform, pages, key_id, vcpus, 0)
+}
+
+/// [`initialized`] with this many L2 VMs.
+pub(crate) fn partitioned(
+    platform: &Platform,
+    pages: &mut Pages,
+    key_id: u64,
+    vcpus: usize,
+    l2_vms: u64,
+) -> Td {
     let lp = platform.lp(0).expect("there is one");
     let tdr = pages.next();
     ok(&lp, SeamcallLeaf::TDH_MNG_CREATE, [tdr, key_id, 0, 0]);
     ok(&lp, SeamcallLeaf::TDH_MNG_KEY_CONFIG, [tdr, 0, 0, 0]);
-    for _ in 0..6 {
+    for _ in 0..6 + l2_vms {
         ok(&lp, SeamcallLeaf::TDH_MNG_ADDCX, [pages.next(), tdr, 0, 0]);
     }
     let params = SCRATCH + 2 * PAGE;
-    let words = [(0, 1 << 28), (8, 3), (16, 0x40), (24, 0x1e), (40, 100)];
+    let words = [
+        (0, 1 << 28),
+        (8, 3),
+        (16, 0x40 | l2_vms << 16),
+        (24, 0x1e),
+        (40, 100),
+    ];
     for (offset, value) in words {
         platform.memory().write_u64(params + offset, value);
     }
@@ -137,7 +166,7 @@ pub(crate) fn initialized(platform: &Platform, pages: &mut Pages, key_id: u64, v
         .map(|_| {
             let tdvpr = pages.next();
             ok(&lp, SeamcallLeaf::TDH_VP_CREATE, [tdvpr, tdr, 0, 0]);
-            for _ in 0..5 {
+            for _ in 0..5 + 3 * l2_vms {
                 ok(&lp, SeamcallLeaf::TDH_VP_ADDCX, [pages.next(), tdvpr, 0, 0]);
             }
             ok(&lp, SeamcallLeaf::TDH_VP_INIT, [tdvpr, 0, 0, 0]);

@@ -40,6 +40,7 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// The operand's parts, if the level is between those and the address aligned to it.
+    #[inline]
     pub(crate) fn decode(raw: u64, lowest: Level, highest: Level) -> Option<Self> {
         let gpa = raw & 0x000f_ffff_ffff_f000;
         let level = Level::new((raw & 7) as u8)?;
@@ -71,6 +72,7 @@ pub(crate) struct Opened<'m> {
 
 impl<'m> Opened<'m> {
     /// Takes RCX as mapping and RDX as TDR, checks, locks and walks; RCX and RDX become 0, or the entry's details where it fails on one.
+    #[inline]
     pub(crate) fn open(
         call: &mut Call<'m>,
         leaf: SeamcallLeaf,
@@ -81,6 +83,7 @@ impl<'m> Opened<'m> {
     }
 
     /// [`Self::open`] with a check between OP_STATE and mapping.
+    #[inline]
     pub(crate) fn open_with(
         call: &mut Call<'m>,
         leaf: SeamcallLeaf,
@@ -140,6 +143,7 @@ impl<'m> Opened<'m> {
     }
 
     /// Checks that the entry's state allows the leaf.
+    #[inline]
     pub(crate) fn require(&self, call: &mut Call<'_>, leaf: SeamcallLeaf) -> Result<(), Status> {
         if is_allowed(call.core, leaf, self.entry) {
             Ok(())
@@ -246,6 +250,7 @@ pub(crate) fn set_details(call: &mut Call<'_>, entry: SeptEntry, level: Level) {
 }
 
 /// Whether an entry's state allows a SEAMCALL leaf.
+#[inline]
 pub(crate) fn is_allowed(core: &Core, leaf: SeamcallLeaf, entry: SeptEntry) -> bool {
     SEPT_STATES[core.module() as usize]
         .get(usize::from(leaf.number()))

@@ -15,6 +15,8 @@ use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::cpu;
 use crate::exit::Guest;
+use crate::exit::Seen;
+use crate::exit::event;
 use crate::exit::gpr;
 use crate::exit::load_registers;
 use crate::exit::numbered;
@@ -22,9 +24,12 @@ use crate::exit::reason;
 use crate::exit::selected;
 use crate::exit::stepping;
 use crate::exit::stepping::Filter;
+use crate::exit::xmm;
+use crate::l2::Vcpu;
 use crate::lock::Mode;
 use crate::lock::Sharex;
 use crate::lp::Inside;
+use crate::lp::Xmm;
 use crate::pamt::PageType;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
@@ -71,9 +76,19 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
     if rcx & RECOVERABILITY_HINT != 0 && last != last_exit::ASYNC_TRAP {
         return Err(invalid);
     }
-    if rcx & RESUME_L1 != 0 && tdvps.get(tdvps::CURR_VM) == 0 {
-        return Err(invalid);
+    let vcpu_state = Vcpu {
+        core,
+        tdr,
+        tdcs: *tdcs,
+        tdvps,
+    };
+    if rcx & RESUME_L1 != 0 {
+        if vcpu_state.vm() == 0 {
+            return Err(invalid);
+        }
+        vcpu_state.route_to_l1();
     }
+    check_msrs(call, *tdcs)?;
     if core
         .tsc()
         .wrapping_sub(tdvps.get(tdvps::LAST_EXIT_TSC))
@@ -83,7 +98,11 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::TSC_ROLLBACK));
     }
     let flush = track(*tdcs, tdvps, is_new)?;
-    let rip_at_entry = tdvps.vmcs(0).read(encoding::GUEST_RIP);
+    let was_in_l1 = vcpu_state.vm() == 0;
+    let rip_at_entry = vcpu_state.vmcs().read(encoding::GUEST_RIP);
+    let mut seen = Seen::of(vcpu_state.vmcs());
+    let mut gpa = vcpu_state.vmcs().read(encoding::GUEST_PHYSICAL_ADDRESS);
+    let mut would_fault = false;
     let (tree, notify) = match stepping::at_entry(core, *tdcs, tdvps) {
         Filter::Enter(tree) => (tree, false),
         Filter::Notify(tree) => (tree, true),
@@ -94,11 +113,35 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
                 OperandId::SEPT_TREE,
             ));
         }
-        Filter::WouldFault(gpa) => {
-            untrack(*tdcs, tdvps);
-            return Err(repeat_violation(call.regs, tdvps, gpa));
+        Filter::WouldFault(address) => {
+            gpa = address;
+            would_fault = true;
+            (None, false)
         }
     };
+    let private_fault =
+        seen.reason as u16 == reason::EPT_VIOLATION && !core.is_shared(gpa, tdcs.get(tdcs::GPAW));
+    let notify = notify && private_fault;
+    let fault = if vcpu_state.vm() == 0 {
+        would_fault.then_some(gpa)
+    } else {
+        if notify {
+            vcpu_state.route_to_l1();
+        }
+        let entered = vcpu_state.enter_from_host(&mut seen, gpa, || {
+            take_registers(call.regs, &call.lp.xmm, tdvps);
+        });
+        let entered = entered.err().or(would_fault.then_some(gpa));
+        entered.or_else(|| match vcpu_state.vm() {
+            0 => None,
+            vm => vcpu_state.translate_operands(vm).err(),
+        })
+    };
+    if let Some(gpa) = fault {
+        untrack(*tdcs, tdvps);
+        return Err(repeat_violation(call.regs, tdvps, gpa));
+    }
+    let notify = notify && was_in_l1;
     // From here on the entry succeeds.
     let inside = Inside {
         tdr: owner,
@@ -116,15 +159,24 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
         if notify {
             notify_of_faults(&guest);
         }
-        if guest.tdvps.get(tdvps::CURR_VM) == 0 {
+        if guest.vm == 0 {
             guest.open_nmi_window();
+        } else {
+            if tdvps.get(tdvps::NMI_UNBLOCKING_DUE_TO_IRET) {
+                event::block_nmi(guest.vmcs);
+            }
+            vcpu_state.set_preemption_timer(guest.vm);
         }
         // The guest and its VMM have uncore PMIs in common.
         let debugctl = guest.vmcs.read(encoding::GUEST_DEBUGCTL) & !cpu::DEBUGCTL_UNCORE_PMI;
         let debugctl = debugctl | cpu::DEBUGCTL & cpu::DEBUGCTL_UNCORE_PMI;
         guest.vmcs.write(encoding::GUEST_DEBUGCTL, debugctl);
     }
-    pass_registers(call.regs, tdvps, last, rcx);
+    // An exit routed to L1 has taken the host's registers already.
+    let last = tdvps.get(tdvps::LAST_TD_EXIT);
+    pass_registers(call.regs, &call.lp.xmm, tdvps, last, rcx);
+    call.lp.xmm = xmm::load(tdvps);
+    call.lp.stepping.last_entry_tsc = core.tsc();
     tdvps.set(tdvps::STATE, state::ACTIVE);
     drop(tree);
     drop(tdcs);
@@ -175,35 +227,62 @@ fn repeat_violation(regs: &mut Registers, tdvps: Tdvps<'_>, gpa: u64) -> Status 
     Status::from_rax(reason::EPT_VIOLATION.into())
 }
 
-/// Tells a guest that wants to know by #VE that it was kept faulting, if its last exit was such a fault.
+/// Tells a guest that wants to know by #VE that it was kept faulting; its last exit was such a fault.
 fn notify_of_faults(guest: &Guest<'_>) {
     const BLOCKING_BY_NMI: u64 = 1 << 3;
     let vmcs = guest.vmcs;
     let exit_reason = vmcs.read(encoding::EXIT_REASON);
     let qualification = vmcs.read(encoding::EXIT_QUALIFICATION);
     let gpa = vmcs.read(encoding::GUEST_PHYSICAL_ADDRESS);
-    let private_fault = exit_reason as u16 == reason::EPT_VIOLATION
-        && !guest.core.is_shared(gpa, guest.tdcs.get(tdcs::GPAW));
     let possible = vmcs.read(encoding::GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI == 0
         && qualification & NMI_UNBLOCKING == 0
         && vmcs.read(encoding::IDT_VECTORING_INFO) & reason::EVENT_VALID == 0
         && guest.tdvps.get(tdvps::VE_VALID) == 0;
-    if private_fault && possible {
+    if possible {
         guest.inject_ve(exit_reason, qualification, gpa, 0);
     }
 }
 
-/// Gives the guest what the VMM passes after a VMCALL, or the host's hint after a trap-like exit.
-fn pass_registers(regs: &mut Registers, tdvps: Tdvps<'_>, last: u8, rcx: u64) {
+/// Checks MSRs of the LP that the host may have changed since the module was initialised.
+fn check_msrs(call: &Call<'_>, tdcs: Tdcs<'_>) -> Outcome {
+    /// TSC adjustment, which is 0 on all LPs.
+    const IA32_TSC_ADJUST: u32 = 0x3b;
+    const IA32_MISC_ENABLE: u32 = 0x1a0;
+    const ENABLE_MONITOR: u64 = 1 << 18;
+    if call.lp.msrs.get(&IA32_TSC_ADJUST).copied().unwrap_or(0) != 0 {
+        return Err(Status::with_detail(
+            StatusCode::INCONSISTENT_MSR,
+            IA32_TSC_ADJUST,
+        ));
+    }
+    let misc = call.lp.msrs.get(&IA32_MISC_ENABLE);
+    let misc = misc.copied().unwrap_or(cpu::MISC_ENABLE);
+    if tdcs.flag(tdcs::flags::MONITOR_MWAIT) && misc & ENABLE_MONITOR == 0 {
+        return Err(Status::with_detail(
+            StatusCode::INCORRECT_MSR_VALUE,
+            IA32_MISC_ENABLE,
+        ));
+    }
+    Ok(())
+}
+
+/// Gives the guest what the VMM passes after a VMCALL.
+fn take_registers(regs: &Registers, xmm: &Xmm, tdvps: Tdvps<'_>) {
     let set = |number: usize, value: u64| tdvps.set(tdvps::GPRS.nth(number), value);
-    if last == last_exit::TDVMCALL {
-        let control = tdvps.get(tdvps::GPRS.nth(gpr::RCX));
-        for (number, value) in numbered(regs) {
-            if selected(control, number) {
-                set(number, value);
-            }
+    let control = tdvps.get(tdvps::GPRS.nth(gpr::RCX));
+    xmm::take(tdvps, control, xmm);
+    for (number, value) in numbered(regs) {
+        if selected(control, number) {
+            set(number, value);
         }
-        set(gpr::RAX, Status::of(StatusCode::SUCCESS).rax());
+    }
+    set(gpr::RAX, Status::of(StatusCode::SUCCESS).rax());
+}
+
+/// Gives the guest what the VMM passes after a VMCALL, or the host's hint after a trap-like exit.
+fn pass_registers(regs: &mut Registers, xmm: &Xmm, tdvps: Tdvps<'_>, last: u8, rcx: u64) {
+    if last == last_exit::TDVMCALL {
+        take_registers(regs, xmm, tdvps);
     } else if last == last_exit::ASYNC_TRAP {
         let status = tdvps.get(tdvps::GPRS.nth(gpr::RAX)) & !STATUS_HINT;
         let hint = if rcx & RECOVERABILITY_HINT != 0 {
@@ -211,7 +290,7 @@ fn pass_registers(regs: &mut Registers, tdvps: Tdvps<'_>, last: u8, rcx: u64) {
         } else {
             0
         };
-        set(gpr::RAX, status | hint);
+        tdvps.set(tdvps::GPRS.nth(gpr::RAX), status | hint);
     }
     *regs = load_registers(tdvps);
 }
