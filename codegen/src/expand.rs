@@ -1,20 +1,31 @@
 //! What the macros do: find the specification, read it, and write one section or the mistakes.
 
 use alloc::sync::Arc;
+use core::hash::Hash as _;
+use core::hash::Hasher as _;
+use std::hash::DefaultHasher;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use proc_macro2::TokenStream;
 use proc_macro2::TokenTree;
 use quote::quote;
 
-use crate::Error;
 use crate::Specification;
+use crate::check::check;
+use crate::diagnostic::Diagnostics;
 use crate::emit::rust::Options;
 use crate::emit::rust::SECTIONS;
 use crate::emit::rust::Section;
+use crate::load::load_cached;
+use crate::source::Sources;
+use crate::yaml::cache::Cache;
 
 /// Expands the macro of the section called `name`.
 ///
@@ -36,31 +47,38 @@ fn error(message: &str) -> TokenStream {
     quote!(::core::compile_error! { #message })
 }
 
-fn expand_section(section: &Section, arguments: &Arguments) -> TokenStream {
-    let specification = match read_cached(&arguments.directory) {
-        Ok(specification) => specification,
-        Err(ReadError { texts, files }) => {
-            let errors = texts.iter().map(|text| error(text));
-            let track = track(files.iter().map(PathBuf::as_path));
-            return quote!(#(#errors)* #track);
+fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStream {
+    let (read, reports) = read_once(&arguments.directory, section.name);
+    let read = match read {
+        Ok(read) => read,
+        Err(message) => {
+            let error = reports.then(|| error(&message));
+            return quote!(#error);
         }
     };
-    let items = (section.emit)(
-        &specification.spec,
-        &Options {
-            root: arguments.root.clone(),
-            bitfield_struct: true,
-        },
-    );
-    let used = specification.sources.iter().map(|(_, source)| source);
-    let used = used.filter(|source| {
-        section
-            .files
-            .iter()
-            .any(|beginning| source.name().starts_with(beginning))
-    });
-    let track = track(used.map(|source| source.path()));
-    quote!(#items #track)
+    let options = Options {
+        root: arguments.root.clone(),
+        bitfield_struct: true,
+    };
+    let Specification { spec, sources } = &read.specification;
+    if read.mistakes.is_empty() {
+        let items = (section.emit)(spec, &options);
+        let used = sources.iter().map(|(_, source)| source).filter(|source| {
+            let mut files = section.files.iter();
+            files.any(|beginning| source.name().starts_with(beginning))
+        });
+        let track = track(used.map(|source| source.path()));
+        quote!(#items #track)
+    } else {
+        let errors = read.mistakes.iter().filter(|_| reports);
+        let errors = errors.map(|text| error(text));
+        // What could be read is written all the same, lest the compiler miss hundreds of names that have nothing to do with
+        // the mistakes. The emitters may rely on a specification without mistakes: if one stumbles, its items are missing.
+        let items = catch_unwind(AssertUnwindSafe(|| (section.emit)(spec, &options)));
+        let items = items.unwrap_or_default();
+        let track = track(sources.iter().map(|(_, source)| source.path()));
+        quote!(#(#errors)* #items #track)
+    }
 }
 
 fn track<'p>(paths: impl Iterator<Item = &'p Path>) -> TokenStream {
@@ -112,55 +130,93 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
     Ok(parsed)
 }
 
-#[derive(Clone)]
-struct ReadError {
-    texts: Vec<String>,
-    files: Vec<PathBuf>,
+/// A specification, which may have mistakes.
+struct Read {
+    specification: Specification,
+    /// The mistakes as text.
+    mistakes: Vec<String>,
 }
 
-type Cached = Result<Arc<Specification>, ReadError>;
+type Cached = Result<Arc<Read>, String>;
 
-/// The last specification that was read, with what its files looked like then: one crate has many macros.
-static CACHE: Mutex<Option<(PathBuf, Fingerprint, Cached)>> = Mutex::new(None);
+/// A specification as it was read last.
+struct Snapshot {
+    directory: PathBuf,
+    /// When the files were looked at, and what they looked like.
+    looked: Instant,
+    fingerprint: Fingerprint,
+    read: Cached,
+    /// The section whose macro reports the mistakes: one crate has many macros.
+    reporter: &'static str,
+}
+
+static SNAPSHOT: Mutex<Option<Snapshot>> = Mutex::new(None);
+
+/// How long files are taken to be unchanged: the macros of one crate follow each other faster.
+const FRESH: Duration = Duration::from_secs(1);
 
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
-fn read_cached(directory: &Path) -> Cached {
-    let fingerprint = fingerprint(directory);
-    let mut cache = match CACHE.lock() {
-        Ok(cache) => cache,
+/// The specification, and whether the macro of `section` is the one to report its mistakes.
+fn read_once(directory: &Path, section: &'static str) -> (Cached, bool) {
+    let mut snapshot = match SNAPSHOT.lock() {
+        Ok(snapshot) => snapshot,
         Err(poisoned) => poisoned.into_inner(),
     };
-    if let Some((cached_directory, cached_fingerprint, cached)) = &*cache
-        && cached_directory == directory
-        && *cached_fingerprint == fingerprint
+    if let Some(known) = &mut *snapshot
+        && known.directory == directory
+        && (known.looked.elapsed() < FRESH || known.fingerprint == fingerprint(directory))
     {
-        return cached.clone();
+        known.looked = Instant::now();
+        return (known.read.clone(), known.reporter == section);
     }
+    let fingerprint = fingerprint(directory);
     let read = read(directory);
-    *cache = Some((directory.to_owned(), fingerprint, read.clone()));
-    read
+    *snapshot = Some(Snapshot {
+        directory: directory.to_owned(),
+        looked: Instant::now(),
+        fingerprint,
+        read: read.clone(),
+        reporter: section,
+    });
+    (read, true)
 }
 
 fn read(directory: &Path) -> Cached {
-    match crate::read(directory) {
-        Ok(specification) => Ok(Arc::new(specification)),
-        Err(Error::Io(error)) => Err(ReadError {
-            texts: vec![format!(
-                "the specification in {} cannot be read: {error}",
-                directory.display()
-            )],
-            files: Vec::new(),
-        }),
-        Err(Error::Mistakes(mistakes)) => Err(ReadError {
-            texts: mistakes.rendered().collect(),
-            files: mistakes
-                .sources()
-                .iter()
-                .map(|(_, source)| source.path().to_owned())
-                .collect(),
-        }),
-    }
+    let sources = Sources::read(directory).map_err(|error| {
+        format!(
+            "the specification in {} cannot be read: {error}",
+            directory.display()
+        )
+    })?;
+    let mut cache = parsed_files(directory).map_or_else(Cache::none, Cache::open);
+    let (spec, mut mistakes) = load_cached(&sources, &mut cache);
+    cache.save();
+    mistakes.extend(check(&spec));
+    let specification = Specification { spec, sources };
+    let mistakes = if mistakes.is_empty() {
+        Vec::new()
+    } else {
+        let mistakes = Diagnostics::new(specification.sources.clone(), mistakes);
+        mistakes.rendered().collect()
+    };
+    Ok(Arc::new(Read {
+        specification,
+        mistakes,
+    }))
+}
+
+/// Where the parsed files of the specification in `directory` are kept: beside what the compiler keeps of this crate.
+///
+/// `None` if it keeps nothing, or if the process is not the compiler.
+fn parsed_files(directory: &Path) -> Option<PathBuf> {
+    let folder = std::env::args_os().find_map(|argument| {
+        let text = argument.to_str()?;
+        Some(PathBuf::from(text.strip_prefix("incremental=")?))
+    })?;
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    Some(folder.join(format!("tdx-spec-{:016x}", hasher.finish())))
 }
 
 fn fingerprint(directory: &Path) -> Fingerprint {

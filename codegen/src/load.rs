@@ -18,10 +18,10 @@ use crate::model::ModuleSet;
 use crate::model::Spec;
 use crate::source::FileId;
 use crate::source::Sources;
-use crate::yaml;
 use crate::yaml::Node;
 use crate::yaml::NodeId;
 use crate::yaml::Value;
+use crate::yaml::cache::Cache;
 
 use record::Item;
 use record::Reader;
@@ -31,10 +31,15 @@ use record::Record;
 ///
 /// What cannot be read is left out of the model and reported. A syntax error costs the whole file.
 pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
+    load_cached(sources, &mut Cache::none())
+}
+
+/// [`load`], with what `cache` knows of the files.
+pub fn load_cached(sources: &Sources, cache: &mut Cache) -> (Spec, Vec<Diagnostic>) {
     let reader = Reader::new();
     let mut documents = Vec::new();
     for (file, source) in sources.iter() {
-        match yaml::parse(source.text()) {
+        match cache.parse(source.text()) {
             Ok(root) => {
                 duplicate_keys(&reader, file, &root);
                 documents.push((file, root));

@@ -3,6 +3,8 @@
 //! serde_yaml gives values no positions, but stamps an error with the place of the node whose visitor failed. So
 //! every node gets a number in reading order, and [`locate`] reads the text once more and fails at that number.
 
+pub mod cache;
+
 use core::fmt;
 
 use serde::de::DeserializeSeed;

@@ -4,7 +4,10 @@ use crate::Features;
 use crate::OperandId;
 use crate::Registers;
 use crate::Retry;
+use crate::SEAMLDR_CALL;
 use crate::Status;
+use crate::leaf::SeamcallLeaf;
+use crate::leaf::TdcallLeaf;
 use crate::status::SeamldrStatus;
 
 /// Why a SEAMCALL or TDCALL never reached the callee.
@@ -87,17 +90,34 @@ pub trait Leaf: Sized {
     /// RAX of the call: leaf number, version in bits 23:16, bit 63 for P-SEAMLDR.
     const RAX: u64;
     /// Features without which no module has the leaf.
-    const FEATURES: Features;
+    const FEATURES: Features = Features::EMPTY;
     /// Whether the leaf reads or writes a register beside RAX, RCX, RDX and R8 to R13.
-    const ALL_REGISTERS: bool;
+    const ALL_REGISTERS: bool = false;
     /// What the leaf returns on success.
     type Output;
 
     /// The registers of the call; those that the leaf does not read are 0.
     fn encode(&self) -> Registers;
 
+    /// What `registers` hold after success.
+    fn output(self, registers: &Registers) -> Self::Output;
+
     /// What `registers` say after the call. Inputs come back with an error.
-    fn decode(self, registers: &Registers) -> Result<Success<Self::Output>, Refused<Self>>;
+    #[inline(always)]
+    fn decode(self, registers: &Registers) -> Result<Success<Self::Output>, Refused<Self>> {
+        let error = if Self::RAX & SEAMLDR_CALL == 0 {
+            CallError::of_module(registers)
+        } else {
+            CallError::of_seamldr(registers)
+        };
+        match error {
+            Some(error) => Err(Refused { leaf: self, error }),
+            None => Ok(Success {
+                status: Status::from_rax(registers.rax),
+                output: self.output(registers),
+            }),
+        }
+    }
 
     /// What became of a call: [`decode`](Self::decode), or the inputs back with the trap.
     #[inline(always)]
@@ -118,6 +138,9 @@ pub trait Leaf: Sized {
 
 /// A leaf that the host calls.
 pub trait HostLeaf: Leaf {
+    /// The leaf's number, with what modules allow; types of P-SEAMLDR's leaves have a `LEAF` of their own, which goes first.
+    const LEAF: SeamcallLeaf = SeamcallLeaf::new(Self::RAX as u16);
+
     /// Calls the leaf.
     ///
     /// # Errors
@@ -140,6 +163,9 @@ pub trait HostLeaf: Leaf {
 
 /// A leaf that the guest calls.
 pub trait GuestLeaf: Leaf {
+    /// The leaf's number, with what modules allow.
+    const LEAF: TdcallLeaf = TdcallLeaf::new(Self::RAX as u16);
+
     /// Calls the leaf.
     ///
     /// # Errors

@@ -202,19 +202,25 @@ pub struct FieldRow {
     pub special_wr: bool,
 }
 
+/// Who may read, write and migrate a field: what many rows have in common.
+struct Access {
+    masks: [u64; 10],
+    export: MigType,
+    import: MigType,
+    /// [`FieldAttributes`], and in bits 6 and 7 whether reading and writing have side conditions.
+    flags: u8,
+}
+
 impl FieldRow {
-    #[expect(clippy::too_many_arguments, reason = "called by generated tables only")]
     const fn new(
         name: &'static str,
         id: u64,
         num_of_fields: u16,
         num_of_elem: u16,
         offset: u32,
-        masks: [u64; 10],
-        mig_export: MigType,
-        mig_import: MigType,
-        flags: u8,
+        access: &Access,
     ) -> Self {
+        let masks = access.masks;
         Self {
             name,
             id: FieldId(id),
@@ -231,11 +237,11 @@ impl FieldRow {
             migtd_wr_mask: masks[7],
             export_mask: masks[8],
             import_mask: masks[9],
-            mig_export,
-            mig_import,
-            attributes: FieldAttributes(flags & 0x3f),
-            special_rd: flags & 0x40 != 0,
-            special_wr: flags & 0x80 != 0,
+            mig_export: access.export,
+            mig_import: access.import,
+            attributes: FieldAttributes(access.flags & 0x3f),
+            special_rd: access.flags & 0x40 != 0,
+            special_wr: access.flags & 0x80 != 0,
         }
     }
 }

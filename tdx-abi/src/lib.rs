@@ -12,6 +12,7 @@ mod control;
 pub mod cpuid;
 pub mod field;
 pub mod format;
+#[cfg(feature = "handler")]
 pub mod handler;
 #[cfg(all(target_arch = "x86_64", feature = "hardware"))]
 pub mod hardware;

@@ -61,12 +61,13 @@ impl From<syn::Error> for Error {
 }
 
 /// What only the crate with macros has: file, lines, and what stands there instead.
-const REPLACED: [(&str, &str, &str); 3] = [
+const REPLACED: [(&str, &str, &str); 4] = [
     (
         "lib.rs",
         "#[doc(hidden)]\npub use bitfield_struct::bitfield;\n\n",
         "",
     ),
+    ("lib.rs", "#[cfg(feature = \"handler\")]\n", ""),
     (
         "lib.rs",
         "#[cfg(feature = \"source\")]\npub mod source;\n",

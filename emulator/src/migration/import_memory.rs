@@ -505,7 +505,7 @@ impl Page {
             .map_err(|status| Failure::Abort(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT, status))?;
         let _lock = SharexHp::acquire(pamt.lock(), Mode::Exclusive, Side::Host)
             .map_err(|code| abort(GpaListStatus::TD_PAGE_BUSY_HOST_PRIORITY, code))?;
-        imported_before(pamt.bepoch(), tdcs)?;
+        let _ = imported_before(pamt.bepoch(), tdcs)?;
         lock.set_and_release(SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH)));
         tdr.add_children(-1);
         pamt.set_page_type(PageType::Nda);

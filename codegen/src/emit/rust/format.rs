@@ -1,13 +1,13 @@
 //! Bit formats.
 //!
-//! A format whose fields are contiguous and fill their types (flags, whole bytes and words) becomes a `bitfield_struct`
-//! definition. All others get composed accessors: split fields, addresses that are shifted, numbers that are narrower than
+//! A format of at most 32 bits whose fields are contiguous and fill their types (flags, whole bytes and words) becomes a
+//! `bitfield_struct` definition. That makes eight items of a field where two are wanted: the 64-bit words, which have most
+//! of the fields, would make up half of what the compiler reads, so they are not. All others get composed accessors: split fields, addresses that are shifted, numbers that are narrower than
 //! their type (whose setter would panic on too large a value in `bitfield_struct`, and is masked here), typed values
 //! that not every bit pattern is one of, and overlays.
 
 use proc_macro2::Ident;
 use proc_macro2::TokenStream;
-use quote::format_ident;
 use quote::quote;
 
 use super::Options;
@@ -186,7 +186,7 @@ pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
         let carrier = carrier(format.width);
         let fields = format.items.iter().filter_map(|item| match item {
             BitItem::Field(field) => {
-                Some((ident(&field.name), format_ident!("with_{}", field.name)))
+                Some((ident(&field.name), ident(&format!("with_{}", field.name))))
             }
             _ => None,
         });
@@ -281,7 +281,8 @@ pub fn fits_bitfield_struct(format: &Format) -> bool {
         ([_], Some("u64")) => field.width() == 64,
         _ => false,
     };
-    format.views.is_empty()
+    format.width <= 32
+        && format.views.is_empty()
         && format.items.iter().all(|item| match item {
             BitItem::Field(field) => fills(field),
             BitItem::Reserved { bits, ones, .. } => !ones && bits.len() == 1,
@@ -501,7 +502,7 @@ fn composed(
         );
         let getter = getter(field, &kind, &word);
         let name = ident(&field.name);
-        let with = format_ident!("with_{}", field.name);
+        let with = ident(&format!("with_{}", field.name));
         let set = &kind.set;
         let encode = &kind.encode;
         let text =
@@ -517,7 +518,6 @@ fn composed(
             #getter
 
             #[doc = #text]
-            #[must_use]
             #[inline]
             pub const fn #with(self, value: #set) -> Self {
                 let raw: u64 = #encode;
@@ -547,12 +547,12 @@ fn composed(
     quote! {
         #[doc = #text]
         #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        #[must_use]
         #[repr(transparent)]
         pub struct #ty(#carrier);
 
         impl #ty {
             /// The value whose fields are all 0.
-            #[must_use]
             pub const fn new() -> Self {
                 Self(#ones)
             }
@@ -599,7 +599,6 @@ fn getter(field: &BitField, kind: &FieldType, word: &TokenStream) -> TokenStream
     };
     quote! {
         #[doc = #text]
-        #[must_use]
         #[inline]
         pub const fn #name(self) -> #get {
             #body

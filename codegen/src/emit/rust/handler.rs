@@ -78,7 +78,7 @@ fn operands(spec: &Spec, options: &Options, leaf: &Leaf) -> TokenStream {
         .collect();
     let fields = parts.iter().map(|(register, part)| {
         let name = ident(&part.name);
-        let ty = raw_type(spec, root, &part.kind).0;
+        let ty = raw_type(spec, root, &part.kind, &quote!()).0;
         let register = register.to_uppercase();
         let text = part.doc.as_deref().map_or_else(
             || format!(" {register}."),
@@ -89,12 +89,12 @@ fn operands(spec: &Spec, options: &Options, leaf: &Leaf) -> TokenStream {
     let values = parts.iter().map(|(register, part)| {
         let (name, register) = (ident(&part.name), ident(register));
         let raw = extract(&part.kind, part.bits, quote!(registers.#register));
-        let (_, value) = raw_type(spec, root, &part.kind);
-        quote!(#name: { let raw = #raw; #value },)
+        let (_, value) = raw_type(spec, root, &part.kind, &raw);
+        quote!(#name: #value,)
     });
     quote! {
         #[doc = #text]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug)]
         pub struct #ty {
             #(#fields)*
         }
@@ -116,46 +116,51 @@ fn version_text(leaf: &Leaf) -> String {
     }
 }
 
-/// A type that holds any bits, and how it is made of the `u64` called `raw`.
-fn raw_type(spec: &Spec, root: &TokenStream, kind: &Kind) -> (TokenStream, TokenStream) {
+/// A type that holds any bits, and how it is made of the `u64` that is `raw`.
+fn raw_type(
+    spec: &Spec,
+    root: &TokenStream,
+    kind: &Kind,
+    raw: &TokenStream,
+) -> (TokenStream, TokenStream) {
     match kind {
-        Kind::Number(_) | Kind::Hkid | Kind::Unknown => (quote!(u64), quote!(raw)),
-        Kind::Bool => (quote!(bool), quote!(raw != 0)),
+        Kind::Number(_) | Kind::Hkid | Kind::Unknown => (quote!(u64), quote!(#raw)),
+        Kind::Bool => (quote!(bool), quote!(#raw != 0)),
         Kind::Hpa { .. }
         | Kind::Tdr
         | Kind::Tdvpr
         | Kind::Page { .. }
         | Kind::Structure { guest: false, .. } => {
-            (quote!(#root::Hpa), quote!(#root::Hpa::new(raw)))
+            (quote!(#root::Hpa), quote!(#root::Hpa::new(#raw)))
         }
         Kind::Gpa { .. }
         | Kind::PrivateGpa { .. }
         | Kind::SharedGpa { .. }
-        | Kind::Structure { .. } => (quote!(#root::Gpa), quote!(#root::Gpa::new(raw))),
+        | Kind::Structure { .. } => (quote!(#root::Gpa), quote!(#root::Gpa::new(#raw))),
         Kind::FieldId => (
             quote!(#root::field::FieldId),
-            quote!(#root::field::FieldId::from_bits(raw)),
+            quote!(#root::field::FieldId::from_bits(#raw)),
         ),
         Kind::Mapping { .. } => (
             quote!(#root::format::GpaMapping),
-            quote!(#root::format::GpaMapping::from_bits(raw)),
+            quote!(#root::format::GpaMapping::from_bits(#raw)),
         ),
         Kind::Format(format) => match named_width(spec, format) {
             Some(width) if width > 32 => {
                 let ty = ident(format);
                 (
                     quote!(#root::format::#ty),
-                    quote!(#root::format::#ty::from_bits(raw)),
+                    quote!(#root::format::#ty::from_bits(#raw)),
                 )
             }
             Some(width) => {
                 let (ty, carrier) = (ident(format), carrier(width));
                 (
                     quote!(#root::format::#ty),
-                    quote!(#root::format::#ty::from_bits(raw as #carrier)),
+                    quote!(#root::format::#ty::from_bits(#raw as #carrier)),
                 )
             }
-            None => (quote!(u64), quote!(raw)),
+            None => (quote!(u64), quote!(#raw)),
         },
     }
 }
@@ -175,16 +180,15 @@ fn handler(
         let method = ident(&flat_name(leaf));
         let text = format!(" `{}`{}:{}", leaf.name, version_text(leaf), doc(first_sentence(&leaf.doc)));
         let constant = super::text::constant(&leaf.name);
-        let (parameter, argument) = if leaf.inputs.is_empty() {
-            (quote!(), quote!())
+        let parameter = if leaf.inputs.is_empty() {
+            quote!()
         } else {
             let ty = flat_type(leaf);
-            (quote!(operands: operands::#ty,), quote!(let _ = operands;))
+            quote!(_: operands::#ty,)
         };
         quote! {
             #[doc = #text]
             fn #method(&self, context: &mut C, #parameter registers: &mut #root::Registers) -> Self::Outcome {
-                #argument
                 self.unsupported(context, #root::leaf::#number_ty::#constant, registers)
             }
         }

@@ -76,12 +76,13 @@ pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
             _ => " Leaves of P-SEAMLDR.",
         };
         let side_ident = ident(&side);
+        let root = &options.root;
         let groups = groups.into_iter().map(|(group, items)| match group {
-            None => quote!(#(#items)*),
+            None => quote!(use #root::*; #(#items)*),
             Some(group) => {
                 let text = format!(" `{}.{}.*`.", side.to_uppercase(), group.to_uppercase());
                 let group = ident(&group);
-                quote!(#[doc = #text] pub mod #group { #(#items)* })
+                quote!(#[doc = #text] pub mod #group { use #root::*; #(#items)* })
             }
         });
         quote!(#[doc = #text] pub mod #side_ident { #(#groups)* })
@@ -91,7 +92,6 @@ pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
 
 struct Writer<'l> {
     spec: &'l Spec,
-    root: &'l TokenStream,
     /// Whether lints will see the code: what a macro writes is exempt from most.
     linted: bool,
     leaf: &'l Leaf,
@@ -103,7 +103,7 @@ struct Writer<'l> {
 }
 
 impl<'l> Writer<'l> {
-    fn new(spec: &'l Spec, options: &'l Options, leaf: &'l Leaf) -> Self {
+    fn new(spec: &'l Spec, options: &Options, leaf: &'l Leaf) -> Self {
         let parts = || {
             leaf.inputs
                 .iter()
@@ -118,7 +118,6 @@ impl<'l> Writer<'l> {
         });
         Self {
             spec,
-            root: &options.root,
             linted: !options.bitfield_struct,
             leaf,
             ty: ident(&type_path(leaf).2),
@@ -128,13 +127,12 @@ impl<'l> Writer<'l> {
     }
 
     fn level_type(&self, level: u8) -> TokenStream {
-        let root = self.root;
         let name = ident(
             ["Pt", "Pd", "Pdpt", "Pml4", "Pml5"]
                 .get(usize::from(level))
                 .unwrap_or(&"Pt"),
         );
-        quote!(#root::level::#name)
+        quote!(level::#name)
     }
 
     /// The level of the mapping operand as a type.
@@ -186,17 +184,16 @@ impl<'l> Writer<'l> {
     }
 
     fn generics(&self) -> (TokenStream, TokenStream) {
-        let root = self.root;
         let mut parameters = Vec::new();
         let mut arguments = Vec::new();
         if let Some(mask) = self.generic_levels {
             let mask = number(u64::from(mask));
             let strict = if self.strict {
-                quote!(+ #root::level::Fixed)
+                quote!(+ level::Fixed)
             } else {
                 quote!()
             };
-            parameters.push(quote!(L: #root::level::Within<#mask> #strict));
+            parameters.push(quote!(L: level::Within<#mask> #strict));
             arguments.push(quote!(L));
         }
         if self.leaf.yields == Some(Yields::Tracked) {
@@ -211,18 +208,18 @@ impl<'l> Writer<'l> {
     }
 
     fn items(&self) -> TokenStream {
-        let (root, leaf, ty) = (self.root, self.leaf, &self.ty);
+        let (leaf, ty) = (self.leaf, &self.ty);
         let (parameters, arguments) = self.generics();
         let inputs = self.inputs();
         let text = leaf_doc(self.spec, leaf);
         let mut fields: Vec<TokenStream> = Vec::new();
-        let mut feature = quote!(#root::Features::EMPTY);
+        let mut feature = quote!();
         if let Some((name, bit)) = self.feature() {
             let text = format!(" That the module has {name}.");
             let bit = number(u64::from(bit));
             let constant = constant(&name);
-            fields.push(quote!(#[doc = #text] pub supported: #root::module::Has<#bit>,));
-            feature = quote!(#root::Features::#constant);
+            fields.push(quote!(#[doc = #text] pub supported: module::Has<#bit>,));
+            feature = quote!(const FEATURES: Features = Features::#constant;);
         }
         for input in inputs.iter().filter(|input| !input.ty.is_empty()) {
             let (name, field_ty) = (&input.name, &input.ty);
@@ -236,9 +233,9 @@ impl<'l> Writer<'l> {
             });
         }
         let derive = if self.is_plain() {
-            quote!(Clone, Copy, Debug, PartialEq, Eq)
+            quote!(Clone, Copy, Debug)
         } else {
-            quote!(Debug, PartialEq, Eq)
+            quote!(Debug)
         };
         let registers = inputs
             .iter()
@@ -256,7 +253,7 @@ impl<'l> Writer<'l> {
                 .iter()
                 .filter(|input| input.register == *register)
                 .map(|input| &input.encode);
-            quote!(registers.#name = #(#terms)|*;)
+            quote!(#name: #(#terms)|*,)
         });
         let all = leaf
             .inputs
@@ -267,11 +264,11 @@ impl<'l> Writer<'l> {
         let seamldr = leaf.side == Side::Seamldr;
         let rax = hex(leaf.number.value | u64::from(version) << 16 | u64::from(seamldr) << 63);
         let name = &leaf.name;
-        let error = if seamldr {
-            quote!(of_seamldr)
-        } else {
-            quote!(of_module)
-        };
+        let all = all.then(|| {
+            quote!(
+                const ALL_REGISTERS: bool = true;
+            )
+        });
         let (output_items, output_ty, output) = self.output(&inputs);
         let trait_name = if leaf.side == Side::Guest {
             quote!(GuestLeaf)
@@ -285,11 +282,19 @@ impl<'l> Writer<'l> {
         } else {
             quote!({ #(#fields)* })
         };
-        let leaf_ident = constant(&leaf.name);
-        let number_ty = match leaf.side {
-            Side::Guest => quote!(TdcallLeaf),
-            Side::Seamldr => quote!(SeamldrLeaf),
-            Side::Host | Side::Vmcall => quote!(SeamcallLeaf),
+        let number = seamldr.then(|| {
+            let number = constant(name);
+            quote! {
+                impl #ty {
+                    /// The leaf's number, with what modules allow.
+                    pub const LEAF: leaf::SeamldrLeaf = leaf::SeamldrLeaf::#number;
+                }
+            }
+        });
+        let (registers, output) = if output.is_empty() {
+            (quote!(_), quote!({}))
+        } else {
+            (quote!(registers), quote!({ #output }))
         };
         quote! {
             #[doc = #text]
@@ -297,37 +302,25 @@ impl<'l> Writer<'l> {
             #[must_use = "a leaf does nothing until it is called"]
             pub struct #ty #parameters #body
 
-            impl #parameters #ty #arguments {
-                /// The leaf's number, with what modules allow.
-                pub const LEAF: #root::leaf::#number_ty = #root::leaf::#number_ty::#leaf_ident;
-            }
+            #number
 
-            impl #parameters #root::Leaf for #ty #arguments {
+            impl #parameters Leaf for #ty #arguments {
                 const NAME: &'static str = #name;
                 const RAX: u64 = #rax;
-                const FEATURES: #root::Features = #feature;
-                const ALL_REGISTERS: bool = #all;
+                #feature
+                #all
                 type Output = #output_ty;
 
                 #[inline(always)]
-                fn encode(&self) -> #root::Registers {
-                    let mut registers = #root::Registers::ZERO;
-                    registers.rax = Self::RAX;
-                    #(#loads)*
-                    registers
+                fn encode(&self) -> Registers {
+                    Registers { rax: Self::RAX, #(#loads)* ..Registers::ZERO }
                 }
 
                 #[inline(always)]
-                fn decode(self, registers: &#root::Registers) -> Result<#root::Success<Self::Output>, #root::Refused<Self>> {
-                    if let Some(error) = #root::CallError::#error(registers) {
-                        return Err(#root::Refused { leaf: self, error });
-                    }
-                    let output = #output;
-                    Ok(#root::Success { status: #root::Status::from_rax(registers.rax), output })
-                }
+                fn output(self, #registers: &Registers) -> Self::Output #output
             }
 
-            impl #parameters #root::#trait_name for #ty #arguments {}
+            impl #parameters #trait_name for #ty #arguments {}
 
             #output_items
             #details

@@ -93,7 +93,17 @@ fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream 
             Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
         })
         .collect();
-    let rows = table.rows.iter().map(field_row);
+    // Few rows have masks and classes of their own.
+    let mut kinds: Vec<Access<'_>> = table.rows.iter().map(access).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let rows = table.rows.iter().map(|row| field_row(row, &kinds));
+    let kinds = kinds.iter().map(|(masks, export, import, flags)| {
+        let masks = masks.iter().map(|mask| hex(*mask));
+        let (export, import) = (camel(export), camel(import));
+        let flags = hex(*flags);
+        quote!(Access { masks: [#(#masks),*], export: MigType::#export, import: MigType::#import, flags: #flags })
+    });
     let order = (0..spec.modules.len()).map(|module| {
         let indices = table
             .rows
@@ -113,7 +123,10 @@ fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream 
         }
 
         #[doc = #text_table]
-        pub static #name: FieldTable = FieldTable { rows: &[#(#rows),*], order: [#(#order),*] };
+        pub static #name: FieldTable = {
+            const A: &[Access] = &[#(#kinds),*];
+            FieldTable { rows: &[#(#rows),*], order: [#(#order),*] }
+        };
     }
 }
 
@@ -123,19 +136,23 @@ fn field_doc(row: &FieldRow) -> String {
         .map_or_else(|| format!(" {}.", row.name), doc)
 }
 
-fn field_row(row: &FieldRow) -> TokenStream {
+/// Masks, classes in export and import, and flags of a row.
+type Access<'r> = ([u64; 10], &'r str, &'r str, u64);
+
+fn access(row: &FieldRow) -> Access<'_> {
+    let flags =
+        u64::from(row.attributes) | u64::from(row.special_rd) << 6 | u64::from(row.special_wr) << 7;
+    (row.masks, &row.mig_export, &row.mig_import, flags)
+}
+
+fn field_row(row: &FieldRow, kinds: &[Access<'_>]) -> TokenStream {
     let name = &row.name;
     let id = hex(row.id);
     let fields = number(u64::from(row.num_of_fields));
     let elements = number(u64::from(row.num_of_elem));
     let offset = number(u64::from(row.offset.unwrap_or_default()));
-    let masks = row.masks.iter().map(|mask| hex(*mask));
-    let export = camel(&row.mig_export);
-    let import = camel(&row.mig_import);
-    let flags =
-        u64::from(row.attributes) | u64::from(row.special_rd) << 6 | u64::from(row.special_wr) << 7;
-    let flags = hex(flags);
-    quote!(FieldRow::new(#name, #id, #fields, #elements, #offset, [#(#masks),*], MigType::#export, MigType::#import, #flags))
+    let kind = number(kinds.binary_search(&access(row)).unwrap_or_default() as u64);
+    quote!(FieldRow::new(#name, #id, #fields, #elements, #offset, &A[#kind]))
 }
 
 /// The table of MSRs.

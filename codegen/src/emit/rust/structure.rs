@@ -149,7 +149,7 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
 fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStream {
     let root = &options.root;
     let name = ident(&field.name);
-    let set = format_ident!("set_{}", field.name);
+    let set = ident(&format!("set_{}", field.name));
     let offset_name = format_ident!("OFFSET_{}", constant_name(&field.name));
     let offset = number(u64::from(field.offset));
     let text = field.doc.as_deref().map_or_else(
@@ -195,7 +195,7 @@ fn element(
     set_text: &str,
 ) -> TokenStream {
     let name = ident(&field.name);
-    let set_name = format_ident!("set_{}", field.name);
+    let set_name = ident(&format!("set_{}", field.name));
     let offset = number(u64::from(field.offset));
     let Element {
         get,

@@ -3,17 +3,24 @@
 use proc_macro2::Ident;
 use proc_macro2::Literal;
 use proc_macro2::Span;
-use quote::format_ident;
 
 /// An identifier; keywords become raw.
+///
+/// A name that cannot be one has been complained about; what is written of it must only not stand in the way.
 pub(super) fn ident(name: &str) -> Ident {
     const KEYWORDS: [&str; 12] = [
         "type", "match", "move", "ref", "loop", "in", "mod", "use", "where", "as", "box", "static",
     ];
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if KEYWORDS.contains(&name) {
         Ident::new_raw(name, Span::call_site())
+    } else if name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit()) {
+        Ident::new(name, Span::call_site())
     } else {
-        format_ident!("{name}")
+        Ident::new(
+            &format!("_{}", name.replace(|c| !word(c), "_")),
+            Span::call_site(),
+        )
     }
 }
 

@@ -27,32 +27,28 @@ pub mod tdr_tdcs {
     pub const GUEST_CR0: FieldId = FieldId::from_bits(0x8010000200000005);
 }
 /// Fields of TDR_TDCS.
-pub static TDR_TDCS: FieldTable = FieldTable {
-    rows: &[
-        FieldRow::new(
-            "NUM_TDCX",
-            0x8010000200000002,
-            1,
-            1,
-            4,
-            [0xffffffff, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
-            MigType::Mb,
-            MigType::None,
-            0x0,
-        ),
-        FieldRow::new(
-            "Guest CR0",
-            0x8010000200000005,
-            2,
-            1,
-            0,
-            [0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
-            MigType::None,
-            MigType::None,
-            0x81,
-        ),
-    ],
-    order: [&[0, 1]],
+pub static TDR_TDCS: FieldTable = {
+    const A: &[Access] = &[
+        Access {
+            masks: [0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            export: MigType::None,
+            import: MigType::None,
+            flags: 0x81,
+        },
+        Access {
+            masks: [0xffffffff, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            export: MigType::Mb,
+            import: MigType::None,
+            flags: 0x0,
+        },
+    ];
+    FieldTable {
+        rows: &[
+            FieldRow::new("NUM_TDCX", 0x8010000200000002, 1, 1, 4, &A[1]),
+            FieldRow::new("Guest CR0", 0x8010000200000005, 2, 1, 0, &A[0]),
+        ],
+        order: [&[0, 1]],
+    }
 };
 /// Values that a module's code fixes.
 static FIXED: &[(Module, FieldId, u64)] = &[];

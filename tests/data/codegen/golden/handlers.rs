@@ -1,7 +1,7 @@
 /// Inputs of the leaves as the callee sees them: any value can be in any register.
 pub mod operands {
     /// Inputs of `TDH.MEM.PAGE.ADD`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug)]
     pub struct TdhMemPageAdd {
         /// RCX.
         pub gpa: crate::format::GpaMapping,
@@ -13,19 +13,13 @@ pub mod operands {
         #[inline]
         pub const fn new(registers: &crate::Registers) -> Self {
             Self {
-                gpa: {
-                    let raw = registers.rcx;
-                    crate::format::GpaMapping::from_bits(raw)
-                },
-                tdr: {
-                    let raw = registers.rdx;
-                    crate::Hpa::new(raw)
-                },
+                gpa: crate::format::GpaMapping::from_bits(registers.rcx),
+                tdr: crate::Hpa::new(registers.rdx),
             }
         }
     }
     /// Inputs of `TDH.MEM.PAGE.REMOVE`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug)]
     pub struct TdhMemPageRemove {
         /// RCX.
         pub gpa: crate::format::GpaMapping,
@@ -39,18 +33,9 @@ pub mod operands {
         #[inline]
         pub const fn new(registers: &crate::Registers) -> Self {
             Self {
-                gpa: {
-                    let raw = registers.rcx;
-                    crate::format::GpaMapping::from_bits(raw)
-                },
-                tdr: {
-                    let raw = (registers.rdx & 0xffffffffff000);
-                    crate::Hpa::new(raw)
-                },
-                quick: {
-                    let raw = (registers.rdx & 0x1);
-                    raw != 0
-                },
+                gpa: crate::format::GpaMapping::from_bits(registers.rcx),
+                tdr: crate::Hpa::new((registers.rdx & 0xffffffffff000)),
+                quick: (registers.rdx & 0x1) != 0,
             }
         }
     }
@@ -83,20 +68,18 @@ pub trait HostHandler<C: ?Sized> {
     fn tdh_mem_page_add(
         &self,
         context: &mut C,
-        operands: operands::TdhMemPageAdd,
+        _: operands::TdhMemPageAdd,
         registers: &mut crate::Registers,
     ) -> Self::Outcome {
-        let _ = operands;
         self.unsupported(context, crate::leaf::SeamcallLeaf::TDH_MEM_PAGE_ADD, registers)
     }
     /// `TDH.MEM.PAGE.REMOVE`: Removes a page.
     fn tdh_mem_page_remove(
         &self,
         context: &mut C,
-        operands: operands::TdhMemPageRemove,
+        _: operands::TdhMemPageRemove,
         registers: &mut crate::Registers,
     ) -> Self::Outcome {
-        let _ = operands;
         self.unsupported(
             context,
             crate::leaf::SeamcallLeaf::TDH_MEM_PAGE_REMOVE,

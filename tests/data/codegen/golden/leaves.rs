@@ -2,6 +2,7 @@
 pub mod tdh {
     /// `TDH.MEM.*`.
     pub mod mem {
+        use crate::*;
         /** Adds a page.
 
 `TDH.MEM.PAGE.ADD`, leaf 2, version 0. Dispatched by 1.0.
@@ -9,51 +10,31 @@ pub mod tdh {
 Statuses: SUCCESS, OPERAND_BUSY.
 
 Source: manual, Table 5.1.*/
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug)]
         #[must_use = "a leaf does nothing until it is called"]
         pub struct PageAdd {
             /// RCX: the entry of the Secure-EPT.
-            pub gpa: crate::Mapping<crate::level::Pt>,
+            pub gpa: Mapping<level::Pt>,
             /// RDX: the TD.
-            pub tdr: crate::Tdr,
+            pub tdr: Tdr,
         }
-        impl PageAdd {
-            /// The leaf's number, with what modules allow.
-            pub const LEAF: crate::leaf::SeamcallLeaf = crate::leaf::SeamcallLeaf::TDH_MEM_PAGE_ADD;
-        }
-        impl crate::Leaf for PageAdd {
+        impl Leaf for PageAdd {
             const NAME: &'static str = "TDH.MEM.PAGE.ADD";
             const RAX: u64 = 0x2;
-            const FEATURES: crate::Features = crate::Features::EMPTY;
-            const ALL_REGISTERS: bool = false;
             type Output = ();
             #[inline(always)]
-            fn encode(&self) -> crate::Registers {
-                let mut registers = crate::Registers::ZERO;
-                registers.rax = Self::RAX;
-                registers.rcx = self.gpa.bits();
-                registers.rdx = self.tdr.hpa().bits();
-                registers
+            fn encode(&self) -> Registers {
+                Registers {
+                    rax: Self::RAX,
+                    rcx: self.gpa.bits(),
+                    rdx: self.tdr.hpa().bits(),
+                    ..Registers::ZERO
+                }
             }
             #[inline(always)]
-            fn decode(
-                self,
-                registers: &crate::Registers,
-            ) -> Result<crate::Success<Self::Output>, crate::Refused<Self>> {
-                if let Some(error) = crate::CallError::of_module(registers) {
-                    return Err(crate::Refused {
-                        leaf: self,
-                        error,
-                    });
-                }
-                let output = ();
-                Ok(crate::Success {
-                    status: crate::Status::from_rax(registers.rax),
-                    output,
-                })
-            }
+            fn output(self, _: &Registers) -> Self::Output {}
         }
-        impl crate::HostLeaf for PageAdd {}
+        impl HostLeaf for PageAdd {}
         /** Removes a page.
 
 `TDH.MEM.PAGE.REMOVE`, leaf 29, version 0. Dispatched by 1.0. Needs WIDE.
@@ -69,72 +50,55 @@ Entry states (1.0): BLOCKED.
 Statuses: SUCCESS, OPERAND_BUSY.
 
 Source: manual, Table 5.2.*/
-        #[derive(Debug, PartialEq, Eq)]
+        #[derive(Debug)]
         #[must_use = "a leaf does nothing until it is called"]
-        pub struct PageRemove<L: crate::level::Within<3>> {
+        pub struct PageRemove<L: level::Within<3>> {
             /// That the module has WIDE.
-            pub supported: crate::module::Has<4>,
+            pub supported: module::Has<4>,
             /// RCX: the entry, of which no translation can be cached, and with it the TD.
-            pub entry: crate::Untranslated<L>,
+            pub entry: Untranslated<L>,
             /// RDX bits 0: Without waiting. Locked shared.
             pub quick: bool,
         }
-        impl<L: crate::level::Within<3>> PageRemove<L> {
-            /// The leaf's number, with what modules allow.
-            pub const LEAF: crate::leaf::SeamcallLeaf = crate::leaf::SeamcallLeaf::TDH_MEM_PAGE_REMOVE;
-        }
-        impl<L: crate::level::Within<3>> crate::Leaf for PageRemove<L> {
+        impl<L: level::Within<3>> Leaf for PageRemove<L> {
             const NAME: &'static str = "TDH.MEM.PAGE.REMOVE";
             const RAX: u64 = 0x1d;
-            const FEATURES: crate::Features = crate::Features::WIDE;
-            const ALL_REGISTERS: bool = false;
+            const FEATURES: Features = Features::WIDE;
             type Output = PageRemoveOutput<L>;
             #[inline(always)]
-            fn encode(&self) -> crate::Registers {
-                let mut registers = crate::Registers::ZERO;
-                registers.rax = Self::RAX;
-                registers.rcx = self.entry.mapping().bits();
-                registers.rdx = ((self.entry.tdr().hpa().bits()) & 0xffffffffff000)
-                    | ((self.quick as u64) & 0x1);
-                registers
+            fn encode(&self) -> Registers {
+                Registers {
+                    rax: Self::RAX,
+                    rcx: self.entry.mapping().bits(),
+                    rdx: ((self.entry.tdr().hpa().bits()) & 0xffffffffff000)
+                        | ((self.quick as u64) & 0x1),
+                    ..Registers::ZERO
+                }
             }
             #[inline(always)]
-            fn decode(
-                self,
-                registers: &crate::Registers,
-            ) -> Result<crate::Success<Self::Output>, crate::Refused<Self>> {
-                if let Some(error) = crate::CallError::of_module(registers) {
-                    return Err(crate::Refused {
-                        leaf: self,
-                        error,
-                    });
+            fn output(self, registers: &Registers) -> Self::Output {
+                PageRemoveOutput {
+                    page: Page::returned(registers.rcx, self.entry.level_type()),
                 }
-                let output = PageRemoveOutput {
-                    page: crate::Page::returned(registers.rcx, self.entry.level_type()),
-                };
-                Ok(crate::Success {
-                    status: crate::Status::from_rax(registers.rax),
-                    output,
-                })
             }
         }
-        impl<L: crate::level::Within<3>> crate::HostLeaf for PageRemove<L> {}
+        impl<L: level::Within<3>> HostLeaf for PageRemove<L> {}
         /// What [`PageRemove`] returns.
-        #[derive(Debug, PartialEq, Eq)]
+        #[derive(Debug)]
         #[must_use]
         pub struct PageRemoveOutput<L> {
             /// RCX.
-            pub page: crate::Page<L>,
+            pub page: Page<L>,
         }
-        impl<L: crate::level::Within<3>> crate::Refused<PageRemove<L>> {
+        impl<L: level::Within<3>> Refused<PageRemove<L>> {
             /// RCX.
             ///
             /// `None` with other statuses than those that return it.
-            pub fn entry(&self) -> Option<crate::format::Split> {
+            pub fn entry(&self) -> Option<format::Split> {
                 let failure = self.failure()?;
                 match failure.status.code() {
-                    crate::status::StatusCode::OPERAND_BUSY => {
-                        Some(crate::format::Split::from_bits(failure.rcx))
+                    status::StatusCode::OPERAND_BUSY => {
+                        Some(format::Split::from_bits(failure.rcx))
                     }
                     _ => None,
                 }

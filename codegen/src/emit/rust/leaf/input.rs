@@ -27,7 +27,6 @@ pub(super) struct Input<'l> {
 
 impl<'l> Writer<'l> {
     pub(super) fn input(&self, register: &'static str, part: &'l Part) -> Input<'l> {
-        let root = self.root;
         let mut name = ident(&part.name);
         let (ty, encode) = match &part.kind {
             Kind::Number(64) | Kind::Unknown => (quote!(u64), quote!(self.#name)),
@@ -36,30 +35,25 @@ impl<'l> Writer<'l> {
                 (quote!(#ty), quote!(self.#name as u64))
             }
             Kind::Bool => (quote!(bool), quote!(self.#name as u64)),
-            Kind::Hpa { .. } => (quote!(#root::Hpa), quote!(self.#name.bits())),
-            Kind::Gpa { .. } | Kind::SharedGpa { .. } => {
-                (quote!(#root::Gpa), quote!(self.#name.bits()))
-            }
-            Kind::PrivateGpa { .. } => (quote!(#root::PrivateGpa), quote!(self.#name.bits())),
-            Kind::Hkid => (quote!(#root::Hkid), quote!(self.#name.number() as u64)),
-            Kind::FieldId => (
-                quote!(#root::field::FieldId),
-                quote!(self.#name.into_bits()),
-            ),
+            Kind::Hpa { .. } => (quote!(Hpa), quote!(self.#name.bits())),
+            Kind::Gpa { .. } | Kind::SharedGpa { .. } => (quote!(Gpa), quote!(self.#name.bits())),
+            Kind::PrivateGpa { .. } => (quote!(PrivateGpa), quote!(self.#name.bits())),
+            Kind::Hkid => (quote!(Hkid), quote!(self.#name.number() as u64)),
+            Kind::FieldId => (quote!(field::FieldId), quote!(self.#name.into_bits())),
             Kind::Tdr if self.has_evidence() => (quote!(), quote!(self.entry.tdr().hpa().bits())),
-            Kind::Tdr => (quote!(#root::Tdr), quote!(self.#name.hpa().bits())),
-            Kind::Tdvpr => (quote!(#root::Tdvpr), quote!(self.#name.hpa().bits())),
+            Kind::Tdr => (quote!(Tdr), quote!(self.#name.hpa().bits())),
+            Kind::Tdvpr => (quote!(Tdvpr), quote!(self.#name.hpa().bits())),
             Kind::Mapping { levels, evidence } => {
                 let level = self.entry_level(levels);
                 match evidence {
                     Some(Evidence::Tracked) => {
                         name = ident("entry");
                         (
-                            quote!(#root::Untranslated<#level>),
+                            quote!(Untranslated<#level>),
                             quote!(self.entry.mapping().bits()),
                         )
                     }
-                    None => (quote!(#root::Mapping<#level>), quote!(self.#name.bits())),
+                    None => (quote!(Mapping<#level>), quote!(self.#name.bits())),
                 }
             }
             Kind::Page { level, .. } => {
@@ -67,7 +61,7 @@ impl<'l> Writer<'l> {
                     Some(level) => self.level_type(*level),
                     None => self.entry_level(&self.mapping_levels()),
                 };
-                (quote!(#root::Page<#level>), quote!(self.#name.hpa().bits()))
+                (quote!(Page<#level>), quote!(self.#name.hpa().bits()))
             }
             Kind::Structure {
                 of: Some(of),
@@ -75,18 +69,14 @@ impl<'l> Writer<'l> {
                 ..
             } => {
                 let of = ident(of);
-                let ty = if *guest {
-                    quote!(#root::GpaOf)
-                } else {
-                    quote!(#root::HpaOf)
-                };
+                let ty = if *guest { quote!(GpaOf) } else { quote!(HpaOf) };
                 (
-                    quote!(#ty<#root::format::#of>),
+                    quote!(#ty<format::#of>),
                     quote!(self.#name.address().bits()),
                 )
             }
-            Kind::Structure { guest: true, .. } => (quote!(#root::Gpa), quote!(self.#name.bits())),
-            Kind::Structure { .. } => (quote!(#root::Hpa), quote!(self.#name.bits())),
+            Kind::Structure { guest: true, .. } => (quote!(Gpa), quote!(self.#name.bits())),
+            Kind::Structure { .. } => (quote!(Hpa), quote!(self.#name.bits())),
             Kind::Format(format) => {
                 let ty = ident(format);
                 let wide = named_width(self.spec, format) == Some(64)
@@ -96,7 +86,7 @@ impl<'l> Writer<'l> {
                 } else {
                     quote!(self.#name.into_bits() as u64)
                 };
-                (quote!(#root::format::#ty), bits)
+                (quote!(format::#ty), bits)
             }
         };
         Input {

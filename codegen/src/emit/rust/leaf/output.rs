@@ -25,7 +25,6 @@ use crate::model::Yields;
 impl Writer<'_> {
     /// Items of the output type, the type, and the expression that makes it of `self` and `registers`.
     pub(super) fn output(&self, inputs: &[Input<'_>]) -> (TokenStream, TokenStream, TokenStream) {
-        let root = self.root;
         let mut fields: Vec<(Ident, TokenStream, TokenStream, String)> = Vec::new();
         let mut generic = Vec::new();
         for operand in &self.leaf.outputs {
@@ -71,8 +70,8 @@ impl Writer<'_> {
                 let text = format!(" What the module made of `{}`.", input.part.name);
                 fields.push((
                     name,
-                    quote!(#root::#ty),
-                    quote!(#root::#ty::assume(self.#field.hpa())),
+                    quote!(#ty),
+                    quote!(#ty::assume(self.#field.hpa())),
                     text,
                 ));
             }
@@ -93,8 +92,8 @@ impl Writer<'_> {
                     }
                     fields.push((
                         ident("blocked"),
-                        quote!(#root::Blocked<#level>),
-                        quote!(#root::Blocked::assume(self.#tdr, self.#mapping)),
+                        quote!(Blocked<#level>),
+                        quote!(Blocked::assume(self.#tdr, self.#mapping)),
                         " The entry, now blocked.".to_owned(),
                     ));
                 }
@@ -103,8 +102,8 @@ impl Writer<'_> {
                 generic.push("B");
                 fields.push((
                     ident("tracked"),
-                    quote!(#root::Tracked<B>),
-                    quote!(#root::Tracked::new(self.blocked)),
+                    quote!(Tracked<B>),
+                    quote!(Tracked::new(self.blocked)),
                     " What was blocked before, now tracked.".to_owned(),
                 ));
             }
@@ -118,18 +117,18 @@ impl Writer<'_> {
                 if let (Some((_, _, size, _)), Some(page)) = (size, page) {
                     let page = &page.name;
                     let value = quote!(match #size.level() {
-                        Some(level) => #root::Page::assume_owned(self.#page, level),
+                        Some(level) => Page::assume_owned(self.#page, level),
                         None => None,
                     });
                     let text = " The page, the host's again; `None` if its size makes no sense."
                         .to_owned();
-                    fields.push((ident("reclaimed"), quote!(Option<#root::Page>), value, text));
+                    fields.push((ident("reclaimed"), quote!(Option<Page>), value, text));
                 }
             }
             None => {}
         }
         if fields.is_empty() {
-            return (quote!(), quote!(()), quote!(()));
+            return (quote!(), quote!(()), quote!());
         }
         generic.dedup();
         let name = format_ident!("{}Output", self.ty);
@@ -141,14 +140,14 @@ impl Writer<'_> {
         };
         let linear = fields.iter().any(|(_, ty, _, _)| {
             let text = ty.to_string();
-            ["Page <", ":: Page >", "Blocked <", "Tracked <"]
+            ["Page <", "< Page >", "Blocked <", "Tracked <"]
                 .iter()
                 .any(|linear| text.contains(linear))
         });
         let derive = if linear {
-            quote!(Debug, PartialEq, Eq)
+            quote!(Debug)
         } else {
-            quote!(Clone, Copy, Debug, PartialEq, Eq)
+            quote!(Clone, Copy, Debug)
         };
         let text = format!(" What [`{}`] returns.", self.ty);
         let declared = fields
@@ -173,7 +172,6 @@ impl Writer<'_> {
     }
 
     fn output_value(&self, part: &Part, bits: TokenStream) -> (TokenStream, TokenStream) {
-        let root = self.root;
         match &part.kind {
             Kind::Number(64) | Kind::Unknown => (quote!(u64), bits),
             Kind::Number(width) => {
@@ -182,40 +180,28 @@ impl Writer<'_> {
             }
             Kind::Bool => (quote!(bool), quote!(#bits & 1 != 0)),
             Kind::Hpa { .. } | Kind::Structure { guest: false, .. } => {
-                (quote!(#root::Hpa), quote!(#root::Hpa::new(#bits)))
+                (quote!(Hpa), quote!(Hpa::new(#bits)))
             }
             Kind::Gpa { .. } | Kind::SharedGpa { .. } | Kind::Structure { .. } => {
-                (quote!(#root::Gpa), quote!(#root::Gpa::new(#bits)))
+                (quote!(Gpa), quote!(Gpa::new(#bits)))
             }
-            Kind::PrivateGpa { .. } => (
-                quote!(#root::PrivateGpa),
-                quote!(#root::PrivateGpa::new(#bits)),
-            ),
-            Kind::Hkid => (quote!(#root::Hkid), quote!(#root::Hkid::new(#bits as u16))),
+            Kind::PrivateGpa { .. } => (quote!(PrivateGpa), quote!(PrivateGpa::new(#bits))),
+            Kind::Hkid => (quote!(Hkid), quote!(Hkid::new(#bits as u16))),
             Kind::FieldId => (
-                quote!(#root::field::FieldId),
-                quote!(#root::field::FieldId::from_bits(#bits)),
+                quote!(field::FieldId),
+                quote!(field::FieldId::from_bits(#bits)),
             ),
-            Kind::Tdr => (
-                quote!(#root::Tdr),
-                quote!(#root::Tdr::assume(#root::Hpa::new(#bits))),
-            ),
-            Kind::Tdvpr => (
-                quote!(#root::Tdvpr),
-                quote!(#root::Tdvpr::assume(#root::Hpa::new(#bits))),
-            ),
+            Kind::Tdr => (quote!(Tdr), quote!(Tdr::assume(Hpa::new(#bits)))),
+            Kind::Tdvpr => (quote!(Tdvpr), quote!(Tdvpr::assume(Hpa::new(#bits)))),
             Kind::Mapping { .. } => (
-                quote!(#root::format::GpaMapping),
-                quote!(#root::format::GpaMapping::from_bits(#bits)),
+                quote!(format::GpaMapping),
+                quote!(format::GpaMapping::from_bits(#bits)),
             ),
             Kind::Page {
                 level: Some(level), ..
             } => {
                 let level = self.level_type(*level);
-                (
-                    quote!(#root::Page<#level>),
-                    quote!(#root::Page::returned(#bits, #level)),
-                )
+                (quote!(Page<#level>), quote!(Page::returned(#bits, #level)))
             }
             Kind::Page { level: None, .. } => {
                 let level = self.entry_level(&self.mapping_levels());
@@ -225,8 +211,8 @@ impl Writer<'_> {
                     quote!(self.gpa)
                 };
                 (
-                    quote!(#root::Page<#level>),
-                    quote!(#root::Page::returned(#bits, #entry.level_type())),
+                    quote!(Page<#level>),
+                    quote!(Page::returned(#bits, #entry.level_type())),
                 )
             }
             Kind::Format(format) => {
@@ -238,17 +224,14 @@ impl Writer<'_> {
                 } else {
                     quote!(#bits as #carrier)
                 };
-                (
-                    quote!(#root::format::#ty),
-                    quote!(#root::format::#ty::from_bits(#bits)),
-                )
+                (quote!(format::#ty), quote!(format::#ty::from_bits(#bits)))
             }
         }
     }
 
     /// What registers mean with an error, as methods of the refusal.
     pub(super) fn details(&self, parameters: &TokenStream, arguments: &TokenStream) -> TokenStream {
-        let (root, ty) = (self.root, &self.ty);
+        let ty = &self.ty;
         let (code, code_ty) = if self.leaf.side == Side::Seamldr {
             (quote!(seamldr_status()), ident("SeamldrStatus"))
         } else {
@@ -291,7 +274,7 @@ impl Writer<'_> {
                         pub fn #name(&self) -> Option<#value_ty> {
                             let failure = self.failure()?;
                             match failure.#code {
-                                #(#root::status::#code_ty::#statuses)|* => Some(#value),
+                                #(status::#code_ty::#statuses)|* => Some(#value),
                                 _ => None,
                             }
                         }
@@ -302,7 +285,7 @@ impl Writer<'_> {
         if methods.is_empty() {
             quote!()
         } else {
-            quote!(impl #parameters #root::Refused<#ty #arguments> { #(#methods)* })
+            quote!(impl #parameters Refused<#ty #arguments> { #(#methods)* })
         }
     }
 
@@ -329,7 +312,7 @@ impl Writer<'_> {
         parameters: &TokenStream,
         arguments: &TokenStream,
     ) -> TokenStream {
-        let (root, ty) = (self.root, &self.ty);
+        let ty = &self.ty;
         let mut steps = Vec::new();
         for resume in &self.leaf.resume {
             let Some(input) = inputs
@@ -359,7 +342,7 @@ impl Writer<'_> {
                     if named_width(self.spec, format).is_some_and(|width| width > 32) =>
                 {
                     let format = ident(format);
-                    steps.push(quote!(leaf.#name = #root::format::#format::from_bits(#bits);));
+                    steps.push(quote!(leaf.#name = format::#format::from_bits(#bits);));
                 }
                 Kind::Number(64) => steps.push(quote!(leaf.#name = #bits;)),
                 _ => return quote!(),
@@ -372,11 +355,11 @@ impl Writer<'_> {
         let large = (self.linted && arguments.is_empty() && words >= LARGE)
             .then(|| quote!(#[expect(clippy::result_large_err, reason = "the inputs come back")]));
         quote! {
-            impl #parameters #root::Refused<#ty #arguments> {
+            impl #parameters Refused<#ty #arguments> {
                 /// The leaf that goes on where this one was interrupted; the refusal itself if it was not.
                 #large
                 pub fn resume(self) -> Result<#ty #arguments, Self> {
-                    let #root::CallError::Retry(#root::Retry::Resumable, failure) = self.error else {
+                    let CallError::Retry(Retry::Resumable, failure) = self.error else {
                         return Err(self);
                     };
                     let mut leaf = self.leaf;

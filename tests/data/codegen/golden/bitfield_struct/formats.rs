@@ -36,11 +36,11 @@ impl ::core::fmt::Debug for Kind {
 }
 /// An entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
 #[repr(transparent)]
 pub struct Entry(u16);
 impl Entry {
     /// The value whose fields are all 0.
-    #[must_use]
     pub const fn new() -> Self {
         Self(0x0)
     }
@@ -55,28 +55,24 @@ impl Entry {
         self.0
     }
     /// Bits 15:12.
-    #[must_use]
     #[inline]
     pub const fn kind(self) -> u8 {
         let raw: u64 = ((self.0 as u64) >> 12) & 0xf;
         raw as u8
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_kind(self, value: u8) -> Self {
         let raw: u64 = value as u64;
         Self(self.0 & !0xf000 | ((raw & 0xf) << 12) as u16)
     }
     /// Bits 7:0.
-    #[must_use]
     #[inline]
     pub const fn count(self) -> u8 {
         let raw: u64 = (self.0 as u64) & 0xff;
         raw as u8
     }
     /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
         let raw: u64 = value as u64;
@@ -127,11 +123,11 @@ impl Flags {
 }
 /// An entry with a split field.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
 #[repr(transparent)]
 pub struct Split(u64);
 impl Split {
     /// The value whose fields are all 0.
-    #[must_use]
     pub const fn new() -> Self {
         Self(0x7000000000000000)
     }
@@ -146,77 +142,66 @@ impl Split {
         self.0
     }
     /// Bit 63: Whether anything else counts.
-    #[must_use]
     #[inline]
     pub const fn valid(self) -> bool {
         let raw: u64 = self.0 >> 63;
         raw != 0
     }
     /// With [`valid`](Self::valid) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_valid(self, value: bool) -> Self {
         let raw: u64 = value as u64;
         Self(self.0 & !0x8000000000000000 | ((raw & 0x1) << 63))
     }
     /// Bits 59:56.
-    #[must_use]
     #[inline]
     pub const fn kind(self) -> Kind {
         let raw: u64 = (self.0 >> 56) & 0xf;
         Kind::from_bits(raw as u8)
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_kind(self, value: Kind) -> Self {
         let raw: u64 = value.into_bits() as u64;
         Self(self.0 & !0xf00000000000000 | ((raw & 0xf) << 56))
     }
     /// Bits 55:52 and 11:8.
-    #[must_use]
     #[inline]
     pub const fn number(self) -> u8 {
         let raw: u64 = ((self.0 >> 52) & 0xf) << 4 | ((self.0 >> 8) & 0xf);
         raw as u8
     }
     /// With [`number`](Self::number) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_number(self, value: u8) -> Self {
         let raw: u64 = value as u64;
         Self(self.0 & !0xf0000000000f00 | ((raw >> 4 & 0xf) << 52 | (raw & 0xf) << 8))
     }
     /// Bits 51:12.
-    #[must_use]
     #[inline]
     pub const fn hpa(self) -> crate::Hpa {
         let raw: u64 = (self.0 >> 12) & 0xffffffffff;
         crate::Hpa::new(raw << 12)
     }
     /// With [`hpa`](Self::hpa) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_hpa(self, value: crate::Hpa) -> Self {
         let raw: u64 = value.bits() >> 12;
         Self(self.0 & !0xffffffffff000 | ((raw & 0xffffffffff) << 12))
     }
     /// Bits 2:0.
-    #[must_use]
     #[inline]
     pub const fn level(self) -> Option<crate::Level> {
         let raw: u64 = self.0 & 0x7;
         crate::Level::new(raw as u8)
     }
     /// With [`level`](Self::level) replaced; bits that do not fit are cut off.
-    #[must_use]
     #[inline]
     pub const fn with_level(self, value: crate::Level) -> Self {
         let raw: u64 = value as u64;
         Self(self.0 & !0x7 | (raw & 0x7))
     }
     /// Bits 7:6 and 56:53 and 9.
-    #[must_use]
     #[inline]
     pub const fn state(self) -> Option<crate::SeptState> {
         let raw: u64 = ((self.0 >> 6) & 0x3) << 5 | ((self.0 >> 53) & 0xf) << 1
