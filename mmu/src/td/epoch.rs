@@ -26,7 +26,19 @@ impl<W: Word> Epoch<W> {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Runs `track` unless somebody else has tracked since `seen` was the epoch.
+    /// The epoch for an invalidation that was blocked before the call, and waits for what is done with
+    /// [`Epoch::advance`].
+    ///
+    /// Waits for a TRACK that is under way: the module may have counted it before the block, although it is not
+    /// counted here yet, and then it says nothing about the block.
+    pub(crate) fn settled(&self, relax: &impl Relax) -> u64 {
+        while self.lock.load(Ordering::SeqCst) != 0 {
+            relax.pause();
+        }
+        self.now()
+    }
+
+    /// Runs `track` unless somebody else has begun and finished one since [`Epoch::settled`] returned `seen`.
     ///
     /// So several invalidations that wait at the same time share one call.
     pub(crate) fn advance<E>(

@@ -20,7 +20,7 @@ impl<E: Embedder> Td<E> {
     /// One TRACK, shared with whoever waits for one at the same time; then a kick for the vCPUs that
     /// have been inside since before it, if there are any.
     pub(super) fn track(&self) -> Result<(), Error> {
-        let seen = self.epoch.now();
+        let seen = self.epoch.settled(&self.embedder);
         self.epoch.advance(&self.embedder, seen, || {
             self.memory().track(KickOldest { td: self, seen })
         })?;

@@ -81,11 +81,17 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
     /// As [`Tree::descend`], but for less if the cursor is near.
     #[inline(always)]
     pub fn seek(&mut self, address: u64, to: Level) -> Slot<'t, T::Word> {
-        let (entry, level) = self.locate(address, to);
-        Slot {
-            entry,
-            value: entry.load(Ordering::Acquire),
-            level,
+        loop {
+            let (entry, level) = self.locate(address, to);
+            let value = entry.load(Ordering::Acquire);
+            // Or else somebody has linked a table there meanwhile.
+            if level <= to || !F::is_table(value) {
+                return Slot {
+                    entry,
+                    value,
+                    level,
+                };
+            }
         }
     }
 

@@ -85,12 +85,18 @@ impl<F: Format> Tree<F> {
         address: u64,
         to: Level,
     ) -> Slot<'t, T::Word> {
-        let Reached { table, level, .. } = self.reach(tables, address, to);
-        let entry = &table[level.index(address)];
-        Slot {
-            entry,
-            value: entry.load(Ordering::Acquire),
-            level,
+        loop {
+            let Reached { table, level, .. } = self.reach(tables, address, to);
+            let entry = &table[level.index(address)];
+            let value = entry.load(Ordering::Acquire);
+            // Or else somebody has linked a table there since the descent ended.
+            if level <= to || !F::is_table(value) {
+                return Slot {
+                    entry,
+                    value,
+                    level,
+                };
+            }
         }
     }
 
