@@ -7,6 +7,14 @@ pub trait Relax {
         core::hint::spin_loop();
     }
 
+    /// A number that tells apart CPUs that run at the same time, such as that of the current CPU.
+    ///
+    /// Only a hint: the thread may move on, and numbers may repeat. CPUs with different numbers modulo 8
+    /// begin and end shared sections without writing the same cache line.
+    fn stripe(&self) -> usize {
+        0
+    }
+
     /// How often a SEAMCALL that is busy is repeated before the operation gives up.
     ///
     /// A busy entry has host priority from then on: the guest's TDG.MEM.PAGE.ACCEPT of it fails until

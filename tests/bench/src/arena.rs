@@ -9,6 +9,12 @@ use std::alloc::Layout;
 /// Bytes in the arena: the sparse case needs some 31,000 leaf tables and their parents.
 pub const BYTES: usize = 320 << 20;
 
+/// Parts from which threads take frames of their own; the first is the main thread's.
+pub const PARTS: usize = 4;
+
+/// The words beside the tables.
+static LINKS: [AtomicU64; BYTES >> 12] = [const { AtomicU64::new(0) }; BYTES >> 12];
+
 static BASE: AtomicUsize = AtomicUsize::new(0);
 thread_local!(static NEXT: Cell<usize> = const { Cell::new(0) });
 
@@ -28,6 +34,11 @@ pub fn set_up() {
 /// Makes every frame available again.
 pub fn reset() {
     NEXT.with(|next| next.set(0));
+}
+
+/// Lets this thread take its frames from one of the arena's [`PARTS`], so that others may take theirs meanwhile.
+pub fn start_in_part(part: usize) {
+    NEXT.with(|next| next.set(BYTES / PARTS * part));
 }
 
 /// The next 4 KiB frame, with whatever it contained.
@@ -61,4 +72,9 @@ pub fn words() -> &'static [AtomicU64] {
 pub fn table(address: u64) -> &'static [AtomicU64; 512] {
     // SAFETY: frames are 4096 bytes of the arena, which lives as long as the process.
     unsafe { &*(address as *const [AtomicU64; 512]) }
+}
+
+/// The word beside the table at `address`.
+pub fn link(address: u64) -> &'static AtomicU64 {
+    &LINKS[(address as usize >> 12) % LINKS.len()]
 }

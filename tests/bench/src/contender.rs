@@ -21,3 +21,9 @@ pub trait Contender {
         false
     }
 }
+
+/// One that can say that nothing is mapped.
+pub trait Find: Contender {
+    /// Where `address` is mapped to, if it is.
+    fn find(&self, address: u64) -> Option<u64>;
+}

@@ -6,6 +6,7 @@
 mod arena;
 mod cases;
 mod contender;
+mod faults;
 mod limits;
 mod ours;
 mod peers;
@@ -104,6 +105,14 @@ fn measure(options: &Options) -> Samples {
                     samples.add(name, case.name(), nanoseconds);
                 }
             }
+        }
+        if options.only.is_none() && selected(&options.case, "fault") {
+            faults::round(&mut samples);
+            faults::round_of_peer::<peers::x86_64::Peer>(targets::X86_64_LOCKED, &mut samples);
+            faults::round_of_peer::<peers::page_table_multiarch::Peer>(
+                targets::MULTIARCH_LOCKED,
+                &mut samples,
+            );
         }
         if options.only.is_none() && options.case.is_none() {
             for (name, nanoseconds) in limits::round(&addresses) {

@@ -36,7 +36,6 @@ use crate::contender::Contender;
 pub struct Arena;
 
 static ARENA: Arena = Arena;
-static LINKS: [AtomicU64; arena::BYTES >> 12] = [const { AtomicU64::new(0) }; arena::BYTES >> 12];
 
 impl Tables for Arena {
     type Word = AtomicU64;
@@ -47,7 +46,7 @@ impl Tables for Arena {
     }
 
     fn link(&self, table: Hpa) -> &AtomicU64 {
-        &LINKS[(table.bits() as usize >> 12) % LINKS.len()]
+        arena::link(table.bits())
     }
 }
 

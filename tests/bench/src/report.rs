@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::CONTENDERS;
 use crate::Options;
 use crate::cases::Case;
+use crate::faults;
 use crate::samples::Samples;
+use crate::targets;
 use crate::targets::Verdict;
 
 /// What was measured and what it says about the targets, in tables.
@@ -39,6 +41,20 @@ pub fn tables(options: &Options, samples: &Samples, verdicts: &[Verdict]) {
         table.add_row(core::iter::once(row.to_string()).chain(cells));
     }
     println!("\n{table}\n");
+
+    let mut table = plain();
+    table.set_header([
+        "ns per fault",
+        faults::ONE,
+        faults::TWO,
+        "throughput of 2 / 1",
+    ]);
+    for row in targets::FAULTS {
+        let [one, two] = [faults::ONE, faults::TWO].map(|column| samples.median(row, column));
+        let gain = one.zip(two).map(|(one, two)| one / two);
+        table.add_row([row.to_string(), number(one), number(two), number(gain)]);
+    }
+    println!("{table}\n");
 
     let mut table = plain();
     table.set_header(["limit of the machine", "ns"]);

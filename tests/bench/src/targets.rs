@@ -1,6 +1,7 @@
 //! What is promised, as ratios between rows of one run.
 
 use crate::cases::Case;
+use crate::faults;
 use crate::samples::Samples;
 
 pub const SHARED: &str = "tdx-mmu shared EPT";
@@ -12,6 +13,17 @@ pub const GENERIC: &str = "page-table-generic 0.9.1";
 pub const AARCH64: &str = "aarch64-paging 0.12.3";
 pub const REFERENCE_STORE: &str = "ref: release store";
 pub const REFERENCE_FREEZE: &str = "ref: KVM freeze+store";
+
+pub const X86_64_LOCKED: &str = "x86_64 0.15.5 behind a mutex";
+pub const MULTIARCH_LOCKED: &str = "page_table_multiarch 0.6.2 behind a mutex";
+
+/// The rows of the faults.
+pub const FAULTS: [&str; 4] = [
+    faults::AGREEABLE,
+    faults::EMULATED,
+    X86_64_LOCKED,
+    MULTIARCH_LOCKED,
+];
 
 /// The crates; the `ref:` rows are no products.
 const PEERS: [&str; 4] = [X86_64, MULTIARCH, GENERIC, AARCH64];
@@ -160,5 +172,38 @@ pub fn judge(samples: &Samples) -> Vec<Verdict> {
             });
         }
     }
+    verdicts.extend(judge_faults(samples).into_iter().flatten());
     verdicts
+}
+
+/// Two threads that fault at once take less time per page than one, and less than two that share a crate's
+/// table by a mutex.
+fn judge_faults(samples: &Samples) -> Option<[Verdict; 2]> {
+    let row = faults::AGREEABLE;
+    let two = (
+        samples.median(row, faults::TWO)?,
+        samples.minimum(row, faults::TWO)?,
+    );
+    let one = (
+        samples.median(row, faults::ONE)?,
+        samples.minimum(row, faults::ONE)?,
+    );
+    let locked = [X86_64_LOCKED, MULTIARCH_LOCKED].into_iter();
+    let (peer, theirs) = locked
+        .filter_map(|peer| {
+            let median = samples.median(peer, faults::TWO)?;
+            Some((peer, (median, samples.minimum(peer, faults::TWO)?)))
+        })
+        .min_by(|(_, one), (_, other)| f64::total_cmp(&one.0, &other.0))?;
+    Some(
+        [(faults::ONE, one, 0.85), (peer, theirs, 1.0)].map(|(against, theirs, at_most)| Verdict {
+            column: faults::TWO,
+            row,
+            against,
+            ours: two.0,
+            theirs: theirs.0,
+            ratio_of_minima: two.1 / theirs.1,
+            at_most,
+        }),
+    )
 }

@@ -11,6 +11,7 @@ use page_table_entry::x86_64::X64PTE;
 
 use crate::arena;
 use crate::contender::Contender;
+use crate::contender::Find;
 
 struct FourLevels;
 
@@ -101,5 +102,13 @@ impl Contender for Peer {
             .unmap_region((address as usize).into(), bytes as usize)
             .expect("mapped");
         true
+    }
+}
+
+impl Find for Peer {
+    #[inline(always)]
+    fn find(&self, address: u64) -> Option<u64> {
+        let found = self.0.query((address as usize).into()).ok()?;
+        Some(found.0.as_usize() as u64)
     }
 }

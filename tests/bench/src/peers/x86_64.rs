@@ -15,6 +15,7 @@ use ::x86_64::structures::paging::Translate;
 
 use crate::arena;
 use crate::contender::Contender;
+use crate::contender::Find;
 
 struct Frames;
 
@@ -70,5 +71,13 @@ impl Contender for Peer {
     fn unmap_4k(&mut self, address: u64) {
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
         self.0.unmap(page).expect("mapped").1.ignore();
+    }
+}
+
+impl Find for Peer {
+    #[inline(always)]
+    fn find(&self, address: u64) -> Option<u64> {
+        let found = self.0.translate_addr(VirtAddr::new(address));
+        found.map(PhysAddr::as_u64)
     }
 }
