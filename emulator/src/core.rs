@@ -21,6 +21,7 @@ use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::Tdvps;
+use crate::structures::layout::Layout;
 use crate::structures::tdr;
 
 /// Parameters, memory, module state and LPs of one platform.
@@ -67,6 +68,11 @@ impl Core {
     /// The module that is loaded.
     pub(crate) const fn module(&self) -> Module {
         self.config.module
+    }
+
+    /// Where that module keeps what in its control structures.
+    pub(crate) const fn layout(&self) -> Layout {
+        Layout::of(self.module())
     }
 
     /// The memory.
@@ -146,7 +152,7 @@ impl Core {
     /// The TDR at `hpa`.
     #[inline]
     pub(crate) fn tdr(&self, hpa: u64) -> Tdr<'_> {
-        Tdr::at(self.memory(), self.without_key_id(hpa))
+        Tdr::at(self.memory(), self.without_key_id(hpa), self.layout())
     }
 
     /// The TDCS of a TD that has its TDCX pages.
@@ -161,6 +167,7 @@ impl Core {
             self.memory(),
             self.without_key_id(hpa),
             self.config.key_id_mask(),
+            self.layout(),
         )
     }
 

@@ -89,6 +89,7 @@ mod servtd;
 mod structures;
 mod sync;
 mod tlb;
+mod topology;
 mod translate;
 mod vcpu_init;
 

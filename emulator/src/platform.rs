@@ -37,7 +37,6 @@ use crate::pamt::PageType;
 use crate::sept;
 use crate::structures::Structure;
 use crate::structures::tdcs;
-use crate::structures::tdr;
 
 /// An emulated platform: its module has been loaded, nothing else.
 pub struct Platform {
@@ -149,7 +148,7 @@ impl Platform {
     /// Root page and root level of the Secure-EPT of the TD whose TDR is at `tdr`; `None` before MNG.INIT.
     pub fn sept_root(&self, tdr: Hpa) -> Option<(Hpa, Level)> {
         let tdr = self.core.tdr(tdr.bits());
-        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+        if !tdr.has_tdcs(0) {
             return None;
         }
         let root = self.core.tdcs(tdr).root();
@@ -204,7 +203,7 @@ impl Platform {
     /// The Secure-EPT entry for `gpa` at `level` of the TD whose TDR is at `tdr`, if the tables above it are there.
     pub fn sept_entry(&self, tdr: u64, gpa: u64, level: Level) -> Option<&AtomicU64> {
         let tdr = self.core.tdr(tdr);
-        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+        if !tdr.has_tdcs(0) {
             return None;
         }
         let found = sept::walk(self.core.memory(), self.core.tdcs(tdr).root(), gpa, level);

@@ -249,6 +249,12 @@ impl SeptEntry {
         Self(self.0 & !(1 << (57 + vm)))
     }
 
+    /// The same entry without what differs between pages that may be merged: accessed, dirty, a waiting host.
+    pub(crate) const fn comparable(self) -> Self {
+        const ACCESSED: u64 = 1 << 8;
+        Self(self.0 & !(HOST_PRIORITY | ACCESSED | DIRTY))
+    }
+
     /// What SEAMCALLs return of the entry: (RCX, RDX).
     ///
     /// As in the module, the accept counter of a pending 2 MiB page shows through.

@@ -187,13 +187,15 @@ impl Guest<'_> {
         let rax = self.register(gpr::RAX);
         let leaf = TdcallLeaf::new(rax as u16);
         let version = (rax >> 16) as u8;
-        if rax & RESERVED_RAX != 0 || version > 0 && leaf != TdcallLeaf::TDG_VM_RD {
+        let module = self.core.module();
+        let unversioned = leaf.max_version(module).unwrap_or(0) == 0;
+        if rax & RESERVED_RAX != 0 || version > 0 && unversioned || !leaf.dispatched(module) {
             return Err(invalid);
         }
         match leaf {
             TdcallLeaf::TDG_VP_VMCALL => self.vmcall(),
             TdcallLeaf::TDG_VP_INFO => self.info(),
-            TdcallLeaf::TDG_VP_VEINFO_GET => self.veinfo_get(),
+            TdcallLeaf::TDG_VP_VEINFO_GET => self.veinfo_get(version),
             TdcallLeaf::TDG_VP_CPUIDVE_SET => self.cpuidve_set(),
             TdcallLeaf::TDG_MEM_PAGE_ACCEPT => self.page_accept(),
             TdcallLeaf::TDG_MR_RTMR_EXTEND => self.rtmr_extend(),
@@ -211,6 +213,8 @@ impl Guest<'_> {
             TdcallLeaf::TDG_SERVTD_WR => servtd::access::wr(self),
             TdcallLeaf::TDG_MEM_PAGE_ATTR_RD => attributes::rd(self),
             TdcallLeaf::TDG_MEM_PAGE_ATTR_WR => attributes::wr(self),
+            // The emulated CPU has no SEAMGETKEY, without which no key is given.
+            TdcallLeaf::TDG_MR_KEY_GET => Err(Status::of(StatusCode::OPERAND_INVALID).into()),
             // The emulated CPU has no SEAMVERIFYREPORT, without which TDG.MR.VERIFYREPORT ends so too.
             _ => Err(invalid),
         }

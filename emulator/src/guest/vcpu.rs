@@ -49,10 +49,15 @@ impl Guest<'_> {
     }
 
     /// TDG.VP.VEINFO.GET.
-    pub(super) fn veinfo_get(&self) -> Outcome {
+    ///
+    /// Version 1 also tells a category, which the emulator does not know: it refuses that version.
+    pub(super) fn veinfo_get(&self, version: u8) -> Outcome {
         let outputs = [gpr::RCX, gpr::RDX, gpr::R8, gpr::R9, gpr::R10];
         for register in outputs {
             self.set_register(register, 0);
+        }
+        if version > 0 {
+            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX).into());
         }
         if self.tdvps.get(tdvps::VE_VALID) == 0 {
             return Err(Status::of(StatusCode::NO_VALID_VE_INFO).into());

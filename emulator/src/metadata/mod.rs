@@ -10,6 +10,7 @@ mod access;
 mod cursor;
 pub(crate) mod fields;
 pub(crate) mod id;
+mod newer;
 mod structure;
 mod system;
 mod table;
@@ -24,6 +25,7 @@ pub(crate) use cursor::Step;
 pub(crate) use cursor::cpuid_index;
 pub(crate) use cursor::cpuid_leaf_index;
 pub(crate) use structure::Area;
+pub(crate) use system::features0;
 pub(crate) use system::limit;
 pub(crate) use td::hp_lock_timeout_ticks;
 pub(crate) use td::locate as locate_in_td;
@@ -44,9 +46,6 @@ use tdx_abi::field::FieldRow;
 
 /// Elements that a field has at most.
 pub(crate) const MAX_ELEMENTS: usize = 16;
-
-/// The module whose tables are used.
-const MODULE: Module = Module::V1_5_01;
 
 /// The scope of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +73,14 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The module whose tables are used. Those of 1.5.34 are not known; it gets those of 1.5.01.
+    pub(crate) const fn module(&self) -> Module {
+        match self.core.module() {
+            Module::V1_5_01 | Module::V1_5_34 => Module::V1_5_01,
+            Module::V2_0_18 => Module::V2_0_18,
+        }
+    }
+
     /// Number of L2 VMs of the TD; 0 where no TD is looked at.
     fn l2_vms(&self) -> u16 {
         self.tdcs.map_or(0, |tdcs| tdcs.get(tdcs::NUM_L2_VMS))
@@ -82,7 +89,7 @@ impl Context<'_> {
     /// The identifier of the element after `id` (the first one for [`Id::NONE`]) that `access` may
     /// use; [`Id::NONE`] if there is none.
     pub(crate) fn next_element(&self, context: ContextCode, id: Id, access: Access) -> Id {
-        match Cursor::at(context, id, MODULE, self.l2_vms()) {
+        match Cursor::at(context, id, self.module(), self.l2_vms()) {
             None => Id::NONE,
             Some(mut cursor) => {
                 cursor.advance_accessible(Step::Element, access);
@@ -93,7 +100,7 @@ impl Context<'_> {
 
     /// A cursor at `id`.
     pub(crate) fn cursor(&self, context: ContextCode, id: Id) -> Option<Cursor> {
-        Cursor::at(context, id, MODULE, self.l2_vms())
+        Cursor::at(context, id, self.module(), self.l2_vms())
     }
 
     /// Reads the element `id`.
@@ -149,7 +156,7 @@ impl Context<'_> {
     }
 
     fn row(&self, context: ContextCode, id: Id) -> Result<&'static FieldRow, Status> {
-        let cursor = Cursor::at(context, id, MODULE, self.l2_vms());
+        let cursor = Cursor::at(context, id, self.module(), self.l2_vms());
         cursor
             .filter(|_| !id.is_none())
             .and_then(|cursor| cursor.row())

@@ -1,6 +1,7 @@
 //! A control structure as bytes at Intel's offsets, for fields of any size.
 
 use crate::frame::Field;
+use crate::frame::Frame;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
@@ -17,31 +18,41 @@ pub(crate) enum Area<'m> {
     Tdvps(Tdvps<'m>),
 }
 
+/// A control structure whose offsets are the module's own.
+#[derive(Clone, Copy)]
+struct Own<S>(S);
+
+impl<'m, S: Structure<'m>> Structure<'m> for Own<S> {
+    fn page(self, page: usize) -> &'m Frame {
+        self.0.page(page)
+    }
+}
+
 impl Area<'_> {
     /// The `size` bytes (1, 2, 4 or 8) at `offset`, zero-extended.
     pub(crate) fn load(self, offset: u32, size: u32) -> u64 {
         match self {
-            Self::Tdr(tdr) => load(tdr, offset, size),
-            Self::Tdcs(tdcs) => load(tdcs, offset, size),
-            Self::Tdvps(tdvps) => load(tdvps, offset, size),
+            Self::Tdr(tdr) => load(Own(tdr), offset, size),
+            Self::Tdcs(tdcs) => load(Own(tdcs), offset, size),
+            Self::Tdvps(tdvps) => load(Own(tdvps), offset, size),
         }
     }
 
     /// Stores the low `size` bytes of `value` at `offset`.
     pub(crate) fn store(self, offset: u32, size: u32, value: u64) {
         match self {
-            Self::Tdr(tdr) => store(tdr, offset, size, value),
-            Self::Tdcs(tdcs) => store(tdcs, offset, size, value),
-            Self::Tdvps(tdvps) => store(tdvps, offset, size, value),
+            Self::Tdr(tdr) => store(Own(tdr), offset, size, value),
+            Self::Tdcs(tdcs) => store(Own(tdcs), offset, size, value),
+            Self::Tdvps(tdvps) => store(Own(tdvps), offset, size, value),
         }
     }
 
     /// Stores `new` if the `size` bytes at `offset` still are `old`, and says whether it did.
     pub(crate) fn compare_exchange(self, offset: u32, size: u32, old: u64, new: u64) -> bool {
         match self {
-            Self::Tdr(tdr) => compare_exchange(tdr, offset, size, old, new),
-            Self::Tdcs(tdcs) => compare_exchange(tdcs, offset, size, old, new),
-            Self::Tdvps(tdvps) => compare_exchange(tdvps, offset, size, old, new),
+            Self::Tdr(tdr) => compare_exchange(Own(tdr), offset, size, old, new),
+            Self::Tdcs(tdcs) => compare_exchange(Own(tdcs), offset, size, old, new),
+            Self::Tdvps(tdvps) => compare_exchange(Own(tdvps), offset, size, old, new),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::metadata::Context;
 use crate::metadata::MAX_ELEMENTS;
 use crate::metadata::fields::global;
 use crate::metadata::id::Id;
+use crate::metadata::newer;
 use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
@@ -73,6 +74,7 @@ fn value(
     }
     let value = platform_value(context.core, row, field as usize)
         .or_else(|| cpuid_value(row, field as usize, element as usize))
+        .or_else(|| newer::value(context.core, row))
         .or_else(|| module_value(row))
         .ok_or(Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT))?;
     Ok(value & mask)
@@ -96,11 +98,14 @@ fn platform_value(core: &Core, row: &FieldRow, field: usize) -> Option<u64> {
     })
 }
 
-/// TDX_FEATURES0 of a module.
+/// TDX_FEATURES0 of a module, as far as the emulator has the features.
 pub(crate) const fn features0(module: Module) -> u64 {
     match module {
         Module::V1_5_01 => FEATURES,
-        Module::V1_5_34 | Module::V2_0_18 => FEATURES | Features::DYNAMIC_PAMT.into_bits(),
+        Module::V1_5_34 | Module::V2_0_18 => {
+            let added = Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY);
+            FEATURES | added.into_bits()
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use crate::frame::Field;
 use crate::metadata::Access;
 use crate::metadata::Area;
 use crate::metadata::Context;
-use crate::metadata::MODULE;
 use crate::metadata::Masks;
 use crate::metadata::fields::td_vmcs;
 use crate::metadata::fields::tdvps as field;
@@ -105,7 +104,7 @@ pub(crate) fn locate<'a>(
         let offset = match table::l2_msr_bitmaps_vm(id) {
             // The L1 VMM and migration see the bitmaps that the L1 VMM asked for.
             Some(vm) if !access.is_host() => {
-                table::l2_shadow_msr_bitmaps(MODULE, vm) + number * size
+                table::l2_shadow_msr_bitmaps(context.module(), vm) + number * size
             }
             _ => row.offset + number * size,
         };

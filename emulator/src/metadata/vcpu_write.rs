@@ -9,7 +9,6 @@ use crate::frame::Field;
 use crate::metadata::Access;
 use crate::metadata::Area;
 use crate::metadata::Context;
-use crate::metadata::MODULE;
 use crate::metadata::fields::td_vmcs;
 use crate::metadata::fields::tdvps as field;
 use crate::metadata::forbidden_bits_unchanged;
@@ -22,7 +21,6 @@ use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdvps;
 use crate::structures::tdcs;
-use crate::structures::tdr;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
 use tdx_abi::field::FieldRow;
@@ -470,7 +468,7 @@ impl Write<'_> {
         let eptp = if value & ENABLE_SHARED_EPTP != 0 && asked != tdvps::NULL_PA {
             asked
         } else {
-            given(self.context.tdr)?.get(tdr::TDCX_PA.nth(tdcs::ZERO_PAGE))
+            given(self.context.tdr)?.tdcx(tdcs::ZERO_PAGE)
         };
         self.tdvps
             .vmcs(vm as usize)
@@ -504,13 +502,13 @@ impl Write<'_> {
         let size = Id::of(row.id).element_size();
         let tdvps = Area::Tdvps(self.tdvps);
         tdvps.store(
-            table::l2_shadow_msr_bitmaps(MODULE, vm) + number * size,
+            table::l2_shadow_msr_bitmaps(self.context.module(), vm) + number * size,
             size,
             value,
         );
         let of_td = self
             .tdcs
-            .page(tdcs::MSR_BITMAPS_PAGE)
+            .msr_bitmaps()
             .load::<u64>((number * size) as usize);
         tdvps.store(row.offset + number * size, size, of_td | value);
     }

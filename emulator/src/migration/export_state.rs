@@ -201,7 +201,7 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
         SeamcallLeaf::TDH_EXPORT_STATE_VP,
     )?;
     let tdvps = vcpu.tdvps(core, *tdcs)?;
-    vp::associate(tdvps, *tdcs, call.lp.id, false)?;
+    vp::associate(core, tdvps, *tdcs, call.lp.id, false)?;
     if tdvps.get(tdvps::EXPORT_COUNT) == tdcs.get(tdcs::EXPORT_COUNT) {
         return Err(Status::of(StatusCode::VCPU_ALREADY_EXPORTED));
     }

@@ -172,7 +172,7 @@ fn import_l2_vms(tdr: Tdr<'_>, tdcs: Tdcs<'_>, l2_vms: u64) -> Result<Remaining,
         return Err(INVALID_VALUE);
     }
     tdcs.set(tdcs::NUM_L2_VMS, l2_vms as u16);
-    if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES + l2_vms as u32 {
+    if !tdr.has_tdcs(l2_vms as u32) {
         return Err(Status::of(StatusCode::TDCS_NOT_ALLOCATED));
     }
     Ok(Remaining::Nothing)

@@ -25,9 +25,11 @@ use crate::pamt::Walked;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
+use crate::structures::Tdvps;
 use crate::structures::tdcs;
 use crate::structures::tdr;
 use crate::structures::tdr::Lifecycle;
+use crate::structures::tdvps;
 
 /// A TD with its TDR locked.
 #[derive(Debug)]
@@ -242,6 +244,25 @@ impl Core {
         Ok(Implicit { entry, lock, node })
     }
 
+    /// A status that in modules after 1.5.01 tells the state that is not the right one.
+    pub(crate) fn state_incorrect(&self, code: StatusCode, state: u32) -> Status {
+        match self.module() {
+            Module::V1_5_01 => Status::of(code),
+            Module::V1_5_34 | Module::V2_0_18 => Status::with_detail(code, state),
+        }
+    }
+
+    /// The status of a leaf that the TD's OP_STATE does not allow.
+    pub(crate) fn op_state_incorrect(&self, tdcs: Tdcs<'_>) -> Status {
+        self.state_incorrect(StatusCode::OP_STATE_INCORRECT, tdcs.op_state() as u32)
+    }
+
+    /// The status of a leaf that the vCPU's state does not allow.
+    pub(crate) fn vcpu_state_incorrect(&self, tdvps: Tdvps<'_>) -> Status {
+        let state = tdvps.get(tdvps::STATE);
+        self.state_incorrect(StatusCode::VCPU_STATE_INCORRECT, state.into())
+    }
+
     /// Whether the TD's OP_STATE allows a SEAMCALL leaf.
     #[inline]
     pub(crate) fn is_op_state_allowed(&self, leaf: SeamcallLeaf, tdcs: Tdcs<'_>) -> bool {
@@ -296,7 +317,7 @@ impl Core {
             .transpose()
             .map_err(|code| Status::with_operand(code, OperandId::OP_STATE))?;
         if !is_allowed(tdcs) {
-            return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
+            return Err(self.op_state_incorrect(tdcs));
         }
         Ok(LockedTdcs { tdcs, _lock: lock })
     }
@@ -310,7 +331,7 @@ impl Core {
         if !tdr.is(Lifecycle::KeysConfigured) {
             return Err(Status::of(StatusCode::TD_KEYS_NOT_CONFIGURED));
         }
-        if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES {
+        if !tdr.has_tdcs(0) {
             return Err(Status::of(StatusCode::TDCS_NOT_ALLOCATED));
         }
         Ok(self.tdcs(tdr))

@@ -76,6 +76,14 @@ const BEFORE_READY: [SeamcallLeaf; 9] = [
     SeamcallLeaf::TDH_SYS_UPDATE,
 ];
 
+/// Leaves of which a module has version 1, and the emulator only version 0.
+const LATER_VERSION_NOT_EMULATED: [SeamcallLeaf; 4] = [
+    SeamcallLeaf::TDH_EXPORT_BLOCKW,
+    SeamcallLeaf::TDH_EXPORT_MEM,
+    SeamcallLeaf::TDH_EXPORT_RESTORE,
+    SeamcallLeaf::TDH_IMPORT_MEM,
+];
+
 /// Executes the SEAMCALL in `regs` on an LP.
 pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut Registers) -> Ran {
     let leaf = SeamcallLeaf::new(regs.rax as u16);
@@ -122,10 +130,17 @@ fn suffer_fault(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     Ok(())
 }
 
+/// Whether a leaf is one of TDX Connect, which no module offers on a platform without it, such as this one.
+const fn is_tdx_connect(leaf: SeamcallLeaf) -> bool {
+    let number = leaf.number();
+    number >= SeamcallLeaf::TDH_IOMMU_SETREG.number()
+        && number <= SeamcallLeaf::TDH_DEVIF_MT_RD.number()
+}
+
 /// Checks RAX and the module's own state.
 fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
-    if call.regs.rax >> 24 != 0 {
+    if call.regs.rax >> 24 != 0 || is_tdx_connect(leaf) {
         return Err(invalid);
     }
     // Leaves that have versions bound them themselves.
@@ -144,7 +159,9 @@ fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
 
 fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
-    if !leaf.dispatched(call.core.module()) {
+    if !leaf.dispatched(call.core.module())
+        || (call.version > 0 && LATER_VERSION_NOT_EMULATED.contains(&leaf))
+    {
         return Err(invalid);
     }
     match leaf {

@@ -139,7 +139,7 @@ fn vcpu(call: &mut Call<'_>, write: bool, leaf: SeamcallLeaf) -> Outcome {
     if !tdvps.is_complete(tdcs.l2_vms()) {
         return Err(Status::of(StatusCode::TDCX_NUM_INCORRECT));
     }
-    vp::associate(tdvps, *tdcs, call.lp.id, !write)?;
+    vp::associate(core, tdvps, *tdcs, call.lp.id, !write)?;
     let metadata = Context {
         core,
         tdr: Some(tdr),

@@ -222,9 +222,14 @@ impl<'m> Tdcs<'m> {
         }
     }
 
-    /// Physical address, without KeyID, of TDCX page `page`.
+    /// Physical address, without KeyID, of the TDCX page that is number `page` in 1.5.01.
     pub(crate) fn page_hpa(self, page: usize) -> u64 {
-        self.tdr.get(tdr::TDCX_PA.nth(page)) & !self.key_mask
+        self.tdr.tdcx(page) & !self.key_mask
+    }
+
+    /// The page with the TD's MSR bitmaps.
+    pub(crate) fn msr_bitmaps(self) -> &'m Frame {
+        self.memory.frame(self.page_hpa(MSR_BITMAPS_PAGE) >> 12)
     }
 
     /// OP_STATE. A number that stands for none counts as uninitialised.
@@ -293,8 +298,15 @@ impl<'m> Structure<'m> for Tdcs<'m> {
     fn page(self, page: usize) -> &'m Frame {
         match page {
             0 => self.first,
-            _ => self.memory.frame(self.page_hpa(page) >> 12),
+            _ => {
+                let hpa = self.tdr.get(tdr::TDCX_PA.nth(page)) & !self.key_mask;
+                self.memory.frame(hpa >> 12)
+            }
         }
+    }
+
+    fn place(self, offset: usize) -> usize {
+        self.tdr.layout.tdcs(offset)
     }
 }
 

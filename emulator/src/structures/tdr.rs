@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::Structure;
+use super::layout::Layout;
 use crate::frame::Field;
 use crate::frame::Frame;
 use crate::memory::PhysicalMemory;
@@ -30,11 +31,6 @@ pub(crate) const SEAMDB_INDEX: Field<u64> = Field::at(0x148);
 /// Nonce of the SEAM database, 4 quadwords.
 pub(crate) const SEAMDB_NONCE: Field<u64> = Field::at(0x150);
 
-/// TDCX pages of a TD without L2 VMs.
-pub(crate) const MIN_TDCS_PAGES: u32 = 6;
-/// TDCX pages of a TD with three L2 VMs.
-pub(crate) const MAX_TDCS_PAGES: u32 = 9;
-
 /// Life stage of a TD with regard to its KeyID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -54,14 +50,17 @@ pub(crate) enum Lifecycle {
 pub(crate) struct Tdr<'m> {
     /// Physical address of the page.
     pub hpa: u64,
+    /// Where the module at hand keeps what.
+    pub layout: Layout,
     frame: &'m Frame,
 }
 
 impl<'m> Tdr<'m> {
     /// The page at `hpa` as a TDR.
-    pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64) -> Self {
+    pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64, layout: Layout) -> Self {
         Self {
             hpa,
+            layout,
             frame: memory.frame(hpa >> 12),
         }
     }
@@ -69,6 +68,16 @@ impl<'m> Tdr<'m> {
     /// Whether the TD is in this life stage.
     pub(crate) fn is(self, stage: Lifecycle) -> bool {
         self.get(LIFECYCLE_STATE) == stage as u32
+    }
+
+    /// Whether it has the TDCX pages that a TD with this many L2 VMs needs.
+    pub(crate) fn has_tdcs(self, l2_vms: u32) -> bool {
+        self.get(NUM_TDCX) >= self.layout.min_tdcs_pages() + l2_vms
+    }
+
+    /// Physical address, KeyID included, of the TDCX page that is number `page` in 1.5.01.
+    pub(crate) fn tdcx(self, page: usize) -> u64 {
+        self.get(TDCX_PA.nth(self.layout.tdcs_page(page)))
     }
 
     /// Adds to the number of child pages; negative `pages` subtract.
@@ -80,6 +89,10 @@ impl<'m> Tdr<'m> {
 impl<'m> Structure<'m> for Tdr<'m> {
     fn page(self, _page: usize) -> &'m Frame {
         self.frame
+    }
+
+    fn place(self, offset: usize) -> usize {
+        self.layout.tdr(offset)
     }
 }
 

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::Structure;
 use super::Vmcs;
+use super::layout::Layout;
 use crate::frame::Field;
 use crate::frame::Frame;
 use crate::memory::PhysicalMemory;
@@ -199,16 +200,23 @@ pub(crate) struct Tdvps<'m> {
     memory: &'m dyn PhysicalMemory,
     /// Physical address of the TDVPR, without KeyID.
     pub hpa: u64,
+    layout: Layout,
     key_mask: u64,
     first: &'m Frame,
 }
 
 impl<'m> Tdvps<'m> {
     /// The vCPU whose TDVPR is at `hpa`; `key_mask` are the KeyID bits of an address.
-    pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64, key_mask: u64) -> Self {
+    pub(crate) fn at(
+        memory: &'m dyn PhysicalMemory,
+        hpa: u64,
+        key_mask: u64,
+        layout: Layout,
+    ) -> Self {
         Self {
             memory,
             hpa,
+            layout,
             key_mask,
             first: memory.frame(hpa >> 12),
         }
@@ -247,6 +255,10 @@ impl<'m> Structure<'m> for Tdvps<'m> {
             0 => self.first,
             _ => self.memory.frame(self.page_hpa(page) >> 12),
         }
+    }
+
+    fn place(self, offset: usize) -> usize {
+        self.layout.tdvps(offset)
     }
 }
 

@@ -4,6 +4,8 @@
 use tdx_abi::Level;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
+use tdx_abi::field::FieldId;
+use tdx_abi::field::global;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_emulator::Lp;
 use tdx_emulator::Module;
@@ -147,7 +149,11 @@ pub(crate) fn partitioned(
     let tdr = pages.next();
     ok(&lp, SeamcallLeaf::TDH_MNG_CREATE, [tdr, key_id, 0, 0]);
     ok(&lp, SeamcallLeaf::TDH_MNG_KEY_CONFIG, [tdr, 0, 0, 0]);
-    for _ in 0..6 + l2_vms {
+    let pages_of = |field: FieldId| {
+        let read = ok(&lp, SeamcallLeaf::TDH_SYS_RD, [0, field.into_bits(), 0, 0]);
+        read.r8 / PAGE
+    };
+    for _ in 0..pages_of(global::TDCS_BASE_SIZE) + l2_vms {
         ok(&lp, SeamcallLeaf::TDH_MNG_ADDCX, [pages.next(), tdr, 0, 0]);
     }
     let params = SCRATCH + 2 * PAGE;
@@ -166,7 +172,7 @@ pub(crate) fn partitioned(
         .map(|_| {
             let tdvpr = pages.next();
             ok(&lp, SeamcallLeaf::TDH_VP_CREATE, [tdvpr, tdr, 0, 0]);
-            for _ in 0..5 + 3 * l2_vms {
+            for _ in 1..pages_of(global::TDVPS_BASE_SIZE) + 3 * l2_vms {
                 ok(&lp, SeamcallLeaf::TDH_VP_ADDCX, [pages.next(), tdvpr, 0, 0]);
             }
             ok(&lp, SeamcallLeaf::TDH_VP_INIT, [tdvpr, 0, 0, 0]);

@@ -7,6 +7,7 @@ use super::super::Outcome;
 use super::super::check::operand_r8_plus;
 use super::entry::Levels;
 use super::entry::Opened;
+use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -106,11 +107,13 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
             core.claim(pages[vm], *opened.tdr);
         }
     }
-    if call.interrupt_pending() {
+    let looks_for_interrupts = core.module() == Module::V1_5_01 || l2_vms > 0;
+    if looks_for_interrupts && call.interrupt_pending() {
         return Err(interrupted(call));
     }
 
     core.demote_pamt(hpa, opened.level, pair)?;
+    core.count_unblocked(*opened.tdcs, entry, opened.level);
     let mut parent = SeptEntry::table(pages[0]);
     table.take(PageType::Ept, opened.tdr.hpa);
     opened.tdr.add_children(1);

@@ -1,5 +1,6 @@
 //! TDH.MEM leaves. Source: `src/vmm_dispatcher/api_calls/tdh_mem_*.c` of the TDX module.
 
+pub(crate) mod counts;
 pub(crate) mod demote;
 pub(crate) mod entry;
 pub(crate) mod page_add;
@@ -12,6 +13,7 @@ use tdx_abi::Level;
 
 use super::Call;
 use super::Outcome;
+use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::SeptState;
@@ -36,8 +38,13 @@ pub(crate) fn page_aug(call: &mut Call<'_>) -> Outcome {
         .core
         .lock_free_range(page, OperandId::R8, opened.level)?;
     let Opened {
-        lock, tdr, level, ..
+        lock,
+        tdr,
+        tdcs,
+        level,
+        ..
     } = opened;
+    call.core.count_memory(*tdcs, level, true);
     lock.set_and_release(SeptEntry::leaf(SeptState::Pending, 0, page));
     tdr.add_children(1 << (9 * level as u32));
     locked.take(PageType::Regular, tdr.hpa);
@@ -63,6 +70,8 @@ pub(crate) fn page_remove(call: &mut Call<'_>) -> Outcome {
     opened.require_tracked(call, entry, locked.entry, OperandId::RCX)?;
     opened.for_each_alias(call.core, entry, |cell| cell.set(SeptEntry::L2_FREE));
     let importing = opened.tdcs.op_state().import_in_progress();
+    call.core.count_unblocked(*opened.tdcs, entry, opened.level);
+    call.core.count_memory(*opened.tdcs, opened.level, false);
     let Opened {
         lock,
         tdr,
@@ -113,6 +122,7 @@ pub(crate) fn page_relocate(call: &mut Call<'_>) -> Outcome {
         let moved = cell.get().with_address(target);
         cell.set(if pending { moved } else { moved.l2_unblocked() });
     });
+    core.count_unblocked(*opened.tdcs, opened.entry, opened.level);
     opened
         .lock
         .set(opened.entry.with_address(target).unblocked());
@@ -134,6 +144,7 @@ pub(crate) fn range_block(call: &mut Call<'_>) -> Outcome {
     let Some(blocked) = entry.blocked(opened.level) else {
         return Err(opened.refuse(call, StatusCode::EPT_ENTRY_STATE_INCORRECT));
     };
+    call.core.count_blocked(*opened.tdcs, entry, opened.level);
     opened.lock.set(blocked);
     let blocked_for_writing = entry.state().any_blockedw();
     opened.for_each_alias(call.core, entry, |cell| {
@@ -165,12 +176,17 @@ pub(crate) fn range_unblock(call: &mut Call<'_>) -> Outcome {
         };
         if !opened.tdcs.is_tlb_tracked(pamt.bepoch()) {
             let code = StatusCode::TLB_TRACKING_NOT_DONE;
-            return Err(Status::with_operand(code, OperandId::SEPT_TREE));
+            let operand = match call.core.module() {
+                Module::V1_5_01 => OperandId::SEPT_TREE,
+                Module::V1_5_34 | Module::V2_0_18 => OperandId::RCX,
+            };
+            return Err(Status::with_operand(code, operand));
         }
     }
     if !entry.state().any_pending() {
         opened.for_each_alias(call.core, entry, |cell| cell.set(cell.get().l2_unblocked()));
     }
+    call.core.count_unblocked(*opened.tdcs, entry, opened.level);
     let Opened { lock, .. } = opened;
     lock.set_and_release(entry.unblocked());
     Ok(())

@@ -61,6 +61,7 @@ pub(crate) fn page_add(call: &mut Call<'_>) -> Outcome {
         .cell
         .set(SeptEntry::leaf(SeptState::Mapped, RWX, page));
     measurement::extend(*tdcs, b"MEM.PAGE.ADD", gpa);
+    core.count_memory(*tdcs, level, true);
     tdr.add_children(1);
     locked.take(PageType::Regular, tdr.hpa);
     locked.entry.set_bepoch(0);

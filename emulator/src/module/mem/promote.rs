@@ -9,6 +9,7 @@ use super::super::Outcome;
 use super::entry::Levels;
 use super::entry::Opened;
 use crate::abi::L2SeptState;
+use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -44,18 +45,23 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
             OperandId::RAX,
         ));
     }
-    let opened = Opened::open(
-        call,
-        LEAF,
-        Levels(Level::Pd, Some(Level::Pdpt)),
-        Mode::Shared,
-    )?;
+    let tree = match core.module() {
+        Module::V1_5_01 => Mode::Shared,
+        Module::V1_5_34 | Module::V2_0_18 => Mode::Exclusive,
+    };
+    let opened = Opened::open(call, LEAF, Levels(Level::Pd, Some(Level::Pdpt)), tree)?;
     opened.require(call, LEAF)?;
     let table = opened.entry.address();
     let freed = core.lock_implicit(table, OperandId::RCX, Mode::Exclusive, Level::Pt)?;
     opened.require_tracked(call, opened.entry, freed.entry, OperandId::RCX)?;
     let frame = core.memory().frame(table >> 12);
-    let children = lock_uniform(frame, opened.level).map_err(|code| opened.refuse(call, code))?;
+    let children = match core.module() {
+        Module::V1_5_01 => lock_uniform(frame, opened.level),
+        Module::V1_5_34 | Module::V2_0_18 => is_uniform(frame, opened.level)
+            .then(Vec::new)
+            .ok_or(StatusCode::EPT_INVALID_PROMOTE_CONDITIONS),
+    };
+    let children = children.map_err(|code| opened.refuse(call, code))?;
 
     let interrupted = |call: &mut Call<'_>| {
         call.regs.rcx = rcx;
@@ -110,7 +116,9 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
             }
         }
     }
-    opened.lock.set(first.get());
+    core.count_unblocked(*opened.tdcs, opened.entry, opened.level);
+    let merged = first.get();
+    opened.lock.set(merged.with_lock(true));
     opened.tdr.add_children(-1);
     call.regs.rcx = table | freed.free();
     if let Some(pair) = pair {
@@ -141,6 +149,26 @@ fn lock_uniform(frame: &Frame, parent: Level) -> Result<Vec<EntryLock<'_>>, Stat
         expected = Some(entry.0.wrapping_add(level.size()));
     }
     Ok(locks)
+}
+
+/// Whether all entries of a table below an entry of `parent` level map one aligned range alike.
+///
+/// In modules after 1.5.01 the tree is locked exclusively and the entries are not; a guest that waits for a lock does not matter.
+fn is_uniform(frame: &Frame, parent: Level) -> bool {
+    let level = parent.below().unwrap_or(Level::Pt);
+    let mut expected = None;
+    frame.qwords().iter().all(|cell| {
+        let entry = EntryCell(cell).get().without_pending_count(level);
+        let matches = match expected {
+            None => {
+                entry.translate(0, level) & (parent.size() - 1) == 0
+                    && entry.state().mapped_or_pending()
+            }
+            Some(expected) => entry.comparable().0 == expected,
+        };
+        expected = Some(entry.comparable().0.wrapping_add(level.size()));
+        matches
+    })
 }
 
 /// Whether all entries of an L2 VM's table are alike but for their address, and free or leaves.

@@ -81,6 +81,7 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
             }
         }
     }
+    core.count_unblocked(*opened.tdcs, opened.entry, opened.level);
     let Opened { lock, tdr, .. } = opened;
     lock.set_and_release(SeptEntry::FREE);
     tdr.add_children(-1);

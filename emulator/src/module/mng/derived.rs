@@ -68,7 +68,7 @@ pub(crate) fn set_xsave_layout(tdcs: Tdcs<'_>) {
 
 /// Clears the bits of the MSR bitmaps, all set so far, whose accesses do not exit.
 pub(crate) fn set_msr_bitmaps(tdcs: Tdcs<'_>) {
-    let page = tdcs.page(tdcs::MSR_BITMAPS_PAGE);
+    let page = tdcs.msr_bitmaps();
     let pass = |msr: u32, quarter: usize| {
         let high = usize::from(msr & !BITMAP_INDEX != 0);
         let index = msr & BITMAP_INDEX;

@@ -3,6 +3,7 @@
 use super::super::Call;
 use super::super::Outcome;
 use super::derived;
+use crate::abi::Module;
 use crate::abi::OpState;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
@@ -18,7 +19,7 @@ use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::tdcs;
-use crate::structures::tdr;
+use crate::topology;
 use tdx_abi::field::global;
 
 /// Bytes of TD_PARAMS.
@@ -62,6 +63,9 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     configure(core, *tdr, *tdcs, &params)?;
     configure_cpuid(call, *tdcs, &params)?;
     configure_arch_capabilities(*tdcs, &params)?;
+    if core.module() != Module::V1_5_01 {
+        topology::begin(*tdcs);
+    }
     if tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) && tdcs.l2_vms() > 0 {
         return Err(invalid(OperandId::RDX));
     }
@@ -124,7 +128,8 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
     }
     tdcs.set(tdcs::XFAM, xfam);
     let max_vcpus = params.u16(16);
-    if max_vcpus == 0 {
+    let limit = topology::max_vcpus(core.module());
+    if max_vcpus == 0 || limit.is_some_and(|limit| u32::from(max_vcpus) > limit) {
         return Err(invalid(OperandId::MAX_VCPUS));
     }
     tdcs.set(tdcs::MAX_VCPUS, u32::from(max_vcpus));
@@ -132,7 +137,7 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
     if l2_vms > MAX_L2_VMS {
         return Err(invalid(OperandId::NUM_L2_VMS));
     }
-    if tdr.get(tdr::NUM_TDCX) < tdr::MIN_TDCS_PAGES + u32::from(l2_vms) {
+    if !tdr.has_tdcs(l2_vms.into()) {
         return Err(Status::of(StatusCode::TDCS_NOT_ALLOCATED));
     }
     tdcs.set(tdcs::NUM_L2_VMS, u16::from(l2_vms));

@@ -64,23 +64,26 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::TD_KEYS_NOT_CONFIGURED));
     }
     let number = tdr.get(tdr::NUM_TDCX);
-    if number >= tdr::MAX_TDCS_PAGES {
+    let layout = core.layout();
+    if number >= layout.max_tdcs_pages() {
         return Err(Status::of(StatusCode::TDCX_NUM_INCORRECT));
     }
     let locked = core.lock_page(page, OperandId::RCX, Mode::Exclusive, PageType::Nda)?;
     core.memory().fill(
         page >> 12,
-        match number as usize {
-            tdcs::MSR_BITMAPS_PAGE => u64::MAX,
-            tdcs::SEPT_ROOT_PAGE => SeptEntry::FREE.0,
-            _ => SeptEntry::L2_FREE.0,
+        if number as usize == layout.tdcs_page(tdcs::MSR_BITMAPS_PAGE) {
+            u64::MAX
+        } else if number as usize == layout.tdcs_page(tdcs::SEPT_ROOT_PAGE) {
+            SeptEntry::FREE.0
+        } else {
+            SeptEntry::L2_FREE.0
         },
     );
     core.claim(page, *tdr);
     let count = number + 1;
-    if count == tdr::MIN_TDCS_PAGES {
+    if count == layout.min_tdcs_pages() {
         random_256(core, core.tdcs(*tdr), tdcs::MIG_ENC_KEY);
-    } else if count > tdr::MIN_TDCS_PAGES
+    } else if count > layout.min_tdcs_pages()
         && !core.is_op_state_allowed(SeamcallLeaf::TDH_MNG_ADDCX, core.tdcs(*tdr))
     {
         return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
@@ -140,7 +143,7 @@ pub(crate) fn vpflushdone(call: &mut Call<'_>) -> Outcome {
     if !tdr.is(Lifecycle::KeysConfigured) && !tdr.is(Lifecycle::HkidAssigned) {
         return Err(Status::of(StatusCode::LIFECYCLE_STATE_INCORRECT));
     }
-    if tdr.get(tdr::NUM_TDCX) >= tdr::MIN_TDCS_PAGES {
+    if tdr.has_tdcs(0) {
         let tdcs = core.tdcs(*tdr);
         if tdcs.op_state().any_initialized() && tdcs.get(tdcs::NUM_ASSOC_VCPUS) != 0 {
             return Err(Status::of(StatusCode::FLUSHVP_NOT_DONE));

@@ -21,6 +21,7 @@ use crate::global::MAX_TDMRS;
 use crate::global::SysState;
 use crate::global::TdmrConfig;
 use crate::lock::Mode;
+use crate::metadata::features0;
 use crate::pamt::ReservedArea;
 
 const GIB: u64 = 1 << 30;
@@ -131,6 +132,9 @@ impl Options {
             .ok()
             .filter(|&key_id| core.is_private_key_id(key_id))
             .ok_or(invalid(OperandId::R8))?;
+        if call.version > 0 {
+            check_enabled_features(call)?;
+        }
         if dynamic_pamt && core.config.key_id_shift() > MAX_KEY_ID_SHIFT {
             return Err(invalid(OperandId::R8));
         }
@@ -139,6 +143,23 @@ impl Options {
             dynamic_pamt,
         })
     }
+}
+
+/// Version 1: R9 may enable features that TDX_FEATURES0 has; R10 is reserved.
+///
+/// None of those that the emulator has is switched on by this.
+fn check_enabled_features(call: &Call<'_>) -> Outcome {
+    let invalid = |operand| Status::with_operand(StatusCode::OPERAND_INVALID, operand);
+    if call.version > 1 {
+        return Err(invalid(OperandId::RAX));
+    }
+    if call.regs.r9 & !features0(call.core.module()) != 0 {
+        return Err(invalid(OperandId::R9));
+    }
+    if call.regs.r10 != 0 {
+        return Err(invalid(OperandId::R10));
+    }
+    Ok(())
 }
 
 impl TdmrInfo {

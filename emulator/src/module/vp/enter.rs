@@ -71,7 +71,7 @@ pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
     if !tdvps.is_complete(tdcs.l2_vms()) {
         return Err(Status::of(StatusCode::TDCX_NUM_INCORRECT));
     }
-    let is_new = associate(tdvps, *tdcs, call.lp.id, false)?;
+    let is_new = associate(core, tdvps, *tdcs, call.lp.id, false)?;
     let last = tdvps.get(tdvps::LAST_TD_EXIT);
     if rcx & RECOVERABILITY_HINT != 0 && last != last_exit::ASYNC_TRAP {
         return Err(invalid);

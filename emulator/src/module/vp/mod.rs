@@ -54,7 +54,7 @@ pub(crate) fn addcx(call: &mut Call<'_>) -> Outcome {
     let _tdcs = core.lock_tdcs(tdr, Some(Mode::Shared), SeamcallLeaf::TDH_VP_ADDCX)?;
     let tdvps = core.tdvps(tdvpr);
     if tdvps.get(tdvps::STATE) != state::UNINITIALIZED {
-        return Err(Status::of(StatusCode::VCPU_STATE_INCORRECT));
+        return Err(core.vcpu_state_incorrect(tdvps));
     }
     let number = tdvps.get(tdvps::NUM_TDVPS_PAGES);
     if number >= tdvps::MAX_TDVPS_PAGES {
@@ -154,6 +154,7 @@ impl LockedVcpu<'_> {
 
 /// Associates a vCPU that may run (or is disabled, if `allow_disabled`) with an LP; whether it was with none before.
 pub(crate) fn associate(
+    core: &Core,
     tdvps: Tdvps<'_>,
     tdcs: Tdcs<'_>,
     lp: u32,
@@ -162,7 +163,7 @@ pub(crate) fn associate(
     match tdvps.get(tdvps::STATE) {
         state::READY => {}
         state::DISABLED if allow_disabled => {}
-        _ => return Err(Status::of(StatusCode::VCPU_STATE_INCORRECT)),
+        _ => return Err(core.vcpu_state_incorrect(tdvps)),
     }
     associate_with(tdvps, tdcs, lp)
 }

@@ -1,0 +1,101 @@
+//! Where the fields of the control structures lie, by module.
+//!
+//! Fields are named by their offsets in 1.5.01, which 1.5.34 keeps for all that it shares with it; 2.0 moved some of them.
+
+use crate::abi::Module;
+
+/// From an offset in 1.5.01 on, how many bytes further a field lies; ascending.
+type Shifts = &'static [(usize, usize)];
+
+/// The layout of one line of modules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    tdr: Shifts,
+    tdcs: Shifts,
+    tdvps: Shifts,
+    /// TDCX pages before the one with the MSR bitmaps.
+    first_pages: usize,
+}
+
+/// 1.5: two pages of fields.
+pub(crate) const V1_5: Layout = Layout {
+    tdr: &[],
+    tdcs: &[],
+    tdvps: &[],
+    first_pages: 2,
+};
+
+/// 2.0: three more pages of fields, for TDX Connect.
+pub(crate) const V2_0: Layout = Layout {
+    tdr: &[(0x60, 0x20), (0x80, 0)],
+    tdcs: &[
+        (0x190, 0x50),
+        (0x200, 0x80),
+        (0xd00, 0x580),
+        (0x2000, 0x3000),
+    ],
+    tdvps: &[
+        (0x102, 2),
+        (0x108, 8),
+        (0x20e, 0xa),
+        (0x228, 0x10),
+        (0x700, 0),
+    ],
+    first_pages: 5,
+};
+
+impl Layout {
+    /// The layout of a module.
+    pub(crate) const fn of(module: Module) -> Self {
+        match module {
+            Module::V1_5_01 | Module::V1_5_34 => V1_5,
+            Module::V2_0_18 => V2_0,
+        }
+    }
+
+    /// TDCX pages of a TD without L2 VMs.
+    pub(crate) const fn min_tdcs_pages(self) -> u32 {
+        self.first_pages as u32 + 4
+    }
+
+    /// TDCX pages of a TD with three L2 VMs.
+    pub(crate) const fn max_tdcs_pages(self) -> u32 {
+        self.min_tdcs_pages() + 3
+    }
+
+    /// The number of the TDCX page that is number `page` in 1.5.01.
+    pub(crate) const fn tdcs_page(self, page: usize) -> usize {
+        if page < V1_5.first_pages {
+            page
+        } else {
+            page - V1_5.first_pages + self.first_pages
+        }
+    }
+
+    /// Offset in TDR of what 1.5.01 keeps at `offset`.
+    pub(crate) const fn tdr(self, offset: usize) -> usize {
+        shift(self.tdr, offset)
+    }
+
+    /// Offset in TDCS of what 1.5.01 keeps at `offset`.
+    pub(crate) const fn tdcs(self, offset: usize) -> usize {
+        shift(self.tdcs, offset)
+    }
+
+    /// Offset in TDVPS of what 1.5.01 keeps at `offset`.
+    pub(crate) const fn tdvps(self, offset: usize) -> usize {
+        shift(self.tdvps, offset)
+    }
+}
+
+const fn shift(shifts: Shifts, offset: usize) -> usize {
+    let mut left = shifts.len();
+    while left > 0 {
+        left -= 1;
+        let (from, by) = shifts[left];
+        if offset >= from {
+            return offset + by;
+        }
+    }
+    offset
+}
