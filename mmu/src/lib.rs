@@ -50,6 +50,7 @@ pub mod deposit;
 pub mod embed;
 mod gate;
 pub mod mirror;
+pub mod pamt;
 pub mod platform;
 mod range;
 pub mod shared;

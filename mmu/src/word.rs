@@ -12,7 +12,7 @@ pub trait Word: fmt::Debug + Sync {
     fn load(&self, order: Ordering) -> u64;
     /// Replaces the value.
     fn store(&self, value: u64, order: Ordering);
-    /// Replaces `current` by `new`; acquires. The value seen is the error.
+    /// Replaces `current` by `new`; acquires and releases. The value seen is the error.
     fn replace(&self, current: u64, new: u64) -> Result<(), u64>;
     /// Adds, wrapping, sequentially consistent; returns the value before.
     fn add(&self, value: u64) -> u64;
@@ -37,7 +37,7 @@ impl Word for AtomicU64 {
 
     #[inline(always)]
     fn replace(&self, current: u64, new: u64) -> Result<(), u64> {
-        match self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed) {
+        match self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => Ok(()),
             Err(seen) => Err(seen),
         }

@@ -17,5 +17,6 @@ mod mmu {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     mod instruction;
     mod life;
+    mod lifecycle;
     mod threads;
 }

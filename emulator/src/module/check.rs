@@ -147,6 +147,29 @@ impl Core {
         Ok(walked)
     }
 
+    /// Locks the free page that holds the 4 KiB at `hpa`, at whatever size the PAMT has it.
+    ///
+    /// So the memory of a 2 MiB page that was removed can be written back without a PAMT page pair for its range.
+    pub(crate) fn lock_free_of_any_size(
+        &self,
+        hpa: u64,
+        operand: OperandId,
+        mode: Mode,
+    ) -> Result<Walked<'_>, Status> {
+        let fail = |code| Status::with_operand(code, operand);
+        self.check_hpa(hpa, Level::Pt.size()).map_err(fail)?;
+        let block = self
+            .global
+            .block(hpa)
+            .ok_or_else(|| fail(StatusCode::OPERAND_ADDR_RANGE_ERROR))?;
+        let walked = block.walk(hpa, mode, Level::Pt, Side::Host).map_err(fail)?;
+        let holds_entries = block.bitmap().is_some_and(|bitmap| bitmap.has(hpa));
+        if walked.entry.page_type() != PageType::Nda || holds_entries {
+            return Err(fail(StatusCode::PAGE_METADATA_INCORRECT));
+        }
+        Ok(walked)
+    }
+
     /// Locks the 4 KiB page at `hpa`, which must be of type `expected`.
     #[inline]
     pub(crate) fn lock_page(

@@ -20,6 +20,13 @@ pub trait Tables: Sync {
     /// For a mirrored table it holds the address of the Secure-EPT page that stands for it. It is not
     /// read on the way of a walk.
     fn link(&self, table: Hpa) -> &Self::Word;
+
+    /// The word that counts the 4 KiB pages in use of the 2 MiB range of host memory around `hpa`, 0 at first and
+    /// common to all TDs: see [`crate::pamt`]. `None` unless the module is configured for Dynamic PAMT.
+    fn pamt_count(&self, hpa: Hpa) -> Option<&Self::Word> {
+        let _ = hpa;
+        None
+    }
 }
 
 /// Allocation of 4 KiB pages.
@@ -32,7 +39,9 @@ pub trait Frames: Sync {
     /// Takes back a table page that nobody can reach any more.
     fn free_table(&self, table: Page);
 
-    /// A page for the TDX module, from memory covered by a TDMR: Secure-EPT pages, control pages.
+    /// A page for the TDX module, from memory covered by a TDMR: Secure-EPT pages, control pages, pages of PAMT pairs.
+    ///
+    /// With Dynamic PAMT it must not lie in a range that backs a guest's 2 MiB page.
     fn allocate_module_page(&self) -> Option<Page>;
 
     /// Takes back such a page, written back and scrubbed.

@@ -7,6 +7,7 @@ use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
 use super::Error;
+use super::Pairs;
 use super::Propagate;
 use super::Td;
 use super::invalidate::stopped;
@@ -42,6 +43,7 @@ impl<E: Embedder> Td<E> {
         let add = Propagate {
             memory: self.memory(),
             source: Some(source),
+            pairs: Pairs::new(&self.embedder),
         };
         loop {
             let mut section = self.mirror.exclusive(&self.embedder);
@@ -53,7 +55,7 @@ impl<E: Embedder> Td<E> {
                 Err(stop) => stop,
             };
             drop(section);
-            if let Err(error) = self.prepare_again(stop, &mut deposit) {
+            if let Err(error) = self.prepare_again(stop, &mut deposit, &add.pairs) {
                 return Err(Rejected {
                     page: Some(page),
                     error,
@@ -96,15 +98,10 @@ impl<E: Embedder> Td<E> {
             });
         }
         let mut deposit = Deposit::new(&self.embedder);
+        let external = self.external();
         loop {
             let mut section = self.mirror.section(&self.embedder);
-            let stop = match section.map(
-                &self.external(),
-                gpa,
-                page.hpa(),
-                page.level(),
-                &mut deposit,
-            ) {
+            let stop = match section.map(&external, gpa, page.hpa(), page.level(), &mut deposit) {
                 Ok(()) => {
                     let _ = page.into_hpa();
                     return Ok(());
@@ -112,7 +109,7 @@ impl<E: Embedder> Td<E> {
                 Err(stop) => stop,
             };
             drop(section);
-            if let Err(error) = self.prepare_again(stop, &mut deposit) {
+            if let Err(error) = self.prepare_again(stop, &mut deposit, &external.pairs) {
                 return Err(Rejected {
                     page: Some(page),
                     error,
@@ -126,8 +123,10 @@ impl<E: Embedder> Td<E> {
         &self,
         stop: Stop<Error>,
         deposit: &mut Deposit<'_, E, D>,
+        pairs: &Pairs<'_, E>,
     ) -> Result<(), Error> {
         match stop {
+            stop if pairs.answer(&stop)? => Ok(()),
             Stop::Retry => {
                 self.embedder.pause();
                 Ok(())

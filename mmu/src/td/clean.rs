@@ -15,18 +15,22 @@ impl<E: Embedder> Td<E> {
     ///
     /// If writing back fails the embedder keeps the page in quarantine.
     pub(super) fn give_back(&self, gpa: PrivateGpa, page: Page) -> Result<(), Error> {
-        self.clean(Some(gpa), page).map_err(|(page, error)| {
+        let dismissed = self.dismiss(page.hpa(), page.level());
+        let cleaned = self.clean(Some(gpa), page).map_err(|(page, error)| {
             self.embedder.quarantine(Some(gpa), page);
             error
-        })
+        });
+        cleaned.and(dismissed)
     }
 
     /// The same for a page that was part of the Secure-EPT.
     pub(super) fn give_back_external(&self, page: Page) -> Result<(), Error> {
-        self.clean(None, page).map_err(|(page, error)| {
+        let dismissed = self.dismiss(page.hpa(), Level::Pt);
+        let cleaned = self.clean(None, page).map_err(|(page, error)| {
             self.embedder.quarantine(None, page);
             error
-        })
+        });
+        cleaned.and(dismissed)
     }
 
     /// Writes back and scrubs a page from quarantine, and hands it to its owner: the backing if it backed

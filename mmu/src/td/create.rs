@@ -46,6 +46,10 @@ pub struct TdConfig {
 pub(super) mod stage {
     pub(crate) const BLANK: u64 = 0;
     pub(crate) const CREATED: u64 = 1;
+    /// The TDR is the host's again, but not written back.
+    pub(crate) const RECLAIMED: u64 = 2;
+    /// The TDR is with the host's allocator.
+    pub(crate) const GONE: u64 = 3;
 }
 
 impl<E: Embedder> Td<E> {
@@ -108,7 +112,10 @@ impl<E: Embedder> Td<E> {
 
     fn build_control_structures(&self, parameters: Hpa) -> Result<(), Error> {
         let memory = self.memory();
-        memory.mng_create(self.hkid.number())?;
+        self.admit(self.tdr)?;
+        if let Err(error) = memory.mng_create(self.hkid.number()) {
+            return Err(self.dismiss(self.tdr, Level::Pt).err().unwrap_or(error));
+        }
         self.stage.store(stage::CREATED, Ordering::Release);
         self.embedder
             .on_each_package(|_, lp| memory.mng_key_config(lp))?;
@@ -163,7 +170,10 @@ impl<E: Embedder> Td<E> {
             self.embedder.free_module_page(page);
             return Err(error);
         }
-        match give(hpa) {
+        let given = self.admit(hpa).and_then(|()| {
+            give(hpa).map_err(|error| self.dismiss(hpa, Level::Pt).err().unwrap_or(error))
+        });
+        match given {
             Ok(()) => Ok(page.into_hpa()),
             Err(error) => {
                 self.ledger.forget(&self.embedder, number);

@@ -45,6 +45,8 @@ pub enum Error {
         /// The page that came back.
         returned: Hpa,
     },
+    /// A page of 4 KiB needs a PAMT page pair that the operation does not hold. Internal: operations bring one.
+    NoPamtPair,
     /// An allocator of the embedder is empty.
     OutOfPages,
     /// The entry is poisoned by an earlier failure.
@@ -89,6 +91,7 @@ impl core::fmt::Display for Error {
                     "{leaf} returned page {returned:#x} instead of {expected:#x}"
                 )
             }
+            Self::NoPamtPair => f.write_str("no PAMT page pair for the range"),
             Self::OutOfPages => f.write_str("no page left"),
             Self::Poisoned(at) => write!(f, "entry of {:?} at {:#x} is poisoned", at.level, at.gpa),
             Self::Unexpected(at) => write!(

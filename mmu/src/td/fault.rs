@@ -135,7 +135,11 @@ impl<E: Embedder> Td<E> {
             drop(section);
             match stop {
                 Stop::NeedTables if deposit.top_up(DEPTH).is_ok() => {}
-                stop => break stop,
+                stop => match external.pairs.answer(&stop) {
+                    Ok(true) => {}
+                    Ok(false) => break stop,
+                    Err(error) => break Stop::Refused(error),
+                },
             }
         };
         self.embedder.take_back(gpa, page);

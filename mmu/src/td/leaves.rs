@@ -1,23 +1,29 @@
 //! The leaves that the MMU uses, on entries and pages that the mirror knows.
 
+use tdx_abi::Features;
 use tdx_abi::Hkid;
+use tdx_abi::HostLeaf;
 use tdx_abi::Hpa;
 use tdx_abi::HpaOf;
+use tdx_abi::Leaf;
 use tdx_abi::Level;
 use tdx_abi::Mapping;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::Refused;
+use tdx_abi::Registers;
 use tdx_abi::Seamcall;
 use tdx_abi::Tdr;
 use tdx_abi::Tdvpr;
 use tdx_abi::Untranslated;
 use tdx_abi::format::CacheWbCommand;
+use tdx_abi::format::PamtPageInfo;
 use tdx_abi::format::SeptPageOrNone;
 use tdx_abi::format::TdParams;
 use tdx_abi::level::Fixed;
 use tdx_abi::level::Pd;
 use tdx_abi::level::Pt;
+use tdx_abi::module::Has;
 use tdx_abi::tdh;
 
 use super::Error;
@@ -93,7 +99,8 @@ impl<E: Executor + Relax> Memory<'_, E> {
     }
 
     pub(crate) fn sept_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
-        call(self.embedder, tdh::mem::SeptRemove { entry }).map(|output| output.page.into_hpa())
+        call(self.embedder, tdh::mem::SeptRemove { entry })
+            .map(|output| handed_back(output.page.into_hpa()))
     }
 
     pub(crate) fn range_block(&self, gpa: PrivateGpa, level: Level) -> Result<(), Error> {
@@ -106,8 +113,28 @@ impl<E: Executor + Relax> Memory<'_, E> {
         call(self.embedder, tdh::mem::RangeUnblock { entry })
     }
 
-    pub(crate) fn page_demote(&self, entry: Untranslated, table: Hpa) -> Result<(), Error> {
+    /// `pair` is for the module's PAMT entries of the small pages, where they need one.
+    pub(crate) fn page_demote(
+        &self,
+        entry: Untranslated,
+        table: Hpa,
+        pair: Option<[Hpa; 2]>,
+    ) -> Result<(), Error> {
         let none = SeptPageOrNone::from_bits(u64::MAX);
+        if let Some([first, second]) = pair {
+            let leaf = tdh::mem::PageDemoteDynamicPamt {
+                entry,
+                l2_sept_add_mode: false,
+                page: page(table)?,
+                l2_page_1: none,
+                l2_page_2: none,
+                l2_page_3: none,
+                pamt_page_0: page(first)?,
+                pamt_page_1: page(second)?,
+                supported: DYNAMIC_PAMT,
+            };
+            return call(self.embedder, leaf).map(|_| ());
+        }
         let leaf = tdh::mem::PageDemote {
             entry,
             l2_sept_add_mode: false,
@@ -119,12 +146,18 @@ impl<E: Executor + Relax> Memory<'_, E> {
         call(self.embedder, leaf).map(|_| ())
     }
 
-    pub(crate) fn page_promote(&self, entry: Untranslated) -> Result<Hpa, Error> {
-        call(self.embedder, tdh::mem::PagePromote { entry }).map(|output| output.page.into_hpa())
+    /// Returns the table's page, and the PAMT page pair that came back; of a module without Dynamic PAMT the latter
+    /// means nothing.
+    pub(crate) fn page_promote(&self, entry: Untranslated) -> Result<(Hpa, [Hpa; 2]), Error> {
+        call(
+            self.embedder,
+            PromoteWithPair(tdh::mem::PagePromote { entry }),
+        )
     }
 
     pub(crate) fn page_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
-        call(self.embedder, tdh::mem::PageRemove { entry }).map(|output| output.page.into_hpa())
+        call(self.embedder, tdh::mem::PageRemove { entry })
+            .map(|output| handed_back(output.page.into_hpa()))
     }
 
     pub(crate) fn page_relocate(&self, entry: Untranslated<Pt>, target: Hpa) -> Result<Hpa, Error> {
@@ -132,7 +165,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             entry,
             page: page(target)?,
         };
-        call(self.embedder, leaf).map(|output| output.old_page.into_hpa())
+        call(self.embedder, leaf).map(|output| handed_back(output.old_page.into_hpa()))
     }
 
     pub(crate) fn track(&self, persist: impl Persist<tdh::mem::Track<()>>) -> Result<(), Error> {
@@ -226,6 +259,73 @@ impl<E: Executor + Relax> Memory<'_, E> {
     pub(crate) fn tracked_page(&self, gpa: PrivateGpa) -> Result<Untranslated<Pt>, Error> {
         Ok(Untranslated::assume(self.tdr, mapping(gpa)?))
     }
+}
+
+/// The address of a page that the module gives back: with Dynamic PAMT a bit above it says whether the page was the
+/// last in use of its range, which the host's own count says too.
+const fn handed_back(page: Hpa) -> Hpa {
+    PamtPageInfo::from_bits(page.bits()).hpa()
+}
+
+/// TDH.MEM.PAGE.PROMOTE with what a module with Dynamic PAMT returns in R12 and R13: the pair of the range.
+struct PromoteWithPair(tdh::mem::PagePromote<Level>);
+
+impl Leaf for PromoteWithPair {
+    const NAME: &'static str = tdh::mem::PagePromote::<Level>::NAME;
+    const RAX: u64 = tdh::mem::PagePromote::<Level>::RAX;
+    const FEATURES: Features = tdh::mem::PagePromote::<Level>::FEATURES;
+    const ALL_REGISTERS: bool = tdh::mem::PagePromote::<Level>::ALL_REGISTERS;
+    type Output = (Hpa, [Hpa; 2]);
+
+    fn encode(&self) -> Registers {
+        self.0.encode()
+    }
+
+    fn output(self, registers: &Registers) -> Self::Output {
+        let pair = [registers.r12, registers.r13].map(Hpa::new);
+        let table = self.0.output(registers).page.into_hpa();
+        (handed_back(table), pair.map(handed_back))
+    }
+}
+
+impl HostLeaf for PromoteWithPair {}
+
+const DYNAMIC_PAMT_BIT: u32 = Features::DYNAMIC_PAMT.into_bits().trailing_zeros();
+
+/// For calls that are only made where [`crate::embed::Tables::pamt_count`] says that the module has the feature.
+const DYNAMIC_PAMT: Has<DYNAMIC_PAMT_BIT> = match Features::DYNAMIC_PAMT.has() {
+    Ok(evidence) => evidence,
+    Err(_) => panic!("a set has its own member"),
+};
+
+fn range_2m(range: Hpa) -> PamtPageInfo {
+    PamtPageInfo::new().with_hpa(range).with_level(Level::Pd)
+}
+
+pub(crate) fn pamt_add(
+    embedder: &(impl Executor + Relax),
+    range: Hpa,
+    [first, second]: [Hpa; 2],
+) -> Result<(), Error> {
+    let leaf = tdh::phymem::PamtAdd {
+        range: range_2m(range),
+        pamt_page_0: page(first)?,
+        pamt_page_1: page(second)?,
+        supported: DYNAMIC_PAMT,
+    };
+    call(embedder, leaf)
+}
+
+pub(crate) fn pamt_remove(
+    embedder: &(impl Executor + Relax),
+    range: Hpa,
+) -> Result<[Hpa; 2], Error> {
+    let leaf = tdh::phymem::PamtRemove {
+        range: range_2m(range),
+        supported: DYNAMIC_PAMT,
+    };
+    let output = call(embedder, leaf)?;
+    Ok([output.pamt_page_0.into_hpa(), output.pamt_page_1.into_hpa()].map(handed_back))
 }
 
 pub(crate) fn vp_addcx(

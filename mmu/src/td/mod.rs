@@ -13,6 +13,7 @@ mod fault_shared;
 mod invalidate;
 mod leaves;
 mod ledger;
+pub(crate) mod pamt;
 mod prefault;
 mod propagate;
 mod shape;
@@ -44,6 +45,7 @@ pub use self::invalidate::Blocked;
 pub use self::invalidate::Tracked;
 use self::leaves::Memory;
 use self::ledger::Ledger;
+use self::pamt::Pairs;
 use self::propagate::Propagate;
 pub use self::teardown::Progress;
 pub use self::teardown::Teardown;
@@ -154,6 +156,7 @@ impl<E: Embedder> Td<E> {
         Propagate {
             memory: self.memory(),
             source: None,
+            pairs: Pairs::new(&self.embedder),
         }
     }
 

@@ -107,7 +107,13 @@ impl<E: Embedder> Td<E> {
                     self.embedder.pause();
                     break;
                 }
-                Some(stop) => result = Err(stopped(stop)),
+                Some(stop) => {
+                    result = match external.pairs.answer(&stop) {
+                        Ok(true) => Ok(()),
+                        Ok(false) => Err(stopped(stop)),
+                        Err(error) => Err(error),
+                    }
+                }
             }
         }
         for (gpa, page) in batch.iter_mut().filter_map(Option::take) {

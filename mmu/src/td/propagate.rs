@@ -6,6 +6,9 @@ use tdx_abi::PrivateGpa;
 
 use super::Error;
 use super::leaves::Memory;
+use super::pamt::Pairs;
+use crate::embed::Clean;
+use crate::embed::Frames;
 use crate::embed::Relax;
 use crate::embed::Tables;
 use crate::mirror::External;
@@ -17,13 +20,15 @@ use crate::mirror::external_page;
 use crate::platform::Executor;
 
 /// The Secure-EPT of a TD that has its key.
-pub(crate) struct Propagate<'e, E> {
+pub(crate) struct Propagate<'e, E: Frames + Clean> {
     pub(crate) memory: Memory<'e, E>,
     /// Where the content of a new leaf comes from: PAGE.ADD instead of PAGE.AUG.
     pub(crate) source: Option<Hpa>,
+    /// For ranges whose first 4 KiB page is given to the module.
+    pub(crate) pairs: Pairs<'e, E>,
 }
 
-impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
+impl<E: Executor + Relax + Tables + Frames + Clean> External for Propagate<'_, E> {
     type Error = Error;
 
     #[inline]
@@ -34,16 +39,22 @@ impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
         old: MirrorEntry,
         new: MirrorEntry,
     ) -> Result<(), SetError<Error>> {
-        let memory = &self.memory;
+        let (memory, pairs) = (&self.memory, &self.pairs);
         let external = |table| external_page(memory.embedder, table);
         let entry = || memory.tracked(gpa, level);
         let unblock = || memory.range_unblock(entry()?);
         let done = match (old.kind(), new.kind()) {
-            (Kind::Empty, Kind::Leaf(page)) => match self.source {
-                None => memory.page_aug(gpa, level, page),
-                Some(source) => memory.page_add(gpa, page, source),
+            (Kind::Empty, Kind::Leaf(page)) => match (self.source, level) {
+                (Some(source), _) => pairs.with(page, || memory.page_add(gpa, page, source)),
+                (None, Level::Pt) => pairs.with(page, || memory.page_aug(gpa, level, page)),
+                (None, _) => pairs
+                    .collect(page)
+                    .and_then(|()| memory.page_aug(gpa, level, page)),
             },
-            (Kind::Empty, Kind::Table(table)) => memory.sept_add(gpa, level, external(table)),
+            (Kind::Empty, Kind::Table(table)) => {
+                let table = external(table);
+                pairs.with(table, || memory.sept_add(gpa, level, table))
+            }
             (Kind::Leaf(_), Kind::BlockedLeaf(_)) | (Kind::Table(_), Kind::BlockedTable(_)) => {
                 memory.range_block(gpa, level)
             }
@@ -60,19 +71,25 @@ impl<E: Executor + Relax + Tables> External for Propagate<'_, E> {
                 return returned(
                     "TDH.MEM.PAGE.RELOCATE",
                     page,
-                    memory
-                        .tracked_page(gpa)
-                        .and_then(|entry| memory.page_relocate(entry, target)),
+                    pairs.with(target, || {
+                        memory.page_relocate(memory.tracked_page(gpa)?, target)
+                    }),
                 );
             }
-            (Kind::Leaf(_) | Kind::BlockedLeaf(_), Kind::Table(table)) => {
-                entry().and_then(|entry| memory.page_demote(entry, external(table)))
+            (Kind::Leaf(page) | Kind::BlockedLeaf(page), Kind::Table(table)) => {
+                let table = external(table);
+                pairs.with(table, || {
+                    pairs.split(page, |pair| memory.page_demote(entry()?, table, pair))
+                })
             }
-            (Kind::Table(table) | Kind::BlockedTable(table), Kind::Leaf(_)) => {
+            (Kind::Table(table) | Kind::BlockedTable(table), Kind::Leaf(page)) => {
                 return returned(
                     "TDH.MEM.PAGE.PROMOTE",
                     external(table),
-                    entry().and_then(|entry| memory.page_promote(entry)),
+                    entry()
+                        .and_then(|entry| memory.page_promote(entry))
+                        .inspect(|(_, pair)| pairs.promoted(page, *pair))
+                        .map(|(page, _)| page),
                 );
             }
             (Kind::Table(table) | Kind::BlockedTable(table), Kind::Empty) => {

@@ -76,6 +76,7 @@ impl<E: Embedder> Td<E> {
 
     fn demote(&self, edge: u64, cut: impl Fn(&Position, u64) -> bool) -> Result<(), Error> {
         let mut deposit = Deposit::new(&self.embedder);
+        let external = self.external();
         loop {
             let enough = deposit.top_up(1);
             let mut section = self.mirror.section(&self.embedder);
@@ -85,7 +86,7 @@ impl<E: Embedder> Td<E> {
                 _ if !is_leaf(&at, |at| cut(at, edge)) => return Ok(()),
                 // Mapped anew since it was blocked: none of ours.
                 Kind::Leaf(_) if self.tracking_required() => return Ok(()),
-                _ => match section.split(&self.external(), at.gpa, at.level, &mut deposit) {
+                _ => match section.split(&external, at.gpa, at.level, &mut deposit) {
                     Ok(()) => return Ok(()),
                     Err(stop) => stop,
                 },
@@ -95,8 +96,13 @@ impl<E: Embedder> Td<E> {
                 Stop::Retry => self.embedder.pause(),
                 Stop::NeedTables if enough.is_ok() => {}
                 stop => {
+                    let error = match external.pairs.answer(&stop) {
+                        Ok(true) => continue,
+                        Ok(false) => stopped(stop),
+                        Err(error) => error,
+                    };
                     self.unblock(at)?;
-                    return Err(stopped(stop));
+                    return Err(error);
                 }
             }
         }
@@ -238,9 +244,10 @@ impl<E: Embedder> Td<E> {
                 return reject(target, error);
             }
         }
+        let external = self.external();
         loop {
             let moved = self.mirror.section(&self.embedder).relocate(
-                &self.external(),
+                &external,
                 gpa,
                 Level::Pt,
                 target.hpa(),
@@ -260,7 +267,11 @@ impl<E: Embedder> Td<E> {
                     let _ = target.into_hpa();
                     return Err(Rejected::none(error));
                 }
-                Err(stop) => stopped(stop),
+                Err(stop) => match external.pairs.answer(&stop) {
+                    Ok(true) => continue,
+                    Ok(false) => stopped(stop),
+                    Err(error) => error,
+                },
             };
             let at = Position {
                 gpa,

@@ -194,10 +194,12 @@ impl<E: Embedder> Teardown<E> {
             drop(section);
             match removed {
                 Ok(page) => {
+                    let dismissed = td.dismiss(page.hpa(), page.level());
                     td.embedder.scrub(&page);
                     td.embedder.take_back(at.gpa, page);
                     leaves += 1;
                     address = at.end();
+                    dismissed?;
                 }
                 Err(Stop::Retry) => td.embedder.pause(),
                 // The children of a table that was left blocked.
@@ -264,7 +266,9 @@ impl<E: Embedder> Teardown<E> {
                 if let Some(unlinked) = unlinked {
                     let pair = unlinked.map_err(stopped)?;
                     td.embedder.retire(pair.table);
+                    let dismissed = td.dismiss(pair.external.hpa(), Level::Pt);
                     td.scrub_and_free(pair.external);
+                    dismissed?;
                 }
             }
         }
@@ -275,7 +279,7 @@ impl<E: Embedder> Teardown<E> {
     fn reclaim_control_pages(&self) -> Result<(), Error> {
         let td = &self.td;
         let ledger = td.ledger.tree();
-        let created = td.stage.load(Ordering::Acquire) != stage::BLANK;
+        let stage = td.stage.load(Ordering::Acquire);
         loop {
             let found = ledger
                 .section(&td.embedder)
@@ -284,28 +288,37 @@ impl<E: Embedder> Teardown<E> {
             if !at.entry.is_leaf() {
                 break;
             }
-            self.reclaim_control_page(at.entry.address())?;
+            leaves::phymem_page_reclaim(&td.embedder, at.entry.address())?;
             td.ledger
                 .forget(&td.embedder, at.gpa.bits() >> Level::Pt.shift());
+            self.free_control_page(at.entry.address())?;
         }
-        if created {
+        if stage == stage::CREATED {
             leaves::phymem_page_reclaim(&td.embedder, td.tdr)?;
-            td.stage.store(stage::BLANK, Ordering::Release);
-            // RECLAIM reads and writes TDRs with the module's own key.
-            td.write_back(td.tdr, Level::Pt, td.config.global_hkid)?;
+            td.stage.store(stage::RECLAIMED, Ordering::Release);
         }
+        let dismissed = match stage {
+            stage::GONE => return Ok(()),
+            stage::BLANK => Ok(()),
+            _ => {
+                // RECLAIM reads and writes TDRs with the module's own key.
+                td.write_back(td.tdr, Level::Pt, td.config.global_hkid)?;
+                td.dismiss(td.tdr, Level::Pt)
+            }
+        };
+        td.stage.store(stage::GONE, Ordering::Release);
         if let Some(tdr) = Page::assume_owned(td.tdr, Level::Pt) {
             td.scrub_and_free(tdr);
         }
-        Ok(())
+        dismissed
     }
 
-    fn reclaim_control_page(&self, page: Hpa) -> Result<(), Error> {
-        leaves::phymem_page_reclaim(&self.td.embedder, page)?;
+    fn free_control_page(&self, page: Hpa) -> Result<(), Error> {
+        let dismissed = self.td.dismiss(page, Level::Pt);
         if let Some(page) = Page::assume_owned(page, Level::Pt) {
             self.td.scrub_and_free(page);
         }
-        Ok(())
+        dismissed
     }
 
     /// Drops the shared mappings, the map of attributes and the ledger.

@@ -28,7 +28,7 @@ const LEAF: u64 = 1 << 7;
 
 /// The Secure-EPT as it lies in physical memory, found by the EPTP in the TDCS.
 pub fn secure_ept(host: &Host) -> Picture {
-    let tdcs = host.allocated.lock().unwrap()[1];
+    let tdcs = host.allocated.lock().unwrap()[host.first_tdcx()];
     let eptp = host.platform.memory().read_u64(tdcs + EPTP_IN_TDCS);
     let top = Level::new(u8::try_from(eptp >> 3 & 7).unwrap()).unwrap();
     let mut picture = Picture::new();

@@ -25,6 +25,7 @@ use tdx_abi::hardware::HardwareSeamcall;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
 use tdx_emulator::HostCall;
+use tdx_emulator::Module;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_mmu::GpaRange;
@@ -39,11 +40,15 @@ use tdx_mmu::embed::Relax;
 use tdx_mmu::embed::SharedBacking;
 use tdx_mmu::embed::Tables;
 use tdx_mmu::embed::Vcpus;
+use tdx_mmu::pamt::PairCount;
 use tdx_mmu::platform::Executor;
+use tdx_mmu::platform::Hkid;
 use tdx_mmu::platform::HkidPool;
 use tdx_mmu::platform::LpId;
+use tdx_mmu::platform::MemoryRange;
 use tdx_mmu::shared::Attributes;
 use tdx_mmu::shared::Permissions;
+use tdx_mmu::td::Error;
 use tdx_mmu::td::Laggards;
 use tdx_mmu::td::TdConfig;
 
@@ -137,7 +142,12 @@ impl Seamcall for HostLp {
     }
 }
 
+/// Option of TDH.SYS.CONFIG in R8: the module's KeyID is in bits 15:0.
+const DYNAMIC_PAMT: u64 = 1 << 16;
+
 pub struct Host {
+    /// With Dynamic PAMT, the count for each 2 MiB range of the TDMR.
+    pamt: Option<Vec<AtomicU64>>,
     pub platform: &'static Platform,
     pub injector: Arc<Injector>,
     lps: Vec<HostLp>,
@@ -176,8 +186,30 @@ impl Host {
         Self::on(Box::leak(Box::new(platform)), None)
     }
 
+    /// The same with a module that is configured for Dynamic PAMT.
+    pub fn dynamic() -> Self {
+        let config = PlatformConfig {
+            module: Module::V2_0_18,
+            ..PlatformConfig::default()
+        };
+        let counts = (0..TDMR_SIZE / Level::Pd.size()).map(|_| AtomicU64::new(0));
+        let platform = Box::leak(Box::new(Platform::new(config)));
+        let host = Self {
+            pamt: Some(counts.collect()),
+            ..Self::down(platform, None)
+        };
+        host.bring_up();
+        host
+    }
+
     /// The same on `platform`, which only has its module loaded; calls are made by `instruction` if it is given.
     pub fn on(platform: &'static Platform, instruction: Option<HardwareSeamcall>) -> Self {
+        let host = Self::down(platform, instruction);
+        host.bring_up();
+        host
+    }
+
+    fn down(platform: &'static Platform, instruction: Option<HardwareSeamcall>) -> Self {
         let injector = Arc::new(Injector::default());
         let lp = |number| HostLp {
             platform,
@@ -185,7 +217,8 @@ impl Host {
             injector: injector.clone(),
             instruction,
         };
-        let host = Self {
+        Self {
+            pamt: None,
             platform,
             lps: (0..platform.lps()).map(lp).collect(),
             injector: injector.clone(),
@@ -208,9 +241,7 @@ impl Host {
             scrubbed: AtomicUsize::new(0),
             budget: AtomicUsize::new(usize::MAX),
             patience: AtomicUsize::new(1000),
-        };
-        host.bring_up();
-        host
+        }
     }
 
     /// One SEAMCALL on LP `lp`, which must succeed.
@@ -240,7 +271,11 @@ impl Host {
             self.call(lp, 35, 0, 0, 0);
         }
         memory.write_u64(SCRATCH, SCRATCH + 0x1000);
-        let pamt_4k = TDMR_SIZE / 4096 * 16;
+        // With Dynamic PAMT a bit for each page.
+        let (pamt_4k, option) = match self.pamt {
+            None => (TDMR_SIZE / 4096 * 16, 0),
+            Some(_) => (TDMR_SIZE / 4096 / 8, DYNAMIC_PAMT),
+        };
         let info = [
             MODULE_PAGES,
             TDMR_SIZE,
@@ -254,7 +289,7 @@ impl Host {
         for (word, value) in (0..).zip(info) {
             memory.write_u64(SCRATCH + 0x1000 + 8 * word, value);
         }
-        self.call(0, 45, SCRATCH, 1, 32);
+        self.call(0, 45, SCRATCH, 1, 32 | option);
         self.call(0, 31, 0, 0, 0);
         while self.call(0, 36, MODULE_PAGES, 0, 0).rdx < MODULE_PAGES + TDMR_SIZE {}
         // TD_PARAMS: SEPT_VE_DISABLE, x87 and SSE, 4 vCPUs, 4 levels, 2.5 GHz.
@@ -266,12 +301,49 @@ impl Host {
     /// A TD with `vcpus` vCPUs whose whole memory is declared private.
     pub fn create(self, vcpus: usize) -> Td<Self> {
         let hkid = HkidPool::<1>::new(33, 31).unwrap().allocate().unwrap();
-        let (td, done) = Td::create(self, config(), hkid, Hpa::new(SCRATCH + 0x2000))
-            .unwrap_or_else(|(_, _, error)| panic!("{error}"));
+        let (td, done) = self.try_create(hkid);
         done.unwrap();
         (0..vcpus).for_each(|vcpu| assert_eq!(td.add_vcpu(0).unwrap(), vcpu));
         td.declare(ram(), Visibility::Private).unwrap();
         td
+    }
+
+    /// What [`Td::create`] makes with the host's own parameters.
+    pub fn try_create(self, hkid: Hkid) -> (Td<Self>, Result<(), Error>) {
+        Td::create(self, config(), hkid, Hpa::new(SCRATCH + 0x2000))
+            .unwrap_or_else(|(_, _, error)| panic!("{error}"))
+    }
+
+    /// Ranges that have a PAMT page pair.
+    pub fn pamt_pairs(&self) -> usize {
+        let present = |word: &&AtomicU64| PairCount::new(*word).pages().is_some();
+        self.pamt.iter().flatten().filter(present).count()
+    }
+
+    /// Fails unless the counts say which 4 KiB pages the emulated module has.
+    #[track_caller]
+    pub fn check_pamt(&self) {
+        let Some(counts) = &self.pamt else { return };
+        let mut used = vec![0; counts.len()];
+        self.platform.for_each_used_page(|hpa, level, _, _| {
+            let range = (hpa.bits() - MODULE_PAGES) / Level::Pd.size();
+            used[usize::try_from(range).unwrap()] += u64::from(level == Level::Pt);
+        });
+        for (range, (word, used)) in counts.iter().zip(used).enumerate() {
+            let pages = PairCount::new(word).pages();
+            assert_eq!(pages.unwrap_or(0), used, "pages in use of range {range}");
+        }
+    }
+
+    /// Takes back the pairs that failed calls have left idle.
+    pub fn collect_pamt(&self) {
+        let tdmr = MemoryRange::with_size(Hpa::new(MODULE_PAGES), TDMR_SIZE).unwrap();
+        tdx_mmu::pamt::collect(self, tdmr).unwrap();
+    }
+
+    /// Place of the first TDCX page in [`Host::allocated`]: behind the TDR, and the pair of its range.
+    pub const fn first_tdcx(&self) -> usize {
+        if self.pamt.is_some() { 3 } else { 1 }
     }
 
     /// Enters `tdvpr` on LP `lp`.
@@ -441,6 +513,11 @@ impl Tables for Host {
             .memory()
             .frame((LINKS >> 12) + index / 512)
             .qwords()[usize::try_from(index % 512).unwrap()]
+    }
+
+    fn pamt_count(&self, hpa: Hpa) -> Option<&AtomicU64> {
+        let range = (hpa.bits() - MODULE_PAGES) / Level::Pd.size();
+        Some(&self.pamt.as_ref()?[usize::try_from(range).unwrap()])
     }
 }
 

@@ -25,15 +25,17 @@ use super::host::SCRATCH;
 use super::host::range;
 use super::life::end;
 use super::life::runnable;
+use super::life::runnable_on;
 
 /// TDR, 6 TDCX, and 6 pages of the one vCPU.
 const CONTROL_PAGES: usize = 13;
-const PATIENCE: usize = 3;
+pub const PATIENCE: usize = 3;
 
-/// Answers of the module: three that pass, and those that end an operation.
-const ANSWERS: [(StatusCode, u64, bool); 8] = [
+/// Answers of the module: four that pass, and those that end an operation.
+pub const ANSWERS: [(StatusCode, u64, bool); 9] = [
     (StatusCode::OPERAND_BUSY, 1, true),
     (StatusCode::INTERRUPTED_RESTARTABLE, 2, true),
+    (StatusCode::INTERRUPTED_RESUMABLE, 1, true),
     (StatusCode::OPERAND_BUSY_HOST_PRIORITY, 3, true),
     (StatusCode::OPERAND_BUSY, 1_000, false),
     (StatusCode::OPERAND_INVALID, 1, false),
@@ -86,7 +88,11 @@ fn running() -> Td<Host> {
     runnable(1)
 }
 
-const CASES: [Case; 12] = [
+fn dynamic() -> Td<Host> {
+    runnable_on(Host::dynamic(), 1)
+}
+
+const CASES: [Case; 21] = [
     Case {
         name: "fault 4 KiB, tables missing",
         stage: running,
@@ -220,7 +226,113 @@ const CASES: [Case; 12] = [
         },
         operate: |td| td.promote(&[range(0x2000_0000, 0x20_0000)]).map(drop),
     },
+    Case {
+        name: "map 2 MiB without a fault",
+        stage: running,
+        prepare: clear,
+        operate: |td| {
+            let gpa = PrivateGpa::new(0x3200_0000);
+            let at = td.mirror().look(td.embedder(), gpa);
+            if matches!(at.entry.kind(), Kind::Leaf(_)) {
+                return Ok(());
+            }
+            let page = td.embedder().take(gpa.bits(), Level::Pd);
+            td.map_private(gpa, page).map_err(|rejected| {
+                rejected
+                    .page
+                    .into_iter()
+                    .for_each(|page| td.embedder().take_back(gpa, page));
+                rejected.error
+            })
+        },
+    },
+    Case {
+        name: "unmap after promoting",
+        stage: running,
+        prepare: |td| {
+            clear(td);
+            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
+                .unwrap();
+        },
+        operate: |td| td.unmap_private_promoting(&[range(0x3000_0000, 0x20_0000)]),
+    },
+    Case {
+        name: "give empty tables back",
+        stage: running,
+        prepare: |td| {
+            clear(td);
+            touch(td, 0x3000_0000).unwrap();
+            clear(td);
+        },
+        operate: |td| td.trim(range(0x20_0000, 0x4000_0000 - 0x20_0000)).map(drop),
+    },
+    Case {
+        name: "discard private and shared memory",
+        stage: running,
+        prepare: |td| {
+            clear(td);
+            touch(td, 0x5000).unwrap();
+            td.declare(range(0x6000, 0x1000), Visibility::Shared)
+                .unwrap();
+            touch(td, SHARED | 0x6000).unwrap();
+        },
+        operate: |td| td.discard(&[range(0x6000, 0x1000), range(0x5000, 0x1000)]),
+    },
+    Case {
+        name: "fault 4 KiB with Dynamic PAMT",
+        stage: dynamic,
+        prepare: |td| {
+            clear(td);
+            td.trim(range(0x20_0000, 0x4000_0000 - 0x20_0000)).unwrap();
+        },
+        operate: |td| touch(td, 0x3000_0000),
+    },
+    Case {
+        name: "unmap and map 4 KiB pages with Dynamic PAMT",
+        stage: dynamic,
+        prepare: |td| {
+            clear(td);
+            td.prefault(range(0x1f_f000, 0x2000), Level::Pt).unwrap();
+        },
+        operate: |td| {
+            td.unmap_private(&[range(0x1f_f000, 0x2000)])?;
+            td.prefault(range(0x3f_f000, 0x2000), Level::Pt).map(drop)
+        },
+    },
+    Case {
+        name: "split with Dynamic PAMT",
+        stage: dynamic,
+        prepare: |td| {
+            clear(td);
+            large(td);
+            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pd)
+                .unwrap();
+            small(td);
+        },
+        operate: |td| td.split(PrivateGpa::new(0x3000_1000)),
+    },
+    Case {
+        name: "promote with Dynamic PAMT",
+        stage: dynamic,
+        prepare: |td| {
+            clear(td);
+            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
+                .unwrap();
+        },
+        operate: |td| td.promote(&[range(0x3000_0000, 0x20_0000)]).map(drop),
+    },
+    Case {
+        name: "relocate with Dynamic PAMT",
+        stage: dynamic,
+        prepare: |td| {
+            clear(td);
+            touch(td, 0x5000).unwrap();
+        },
+        operate: relocate,
+    },
 ];
+
+const SHARED: u64 = 1 << 47;
 
 fn relocate(td: &Td<Host>) -> Result<(), Error> {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -262,9 +374,10 @@ fn check(td: &Td<Host>) {
     assert_eq!(host.private_in_use(), leaves + dirty, "private pages");
     assert_eq!(
         host.module_pages_in_use(),
-        CONTROL_PAGES + tables + dirty_tables,
-        "pages of the Secure-EPT"
+        CONTROL_PAGES + tables + dirty_tables + 2 * host.pamt_pairs(),
+        "pages of the Secure-EPT and PAMT page pairs"
     );
+    host.check_pamt();
 }
 
 fn empty_quarantine(td: &Td<Host>) {
@@ -319,6 +432,7 @@ fn all_positions(case: &Case) {
         }
     }
     empty_quarantine(&td);
+    td.embedder().collect_pamt();
     end(td);
 }
 

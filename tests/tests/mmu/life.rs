@@ -54,7 +54,13 @@ pub fn end(td: Td<Host>) {
     let torn = teardown
         .finish()
         .unwrap_or_else(|(_, error)| panic!("{error}"));
-    let host = torn.embedder;
+    assert_free(&torn.embedder);
+}
+
+/// Fails unless every page is back and free.
+#[track_caller]
+pub fn assert_free(host: &Host) {
+    host.check_pamt();
     assert_eq!(
         (
             host.tables_in_use(),

@@ -21,6 +21,7 @@ use super::host::range;
 use super::host::run_on;
 use super::life::end;
 use super::life::runnable;
+use super::life::runnable_on;
 
 const SHARED: u64 = 1 << 47;
 const LARGE: u64 = 0x20_0000;
@@ -97,7 +98,54 @@ fn step(td: &Td<Host>, random: &mut Random, moved: &AtomicU64) -> Result<(), Err
 #[test]
 fn threads_leave_mirror_and_secure_ept_equal() {
     for round in 0..3 {
-        let td = runnable(1);
+        quarrel(runnable(1), round);
+    }
+}
+
+#[test]
+fn threads_leave_mirror_and_secure_ept_equal_with_dynamic_pamt() {
+    for round in 0..3 {
+        quarrel(runnable_on(Host::dynamic(), 1), round);
+    }
+}
+
+/// Faults and invalidations in one 2 MiB range: one thread brings the pair, the last one takes it.
+#[test]
+fn threads_share_the_pamt_pair_of_a_range() {
+    let td = runnable_on(Host::dynamic(), 1);
+    let host = td.embedder();
+    host.patience.store(usize::MAX, Ordering::Relaxed);
+    let before = host.pamt_pairs();
+    // Their tables are there, so that only the range of the backing comes and goes.
+    td.prefault(range(BASE, LARGE), Level::Pt).unwrap();
+    assert_eq!(host.pamt_pairs(), before + 1);
+    td.unmap_private(&[range(BASE, LARGE)]).unwrap();
+    assert_eq!(host.pamt_pairs(), before);
+    std::thread::scope(|scope| {
+        for lp in 1..4 {
+            let td = &td;
+            scope.spawn(move || {
+                run_on(lp);
+                for round in 0..100 {
+                    let page = BASE + (lp as u64 * 16 + round % 3) * 0x1000;
+                    td.fault(Access {
+                        gpa: Gpa::new(page),
+                        kind: AccessKind::Write,
+                    })
+                    .unwrap();
+                    td.unmap_private(&[range(page, 0x1000)]).unwrap();
+                }
+            });
+        }
+    });
+    host.check_pamt();
+    assert_eq!(host.pamt_pairs(), before);
+    assert_equal(&td);
+    end(td);
+}
+
+fn quarrel(td: Td<Host>, round: u64) {
+    {
         *td.embedder().largest.lock().unwrap() = if round == 0 { Level::Pt } else { Level::Pd };
         *td.embedder().blocks.lock().unwrap() = Some(BTreeMap::new());
         td.embedder().patience.store(usize::MAX, Ordering::Relaxed);
@@ -119,6 +167,7 @@ fn threads_leave_mirror_and_secure_ept_equal() {
             }
         });
         assert_equal(&td);
+        td.embedder().check_pamt();
         let leaves: u64 = super::compare::bytes(&td);
         assert_eq!(
             td.embedder().private_in_use(),

@@ -183,7 +183,7 @@ pub(crate) fn page_wbinvd(call: &mut Call<'_>) -> Outcome {
     let page = call.core.without_key_id(call.regs.rcx);
     let _locked = call
         .core
-        .lock_page(page, OperandId::RCX, Mode::Shared, PageType::Nda)?;
+        .lock_free_of_any_size(page, OperandId::RCX, Mode::Shared)?;
     if let Some(keys) = &call.core.keys {
         keys.flush_page(page >> 12);
     }

@@ -1,0 +1,244 @@
+//! PAMT page pairs around the calls that need them.
+
+use core::cell::Cell;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Page;
+
+use super::Error;
+use super::Td;
+use super::leaves;
+use crate::embed::Clean;
+use crate::embed::Embedder;
+use crate::embed::Frames;
+use crate::embed::Relax;
+use crate::embed::Tables;
+use crate::mirror::Stop;
+use crate::pamt::PairCount;
+use crate::platform::Executor;
+use crate::platform::MemoryRange;
+
+/// Most pairs that one operation holds: those of a page and of its table, and one that came back.
+const CAPACITY: usize = 3;
+
+/// Two pages in which the module keeps the PAMT entries of a 2 MiB range.
+type Pair = [Page; 2];
+
+/// Pairs held ready for one operation, taken from the allocator outside of sections and given back when dropped.
+pub(crate) struct Pairs<'e, E: Frames + Clean> {
+    embedder: &'e E,
+    held: [Cell<Option<Pair>>; CAPACITY],
+}
+
+impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
+    pub(crate) const fn new(embedder: &'e E) -> Self {
+        Self {
+            embedder,
+            held: [const { Cell::new(None) }; CAPACITY],
+        }
+    }
+
+    /// Gets one more pair ready. To be called outside of sections.
+    pub(crate) fn top_up(&self) -> Result<(), Error> {
+        let first = self.embedder.allocate_module_page();
+        match (first, self.embedder.allocate_module_page()) {
+            (Some(first), Some(second)) => {
+                self.put_back([first, second]);
+                Ok(())
+            }
+            (one, other) => {
+                let pages = one.into_iter().chain(other);
+                pages.for_each(|page| self.embedder.free_module_page(page));
+                Err(Error::OutOfPages)
+            }
+        }
+    }
+
+    /// What `stop` asks for is got ready; `false` if it asks for something else.
+    pub(crate) fn answer(&self, stop: &Stop<Error>) -> Result<bool, Error> {
+        match stop {
+            Stop::Refused(Error::NoPamtPair) => self.top_up().map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    pub(crate) fn draw(&self) -> Option<Pair> {
+        self.held.iter().find_map(Cell::take)
+    }
+
+    pub(crate) fn put_back(&self, pair: Pair) {
+        let mut pair = Some(pair);
+        for place in &self.held {
+            let held = place.take();
+            place.set(held.or_else(|| pair.take()));
+        }
+        // No operation has so many.
+        pair.into_iter().flatten().for_each(|page| {
+            let _ = page.into_hpa();
+        });
+    }
+
+    fn take_back(&self, pair: [Hpa; 2]) {
+        if let [Some(first), Some(second)] = pair.map(|hpa| Page::assume_owned(hpa, Level::Pt)) {
+            self.put_back([first, second]);
+        }
+    }
+
+    /// Counts a 4 KiB page that is about to be given to the module; the first of its range brings a pair.
+    pub(crate) fn get(&self, page: Hpa) -> Result<(), Error> {
+        let Some(word) = self.embedder.pamt_count(page) else {
+            return Ok(());
+        };
+        let ready = Cell::new(None);
+        let prepare = || {
+            let pair = ready.take().or_else(|| self.draw());
+            let missing = pair.is_none();
+            ready.set(pair);
+            if missing {
+                Err(Error::NoPamtPair)
+            } else {
+                Ok(())
+            }
+        };
+        let give = || match ready.take() {
+            Some(pair) => self.give(page, pair),
+            None => Err(Error::NoPamtPair),
+        };
+        let counted = PairCount::new(word).get(self.embedder, prepare, give);
+        if let Some(unused) = ready.take() {
+            self.put_back(unused);
+        }
+        counted
+    }
+
+    /// TDH.PHYMEM.PAMT.ADD; the pair is held again if it fails.
+    fn give(&self, page: Hpa, pair: Pair) -> Result<(), Error> {
+        let range = page.align_down(Level::Pd);
+        match leaves::pamt_add(self.embedder, range, [pair[0].hpa(), pair[1].hpa()]) {
+            Ok(()) => {
+                pair.into_iter().for_each(|page| {
+                    let _ = page.into_hpa();
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.put_back(pair);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a page less; the last of its range brings the pair back.
+    pub(crate) fn put(&self, page: Hpa) -> Result<(), Error> {
+        let Some(word) = self.embedder.pamt_count(page) else {
+            return Ok(());
+        };
+        let range = page.align_down(Level::Pd);
+        let take = || leaves::pamt_remove(self.embedder, range);
+        let pair = PairCount::new(word).put(self.embedder, take)?;
+        pair.into_iter().for_each(|pair| self.take_back(pair));
+        Ok(())
+    }
+
+    /// Takes back an idle pair of the range of `page`.
+    pub(crate) fn collect(&self, page: Hpa) -> Result<(), Error> {
+        let Some(word) = self.embedder.pamt_count(page) else {
+            return Ok(());
+        };
+        let range = page.align_down(Level::Pd);
+        let pair = PairCount::new(word).collect(|| leaves::pamt_remove(self.embedder, range))?;
+        pair.into_iter().for_each(|pair| self.take_back(pair));
+        Ok(())
+    }
+
+    /// Makes `call`, which gives the 4 KiB `page` to the module.
+    pub(crate) fn with<T>(
+        &self,
+        page: Hpa,
+        call: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.get(page)?;
+        call().map_err(|error| self.put(page).err().unwrap_or(error))
+    }
+
+    /// Splits the 2 MiB page `page` by `demote`, which takes the pair of its range where it needs one.
+    pub(crate) fn split(
+        &self,
+        page: Hpa,
+        demote: impl FnOnce(Option<[Hpa; 2]>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(word) = self.embedder.pamt_count(page) else {
+            return demote(None);
+        };
+        let pair = self.draw().ok_or(Error::NoPamtPair)?;
+        match demote(Some([pair[0].hpa(), pair[1].hpa()])) {
+            Ok(()) => {
+                PairCount::new(word).split();
+                pair.into_iter().for_each(|page| {
+                    let _ = page.into_hpa();
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.put_back(pair);
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the pages from `page` on were promoted, and keeps the pair that came back.
+    pub(crate) fn promoted(&self, page: Hpa, pair: [Hpa; 2]) {
+        if let Some(word) = self.embedder.pamt_count(page) {
+            PairCount::new(word).promoted();
+            self.take_back(pair);
+        }
+    }
+}
+
+impl<E: Frames + Clean> Drop for Pairs<'_, E> {
+    fn drop(&mut self) {
+        for page in self.held.iter().filter_map(Cell::take).flatten() {
+            self.embedder.scrub(&page);
+            self.embedder.free_module_page(page);
+        }
+    }
+}
+
+impl<E: Embedder> Td<E> {
+    /// Counts the 4 KiB `page` before it is given to the module. Outside of sections only.
+    pub(super) fn admit(&self, page: Hpa) -> Result<(), Error> {
+        let pairs = Pairs::new(&self.embedder);
+        match pairs.get(page) {
+            Err(Error::NoPamtPair) => {
+                pairs.top_up()?;
+                pairs.get(page)
+            }
+            counted => counted,
+        }
+    }
+
+    /// Counts a page that the module has given back.
+    ///
+    /// An error says that a pair is idle: see [`crate::pamt::collect`].
+    pub(super) fn dismiss(&self, page: Hpa, level: Level) -> Result<(), Error> {
+        match level {
+            Level::Pt => Pairs::new(&self.embedder).put(page),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes back the idle PAMT page pairs of the host's memory in `range`: those that a failed
+/// TDH.PHYMEM.PAMT.REMOVE has left with the module although no 4 KiB page of their 2 MiB range is in use.
+pub fn collect<E>(embedder: &E, range: MemoryRange) -> Result<(), Error>
+where
+    E: Executor + Relax + Tables + Frames + Clean,
+{
+    let mut next = range.start().align_down(Level::Pd).bits();
+    while next < range.end().bits() {
+        Pairs::new(embedder).collect(Hpa::new(next))?;
+        next += Level::Pd.size();
+    }
+    Ok(())
+}
