@@ -10,6 +10,8 @@ pub mod cost;
 pub mod decode;
 pub mod error;
 pub mod explain;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod input;
 pub mod list;

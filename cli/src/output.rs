@@ -37,6 +37,13 @@ impl Output {
         }
     }
 
+    /// Nowhere.
+    pub(crate) fn sink() -> Self {
+        Self {
+            stream: Box::new(io::sink()),
+        }
+    }
+
     /// A heading with an empty line above.
     pub fn heading(&mut self, text: &str) -> io::Result<()> {
         writeln!(self, "\n{HEADING}{text}{HEADING:#}")

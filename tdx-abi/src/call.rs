@@ -43,6 +43,15 @@ pub trait Seamcall {
     fn seamcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
         self.seamcall(registers)
     }
+
+    /// The same for a leaf of this [`Leaf::REACH`]; what lies beyond need neither be loaded nor read back.
+    #[inline(always)]
+    fn seamcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        match reach {
+            Reach::All => self.seamcall(registers),
+            _ => self.seamcall_short(registers),
+        }
+    }
 }
 
 /// Executes TDCALL.
@@ -57,6 +66,15 @@ pub trait Tdcall {
     fn tdcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
         self.tdcall(registers)
     }
+
+    /// The same for a leaf of this [`Leaf::REACH`]; what lies beyond need neither be loaded nor read back.
+    #[inline(always)]
+    fn tdcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        match reach {
+            Reach::All => self.tdcall(registers),
+            _ => self.tdcall_short(registers),
+        }
+    }
 }
 
 impl<T: Seamcall + ?Sized> Seamcall for &T {
@@ -68,6 +86,11 @@ impl<T: Seamcall + ?Sized> Seamcall for &T {
     #[inline(always)]
     fn seamcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
         (**self).seamcall_short(registers)
+    }
+
+    #[inline(always)]
+    fn seamcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        (**self).seamcall_within(registers, reach)
     }
 }
 
@@ -81,6 +104,32 @@ impl<T: Tdcall + ?Sized> Tdcall for &T {
     fn tdcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
         (**self).tdcall_short(registers)
     }
+
+    #[inline(always)]
+    fn tdcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        (**self).tdcall_within(registers, reach)
+    }
+}
+
+/// How many registers a leaf has, in the order RAX, RCX, RDX, R8, R9, and so on.
+///
+/// Whatever its reach, a leaf may write RAX, RCX, RDX and R8 to R11. Exhaustive: these are the cases of which code is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Reads none beyond RCX.
+    Rcx,
+    /// Reads none beyond RDX.
+    Rdx,
+    /// Reads none beyond R8.
+    R8,
+    /// Reads none beyond R9.
+    R9,
+    /// Reads none beyond R11.
+    R11,
+    /// Reads and writes none beyond R13.
+    R13,
+    /// Reads or writes RBX, RBP, RSI, RDI, R14 or R15.
+    All,
 }
 
 /// One leaf function with its inputs.
@@ -91,8 +140,10 @@ pub trait Leaf: Sized {
     const RAX: u64;
     /// Features without which no module has the leaf.
     const FEATURES: Features = Features::EMPTY;
+    /// The registers that a call must pass.
+    const REACH: Reach;
     /// Whether the leaf reads or writes a register beside RAX, RCX, RDX and R8 to R13.
-    const ALL_REGISTERS: bool = false;
+    const ALL_REGISTERS: bool = matches!(Self::REACH, Reach::All);
     /// What the leaf returns on success.
     type Output;
 
@@ -152,11 +203,7 @@ pub trait HostLeaf: Leaf {
         backend: &(impl Seamcall + ?Sized),
     ) -> Result<Success<Self::Output>, Refused<Self>> {
         let mut registers = self.encode();
-        let called = if Self::ALL_REGISTERS {
-            backend.seamcall(&mut registers)
-        } else {
-            backend.seamcall_short(&mut registers)
-        };
+        let called = backend.seamcall_within(&mut registers, Self::REACH);
         self.finish(&registers, called)
     }
 }
@@ -177,11 +224,7 @@ pub trait GuestLeaf: Leaf {
         backend: &(impl Tdcall + ?Sized),
     ) -> Result<Success<Self::Output>, Refused<Self>> {
         let mut registers = self.encode();
-        let called = if Self::ALL_REGISTERS {
-            backend.tdcall(&mut registers)
-        } else {
-            backend.tdcall_short(&mut registers)
-        };
+        let called = backend.tdcall_within(&mut registers, Self::REACH);
         self.finish(&registers, called)
     }
 }

@@ -31,6 +31,7 @@
 use core::arch::asm;
 use core::mem::offset_of;
 
+use crate::Reach;
 use crate::Registers;
 use crate::Seamcall;
 use crate::Tdcall;
@@ -124,12 +125,16 @@ macro_rules! instruction {
 }
 
 /// A call through the registers that ordinary leaves have.
-macro_rules! short {
-    ($bytes:literal, $registers:ident) => {{
+///
+/// `$in` are loaded and read back, `$out` are read back only: what the leaf does not read costs no load, and RDX to R11 need
+/// not be saved by anyone.
+macro_rules! ordinary {
+    ($bytes:literal, $registers:ident, [$($in:ident $in_name:tt)*], [$($out:ident $out_name:tt)*]) => {{
         let trap: u32;
-        let Registers { mut rax, mut rcx, mut rdx, mut r8, mut r9, mut r10, mut r11, mut r12, mut r13, .. } = *$registers;
+        let Registers { $(mut $in,)* .. } = *$registers;
+        $(let $out: u64;)*
         // SAFETY: whoever made the backend has stated that the instruction may be executed with these operands. It writes
-        // no register beside those listed (ABI of the leaves without `ALL_REGISTERS`), CF is read before anything changes
+        // no register beside those listed (`Reach` of the leaf, and RCX to R11 always), CF is read before anything changes
         // it, and after a trap control comes to label 4 with the vector in EAX or does not come back at all.
         unsafe {
             asm!(
@@ -141,15 +146,8 @@ macro_rules! short {
                 "jmp 3b",
                 ".popsection",
                 trap = lateout(reg) trap,
-                inlateout("rax") rax,
-                inlateout("rcx") rcx,
-                inlateout("rdx") rdx,
-                inlateout("r8") r8,
-                inlateout("r9") r9,
-                inlateout("r10") r10,
-                inlateout("r11") r11,
-                inlateout("r12") r12,
-                inlateout("r13") r13,
+                $(inlateout($in_name) $in,)*
+                $(lateout($out_name) $out,)*
                 out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
                 out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                 out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
@@ -158,17 +156,44 @@ macro_rules! short {
         }
         let outcome = outcome(trap);
         if outcome.is_ok() {
-            *$registers = Registers { rax, rcx, rdx, r8, r9, r10, r11, r12, r13, ..*$registers };
+            *$registers = Registers { $($in,)* $($out,)* ..*$registers };
         }
         outcome
     }};
+}
+
+/// [`ordinary!`] with as many loads as the leaf needs.
+macro_rules! within {
+    ($bytes:literal, $registers:ident, $reach:ident, $full:expr) => {
+        match $reach {
+            Reach::Rcx => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx"],
+                [rdx "rdx" r8 "r8" r9 "r9" r10 "r10" r11 "r11"]),
+            Reach::Rdx => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx" rdx "rdx"],
+                [r8 "r8" r9 "r9" r10 "r10" r11 "r11"]),
+            Reach::R8 => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx" rdx "rdx" r8 "r8"],
+                [r9 "r9" r10 "r10" r11 "r11"]),
+            Reach::R9 => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx" rdx "rdx" r8 "r8" r9 "r9"],
+                [r10 "r10" r11 "r11"]),
+            Reach::R11 => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx" rdx "rdx" r8 "r8" r9 "r9" r10 "r10" r11 "r11"],
+                []),
+            Reach::R13 => ordinary!($bytes, $registers,
+                [rax "rax" rcx "rcx" rdx "rdx" r8 "r8" r9 "r9" r10 "r10" r11 "r11" r12 "r12" r13 "r13"],
+                []),
+            Reach::All => $full,
+        }
+    };
 }
 
 /// A call through every register but RSP; the block is in RDI before and after, XMM in RSI.
 macro_rules! full {
     ($bytes:literal, $registers:expr, $xmm:expr, [$($load:literal)*], [$($store:literal)*]) => {{
         let trap: u32;
-        // SAFETY: as in `short!`; moreover RBX and RBP, which an operand cannot name, are saved on the stack, RSP is the same
+        // SAFETY: as in `ordinary!`; moreover RBX and RBP, which an operand cannot name, are saved on the stack, RSP is the same
         // after as before, RDI and RSI point to blocks that this function borrows for writing, and after a trap
         // nothing has been stored to them.
         unsafe {
@@ -279,6 +304,7 @@ macro_rules! full_with_xmm {
 }
 
 impl Seamcall for HardwareSeamcall {
+    #[inline]
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
         full!(
             "0x66, 0x0f, 0x01, 0xcf",
@@ -291,7 +317,17 @@ impl Seamcall for HardwareSeamcall {
 
     #[inline(always)]
     fn seamcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
-        short!("0x66, 0x0f, 0x01, 0xcf", registers)
+        self.seamcall_within(registers, Reach::R13)
+    }
+
+    #[inline(always)]
+    fn seamcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        within!(
+            "0x66, 0x0f, 0x01, 0xcf",
+            registers,
+            reach,
+            self.seamcall(registers)
+        )
     }
 }
 
@@ -308,6 +344,7 @@ impl HardwareSeamcall {
 }
 
 impl Tdcall for HardwareTdcall {
+    #[inline]
     fn tdcall(&self, registers: &mut Registers) -> Result<(), Trap> {
         full!(
             "0x66, 0x0f, 0x01, 0xcc",
@@ -320,7 +357,17 @@ impl Tdcall for HardwareTdcall {
 
     #[inline(always)]
     fn tdcall_short(&self, registers: &mut Registers) -> Result<(), Trap> {
-        short!("0x66, 0x0f, 0x01, 0xcc", registers)
+        self.tdcall_within(registers, Reach::R13)
+    }
+
+    #[inline(always)]
+    fn tdcall_within(&self, registers: &mut Registers, reach: Reach) -> Result<(), Trap> {
+        within!(
+            "0x66, 0x0f, 0x01, 0xcc",
+            registers,
+            reach,
+            self.tdcall(registers)
+        )
     }
 }
 

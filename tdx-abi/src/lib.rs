@@ -46,6 +46,7 @@ pub use call::Failure;
 pub use call::GuestLeaf;
 pub use call::HostLeaf;
 pub use call::Leaf;
+pub use call::Reach;
 pub use call::Refused;
 pub use call::Seamcall;
 pub use call::Success;

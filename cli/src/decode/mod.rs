@@ -122,6 +122,46 @@ pub fn decode(options: &Options, output: &mut Output) -> Result<(), Error> {
     }
 }
 
+pub(crate) use log::explain as explain_log;
+pub(crate) use tdreport::report;
+
+/// `tdx decode` of a value; `what` counts the kinds of [`What`] that take one.
+pub(crate) fn value(
+    what: u8,
+    level: Option<u8>,
+    text: &str,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let value = text.to_owned();
+    let options = Options {
+        what: match what {
+            0 => What::Status {
+                value,
+                from: From::Module,
+            },
+            1 => What::Status {
+                value,
+                from: From::Seamldr,
+            },
+            2 => What::Status {
+                value,
+                from: From::Linux,
+            },
+            3 => What::Leaf { value },
+            4 => What::Field { value },
+            5 => What::Sept { value, level },
+            6 => What::Ept { value, level },
+            _ => What::Gpa {
+                value,
+                gpaw: if level.is_some() { 52 } else { 48 },
+            },
+        },
+        json,
+    };
+    decode(&options, output)
+}
+
 /// A heading and, aligned below it, what is known.
 pub(crate) fn print(
     output: &mut Output,

@@ -29,9 +29,7 @@ struct Piece<'b> {
 }
 
 pub(super) fn decode(path: &Path, json: bool, output: &mut Output) -> Result<(), Error> {
-    let spec = reference::spec()?;
-    let structure = structure(spec, REPORT)?;
-    let size = structure.size as usize;
+    let size = structure(reference::spec()?, REPORT)?.size as usize;
     let mut bytes = Vec::new();
     let source = |source| InputError::Read {
         path: path.display().to_string(),
@@ -40,16 +38,28 @@ pub(super) fn decode(path: &Path, json: bool, output: &mut Output) -> Result<(),
     File::open(path)
         .and_then(|file| file.take(size as u64 + 1).read_to_end(&mut bytes))
         .map_err(source)?;
+    report(&path.display().to_string(), &bytes, json, output)
+}
+
+/// What the bytes of the file called `name` say.
+pub(crate) fn report(
+    name: &str,
+    bytes: &[u8],
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let spec = reference::spec()?;
+    let structure = structure(spec, REPORT)?;
+    let size = structure.size as usize;
     if bytes.len() != size {
         let longer = if bytes.len() > size { "more than " } else { "" };
         let found = bytes.len().min(size);
         return Err(Error::Failed(format!(
-            "{}: a TDREPORT has {size} bytes, this file has {longer}{found}",
-            path.display()
+            "{name}: a TDREPORT has {size} bytes, this file has {longer}{found}"
         )));
     }
     let mut pieces = Vec::new();
-    take_apart(spec, structure, &bytes, "", &mut pieces)?;
+    take_apart(spec, structure, bytes, "", &mut pieces)?;
     let hashes = [
         (
             "tee_tcb_info",
@@ -77,7 +87,7 @@ pub(super) fn decode(path: &Path, json: bool, output: &mut Output) -> Result<(),
             .collect();
         output.json(&json!({ "fields": fields, "hashes_verified": hashes }))?;
     } else {
-        super::print(output, &format!("{}  TDREPORT", path.display()), &[])?;
+        super::print(output, &format!("{name}  TDREPORT"), &[])?;
         let rows = pieces
             .iter()
             .map(|piece| vec![piece.path.clone(), hexadecimal(piece.bytes)])
@@ -89,8 +99,7 @@ pub(super) fn decode(path: &Path, json: bool, output: &mut Output) -> Result<(),
     }
     match verified.iter().find(|(_, _, holds)| !holds) {
         Some((label, covered, _)) => Err(Error::Failed(format!(
-            "{}: {label} is not the SHA-384 of {covered}",
-            path.display()
+            "{name}: {label} is not the SHA-384 of {covered}"
         ))),
         None => Ok(()),
     }

@@ -132,6 +132,11 @@ pub fn replay(file: &Path, setups: Option<&Path>, keep: usize) -> Result<Outcome
     Ok(outcome)
 }
 
+/// Whether `bytes` are a recording.
+pub(crate) fn parse(bytes: &[u8]) -> bool {
+    Recording::read(bytes).is_ok()
+}
+
 fn read(path: &Path) -> Result<Recording, Error> {
     Recording::read(crate::input::open(path)?).map_err(|source| Error::Recording {
         path: path.display().to_string(),

@@ -44,3 +44,8 @@ pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
         Command::Lock(options) => lock::lock(options, output),
     }
 }
+
+/// Number of constants that a C header or Rust source defines.
+pub(crate) fn parse_constants(text: &str) -> usize {
+    constant::constants(text).len()
+}

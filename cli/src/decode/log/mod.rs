@@ -25,8 +25,7 @@ use explain::Context;
 const LINE_LIMIT: u64 = 64 << 10;
 
 pub(super) fn decode(path: Option<&Path>, json: bool) -> Result<(), Error> {
-    let spec = reference::spec()?;
-    let (mut reader, name): (Box<dyn BufRead>, String) =
+    let (reader, name): (Box<dyn BufRead>, String) =
         match path.filter(|path| *path != Path::new("-")) {
             Some(path) => (input::open(path)?, path.display().to_string()),
             None => (
@@ -37,7 +36,23 @@ pub(super) fn decode(path: Option<&Path>, json: bool) -> Result<(), Error> {
     // Not through `Output`, which would drop from the log whatever is no text.
     let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let style = if coloured { FAINT } else { Style::new() };
-    let mut output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    explain_styled(reader, &name, output, json, style)
+}
+
+/// The log that `reader` gives, explained in `output`.
+pub(crate) fn explain(reader: impl BufRead, output: impl Write, json: bool) -> Result<(), Error> {
+    explain_styled(reader, "log", output, json, Style::new())
+}
+
+fn explain_styled(
+    mut reader: impl BufRead,
+    name: &str,
+    mut output: impl Write,
+    json: bool,
+    style: Style,
+) -> Result<(), Error> {
+    let spec = reference::spec()?;
     let mut context = Context::new(spec);
     let mut line = Vec::new();
     let mut number = 1_u64;
@@ -49,7 +64,7 @@ pub(super) fn decode(path: Option<&Path>, json: bool) -> Result<(), Error> {
             .take(LINE_LIMIT)
             .read_until(b'\n', &mut line);
         if read.map_err(|source| InputError::Read {
-            path: name.clone(),
+            path: name.to_owned(),
             source,
         })? == 0
         {

@@ -61,6 +61,11 @@ struct Report {
     changes: Vec<Change>,
 }
 
+/// Whether `text` can be imported as a file called `name`.
+pub(crate) fn parse(name: &str, text: &str) -> bool {
+    read::read(name, text).is_ok()
+}
+
 /// Carries out `tdx spec import`.
 pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
     let is_version = |c: char| c.is_ascii_digit() || c == '.';

@@ -28,8 +28,16 @@ use crate::model::Side;
 use crate::model::Spec;
 use crate::model::Yields;
 
-/// Registers that an ordinary leaf may use.
-const SHORT: [&str; 9] = ["rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13"];
+/// Registers that leaves read beyond RCX, with the variant of `Reach` that has them.
+const REACHES: [(&str, &str); 7] = [
+    ("rdx", "Rdx"),
+    ("r8", "R8"),
+    ("r9", "R9"),
+    ("r10", "R11"),
+    ("r11", "R11"),
+    ("r12", "R13"),
+    ("r13", "R13"),
+];
 /// Registers that a failure keeps.
 const KEPT: [&str; 6] = ["rcx", "rdx", "r8", "r9", "r10", "r11"];
 
@@ -255,20 +263,11 @@ impl<'l> Writer<'l> {
                 .map(|input| &input.encode);
             quote!(#name: #(#terms)|*,)
         });
-        let all = leaf
-            .inputs
-            .iter()
-            .chain(&leaf.outputs)
-            .any(|operand| !SHORT.contains(&operand.register));
+        let reach = reach(leaf);
         let version = leaf.versions.first().copied().unwrap_or(0);
         let seamldr = leaf.side == Side::Seamldr;
         let rax = hex(leaf.number.value | u64::from(version) << 16 | u64::from(seamldr) << 63);
         let name = &leaf.name;
-        let all = all.then(|| {
-            quote!(
-                const ALL_REGISTERS: bool = true;
-            )
-        });
         let (output_items, output_ty, output) = self.output(&inputs);
         let trait_name = if leaf.side == Side::Guest {
             quote!(GuestLeaf)
@@ -308,7 +307,7 @@ impl<'l> Writer<'l> {
                 const NAME: &'static str = #name;
                 const RAX: u64 = #rax;
                 #feature
-                #all
+                const REACH: Reach = Reach::#reach;
                 type Output = #output_ty;
 
                 #[inline(always)]
@@ -348,6 +347,28 @@ impl<'l> Writer<'l> {
                 .iter()
                 .any(|(_, part)| matches!(part.kind, Kind::Page { .. }))
     }
+}
+
+/// The variant of `Reach`: the last register that the leaf reads, or writes beyond R11.
+fn reach(leaf: &Leaf) -> Ident {
+    let place = |register: &str| match register {
+        "rax" | "rcx" => 0,
+        _ => {
+            1 + REACHES
+                .iter()
+                .position(|(name, _)| *name == register)
+                .unwrap_or(REACHES.len())
+        }
+    };
+    let inputs = leaf.inputs.iter().map(|operand| place(operand.register));
+    let outputs = leaf.outputs.iter().map(|operand| place(operand.register));
+    // R12 stands at place 6.
+    let last = inputs.chain(outputs.filter(|place| *place >= 6)).max();
+    let variant = match last.unwrap_or(0) {
+        0 => "Rcx",
+        last => REACHES.get(last - 1).map_or("All", |(_, variant)| variant),
+    };
+    ident(variant)
 }
 
 /// Whether a value stands in its bits as it is (addresses), or shifted down (numbers).

@@ -21,6 +21,7 @@ Source: manual, Table 5.1.*/
         impl Leaf for PageAdd {
             const NAME: &'static str = "TDH.MEM.PAGE.ADD";
             const RAX: u64 = 0x2;
+            const REACH: Reach = Reach::Rdx;
             type Output = ();
             #[inline(always)]
             fn encode(&self) -> Registers {
@@ -64,6 +65,7 @@ Source: manual, Table 5.2.*/
             const NAME: &'static str = "TDH.MEM.PAGE.REMOVE";
             const RAX: u64 = 0x1d;
             const FEATURES: Features = Features::WIDE;
+            const REACH: Reach = Reach::Rdx;
             type Output = PageRemoveOutput<L>;
             #[inline(always)]
             fn encode(&self) -> Registers {
