@@ -92,10 +92,20 @@ struct Arguments {
     root: TokenStream,
 }
 
+/// The specification that goes with the crate being compiled: in a checkout the one beside it, for a checkout may have been moved
+/// or copied together with what was built in it; otherwise where `tdx-spec` lay when it was compiled.
+fn default_directory() -> PathBuf {
+    let beside = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map(|folder| Path::new(&folder).join("../spec"))
+        .filter(|spec| spec.join("sources.yaml").is_file() && spec.join("SCHEMA.md").is_file())
+        .and_then(|spec| spec.canonicalize().ok());
+    beside.unwrap_or_else(|| PathBuf::from(tdx_spec::DIRECTORY))
+}
+
 /// `key = value, ..` without a parser crate.
 fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, String> {
     let mut parsed = Arguments {
-        directory: PathBuf::from(tdx_spec::DIRECTORY),
+        directory: default_directory(),
         root: quote!(crate),
     };
     let mut tokens = arguments.into_iter().peekable();

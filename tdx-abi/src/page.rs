@@ -1,5 +1,6 @@
 use crate::Hpa;
 use crate::Level;
+use crate::format::PamtPageInfo;
 use crate::level::Fixed;
 use crate::level::LevelType;
 
@@ -82,11 +83,13 @@ impl<L: Copy> Page<L> {
 }
 
 impl<L: LevelType> Page<L> {
-    /// A page that the module has given back.
+    /// A page that the module has given back. With Dynamic PAMT bits above the address say more, which is no part of it.
     #[inline(always)]
     pub(crate) fn returned(address: u64, level: L) -> Self {
         Self {
-            hpa: Hpa::new(address).align_down(level.level()),
+            hpa: PamtPageInfo::from_bits(address)
+                .hpa()
+                .align_down(level.level()),
             level,
         }
     }

@@ -10,6 +10,7 @@ use tdx_abi::Level;
 use tdx_abi::Mapping;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
+use tdx_abi::Reach;
 use tdx_abi::Refused;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
@@ -274,7 +275,7 @@ impl Leaf for PromoteWithPair {
     const NAME: &'static str = tdh::mem::PagePromote::<Level>::NAME;
     const RAX: u64 = tdh::mem::PagePromote::<Level>::RAX;
     const FEATURES: Features = tdh::mem::PagePromote::<Level>::FEATURES;
-    const ALL_REGISTERS: bool = tdh::mem::PagePromote::<Level>::ALL_REGISTERS;
+    const REACH: Reach = Reach::R13;
     type Output = (Hpa, [Hpa; 2]);
 
     fn encode(&self) -> Registers {

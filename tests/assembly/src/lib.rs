@@ -10,23 +10,23 @@
 
 use core::arch::naked_asm;
 
-use tdx_abi::CallError;
-use tdx_abi::GuestLeaf;
-use tdx_abi::HostLeaf;
-use tdx_abi::Leaf;
-use tdx_abi::Mapping;
-use tdx_abi::Page;
-use tdx_abi::Refused;
-use tdx_abi::Registers;
-use tdx_abi::Seamcall;
-use tdx_abi::Success;
-use tdx_abi::Tdr;
-use tdx_abi::hardware::HardwareSeamcall;
-use tdx_abi::hardware::HardwareTdcall;
-use tdx_abi::level::Pd;
-use tdx_abi::level::Pt;
-use tdx_abi::tdg;
-use tdx_abi::tdh;
+use abi::CallError;
+use abi::GuestLeaf;
+use abi::HostLeaf;
+use abi::Leaf;
+use abi::Mapping;
+use abi::Page;
+use abi::Refused;
+use abi::Registers;
+use abi::Seamcall;
+use abi::Success;
+use abi::Tdr;
+use abi::hardware::HardwareSeamcall;
+use abi::hardware::HardwareTdcall;
+use abi::level::Pd;
+use abi::level::Pt;
+use abi::tdg;
+use abi::tdh;
 
 #[inline(always)]
 fn rax<L: Leaf>(result: Result<Success<L::Output>, Refused<L>>) -> u64 {

@@ -263,7 +263,7 @@ impl<'l> Writer<'l> {
                 .map(|input| &input.encode);
             quote!(#name: #(#terms)|*,)
         });
-        let reach = reach(leaf);
+        let reach = self.reach();
         let version = leaf.versions.first().copied().unwrap_or(0);
         let seamldr = leaf.side == Side::Seamldr;
         let rax = hex(leaf.number.value | u64::from(version) << 16 | u64::from(seamldr) << 63);
@@ -327,6 +327,36 @@ impl<'l> Writer<'l> {
         }
     }
 
+    /// The variant of `Reach`: the last register that the leaf reads, or writes beyond R11.
+    ///
+    /// Of all operand lists that the number has: which of them a module follows may depend on how it is configured, and a
+    /// register that is not expected to change must not.
+    fn reach(&self) -> Ident {
+        let place = |operand: &Operand| match operand.register {
+            "rax" | "rcx" => 0,
+            register => {
+                1 + REACHES
+                    .iter()
+                    .position(|(name, _)| *name == register)
+                    .unwrap_or(REACHES.len())
+            }
+        };
+        let inputs = self.leaf.inputs.iter().map(place);
+        let same = self.spec.leaves.iter().filter(|leaf| {
+            leaf.side == self.leaf.side && leaf.number.value == self.leaf.number.value
+        });
+        // R12 stands at place 6.
+        let others = same
+            .flat_map(|leaf| leaf.inputs.iter().chain(&leaf.outputs))
+            .map(place)
+            .filter(|place| *place >= 6);
+        let variant = match inputs.chain(others).max().unwrap_or(0) {
+            0 => "Rcx",
+            last => REACHES.get(last - 1).map_or("All", |(_, variant)| variant),
+        };
+        ident(variant)
+    }
+
     /// Name and bit of the feature that the leaf needs.
     fn feature(&self) -> Option<(String, u32)> {
         let name = &self.leaf.feature.as_ref()?.value;
@@ -347,28 +377,6 @@ impl<'l> Writer<'l> {
                 .iter()
                 .any(|(_, part)| matches!(part.kind, Kind::Page { .. }))
     }
-}
-
-/// The variant of `Reach`: the last register that the leaf reads, or writes beyond R11.
-fn reach(leaf: &Leaf) -> Ident {
-    let place = |register: &str| match register {
-        "rax" | "rcx" => 0,
-        _ => {
-            1 + REACHES
-                .iter()
-                .position(|(name, _)| *name == register)
-                .unwrap_or(REACHES.len())
-        }
-    };
-    let inputs = leaf.inputs.iter().map(|operand| place(operand.register));
-    let outputs = leaf.outputs.iter().map(|operand| place(operand.register));
-    // R12 stands at place 6.
-    let last = inputs.chain(outputs.filter(|place| *place >= 6)).max();
-    let variant = match last.unwrap_or(0) {
-        0 => "Rcx",
-        last => REACHES.get(last - 1).map_or("All", |(_, variant)| variant),
-    };
-    ident(variant)
 }
 
 /// Whether a value stands in its bits as it is (addresses), or shifted down (numbers).

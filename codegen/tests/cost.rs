@@ -1,0 +1,41 @@
+//! What the macros hand to the compiler, counted: its time grows with this, and a count is the same on a busy machine.
+//!
+//! `tests/compile-cost` measures the time itself.
+
+use std::path::Path;
+
+use proc_macro2::TokenStream;
+use proc_macro2::TokenTree;
+use tdx_codegen::emit::rust::Options;
+use tdx_codegen::emit::rust::SECTIONS;
+
+/// Tokens of all sections that an edit may add up to before somebody has to look at the time again; about an eighth above
+/// what they are.
+const LIMIT: usize = 340_000;
+
+fn tokens(stream: TokenStream) -> usize {
+    stream
+        .into_iter()
+        .map(|tree| match tree {
+            TokenTree::Group(group) => 2 + tokens(group.stream()),
+            _ => 1,
+        })
+        .sum()
+}
+
+#[test]
+fn the_compiler_is_not_given_more_than_it_can_take_in_a_second() {
+    let spec = tdx_codegen::read(Path::new(tdx_spec::DIRECTORY))
+        .expect("no mistakes")
+        .spec;
+    let options = Options {
+        root: quote::quote!(crate),
+        bitfield_struct: true,
+    };
+    let counts: Vec<(&str, usize)> = SECTIONS
+        .iter()
+        .map(|section| (section.name, tokens((section.emit)(&spec, &options))))
+        .collect();
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    assert!(all > LIMIT / 2 && all < LIMIT, "{all} tokens: {counts:?}");
+}
