@@ -175,8 +175,8 @@ fn clear_without(value: &mut Values, xfam: u64, lookup: &CpuidLookup) {
         .iter()
         .filter(|row| (row.leaf, row.subleaf) == (lookup.leaf, lookup.subleaf));
     for row in of_leaf.filter(|row| xfam >> row.xfam_bit & 1 == 0) {
-        for word in 0..4 {
-            value[word] &= !row.mask[word];
+        for (word, mask) in value.iter_mut().zip(row.mask) {
+            *word &= !mask;
         }
     }
 }

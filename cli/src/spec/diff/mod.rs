@@ -91,14 +91,15 @@ pub(super) fn verdict(
         count(Level::Minor),
         count(Level::Patch),
     );
-    Ok(match level {
+    match level {
         None => writeln!(output, "the ABI is the same")?,
         Some(level) => writeln!(
             output,
             "\nverdict: {} ({major} major, {minor} minor, {patch} patch)",
             level.word()
         )?,
-    })
+    }
+    Ok(())
 }
 
 fn changes(options: &Options) -> Result<Vec<Change>, Error> {

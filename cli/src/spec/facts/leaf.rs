@@ -138,9 +138,6 @@ fn operand_list(spec: &Spec, leaf: &Leaf, facts: &mut Facts) {
             add(&format!("{word} {}", operand.register), text(operand));
         }
     }
-    for status in &leaf.statuses {
-        add(&format!("status {}", status.value), "returned".to_owned());
-    }
     let mut seen = BTreeSet::new();
     for lock in &leaf.locks {
         let mut aspect = format!("lock {}", lock.resource);
@@ -167,6 +164,31 @@ fn operand_list(spec: &Spec, leaf: &Leaf, facts: &mut Facts) {
         };
         add("yields", evidence.to_owned());
     }
+    for status in &leaf.statuses {
+        let aspect = format!("{prefix}status {}", status.value);
+        let scope = known_in(spec, &status.value, &scope);
+        facts.add(
+            Kind::Leaf,
+            &leaf.name,
+            &aspect,
+            "returned".to_owned(),
+            &scope,
+        );
+    }
+}
+
+/// The part of `scope` that has this status: a leaf's list is that of all its modules together.
+fn known_in(spec: &Spec, status: &str, scope: &Scope) -> Scope {
+    let rows = spec.statuses.iter().flat_map(|table| &table.rows);
+    let known: Scope = rows
+        .filter(|row| row.name == status)
+        .flat_map(|row| super::scope(spec, row.modules))
+        .collect();
+    scope
+        .iter()
+        .filter(|module| module.is_none() || known.contains(*module))
+        .cloned()
+        .collect()
 }
 
 const fn mode(mode: LockMode) -> &'static str {

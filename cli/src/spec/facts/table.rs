@@ -30,9 +30,11 @@ pub(super) fn add(spec: &Spec, facts: &mut Facts) {
     for row in &spec.msrs {
         let scope = scope(spec, row.modules);
         let range = format!("{:#x} {:#x}", row.start, row.end);
-        facts.add(Kind::Msr, &row.name, "range", range, &scope);
-        facts.add(Kind::Msr, &row.name, "read", row.read.clone(), &scope);
-        facts.add(Kind::Msr, &row.name, "write", row.write.clone(), &scope);
+        // Several reserved ranges share a name.
+        let entity = format!("{:#x} {}", row.start, row.name);
+        facts.add(Kind::Msr, &entity, "range", range, &scope);
+        facts.add(Kind::Msr, &entity, "read", row.read.clone(), &scope);
+        facts.add(Kind::Msr, &entity, "write", row.write.clone(), &scope);
     }
 }
 

@@ -181,6 +181,9 @@ impl Merge<'_> {
         for (at, line) in lines.iter().enumerate() {
             let Line::Row(row) = line else { continue };
             if row.name() == record.name {
+                if !stands_for(row, record, records) {
+                    continue;
+                }
                 last = Some(at);
                 if self.is_for_module(row) {
                     own = Some(at);
@@ -269,8 +272,10 @@ impl Merge<'_> {
                 continue;
             };
             let name = row.name().to_owned();
-            let is_imported =
-                self.named.contains(&name) || records.iter().any(|record| record.name == name);
+            let is_imported = self.named.contains(&name)
+                || records
+                    .iter()
+                    .any(|record| stands_for(&row, record, records));
             if self.is_for_module(&row) && !is_imported {
                 self.change(&name, Kind::Removed);
                 let others = self.without(&row);
@@ -283,6 +288,17 @@ impl Merge<'_> {
         }
         *lines = kept;
     }
+}
+
+/// Whether the row is that of the record: of records that share a name, the one with the same number.
+fn stands_for(row: &Row, record: &Record, records: &[Record]) -> bool {
+    let of_name = records.iter().filter(|other| other.name == record.name);
+    let is_only = of_name.take(2).count() < 2;
+    row.name() == record.name
+        && (is_only
+            || record.values.first().is_some_and(|(key, number)| {
+                row.get(key).is_some_and(|text| number.is_written_as(text))
+            }))
 }
 
 /// What the row says otherwise than the record.

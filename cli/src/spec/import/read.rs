@@ -166,6 +166,34 @@ fn status(name: &str, value: u64) -> Record {
     }
 }
 
+/// A range of MSRs; what is done for RDMSR and WRMSR is the bitmap's bit and the action, as Intel names them.
+fn msr(
+    name: &str,
+    range: [&str; 2],
+    read: [&str; 2],
+    write: [&str; 2],
+) -> Result<Record, ReadError> {
+    let mut values = Vec::new();
+    for (key, text) in ["start", "end"].into_iter().zip(range) {
+        let value =
+            crate::spec::constant::evaluate(text).ok_or_else(|| ReadError::row(name, key, text))?;
+        values.push((key, Value::mask(value)));
+    }
+    for (key, [bitmap, action]) in [("read", read), ("write", write)] {
+        let (Some(bitmap), Some(action)) = (
+            bitmap.strip_prefix("MSR_BITMAP_"),
+            action.strip_prefix("MSR_ACTION_"),
+        ) else {
+            return Err(ReadError::row(name, key, format!("{bitmap} {action}")));
+        };
+        values.push((key, Value::Word(format!("{bitmap} {action}"))));
+    }
+    Ok(Record {
+        name: name.to_owned(),
+        values,
+    })
+}
+
 fn operand(name: &str, value: u64) -> Record {
     Record {
         name: name.to_owned(),

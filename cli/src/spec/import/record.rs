@@ -7,6 +7,7 @@ use core::fmt;
 pub(super) enum Table {
     Statuses,
     Operands,
+    Msrs,
     Global,
     TdrTdcs,
     Tdvps,
@@ -29,6 +30,7 @@ impl Table {
         match self {
             Self::Statuses => ("tables/statuses.yaml", "statuses"),
             Self::Operands => ("tables/operands.yaml", "operands"),
+            Self::Msrs => ("tables/msrs.yaml", "msrs"),
             Self::Global => ("fields/global.yaml", "fields"),
             Self::TdrTdcs => ("fields/tdr_tdcs.yaml", "fields"),
             Self::Tdvps => ("fields/tdvps.yaml", "fields"),

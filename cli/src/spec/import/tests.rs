@@ -135,6 +135,74 @@ fn generated_sources_and_their_rows_as_json() {
     assert_eq!(names, [vec!["SUCCESS", "OPERAND_BUSY"], vec!["RCX"]]);
 }
 
+const MSRS: &str = "\
+const msr_lookup_t msr_lookup[MAX] = {
+ {
+  // 0 - IA32_A
+  .start_address  = 0x10, .end_address = 0x10,
+  .rd_bit_meaning = MSR_BITMAP_FIXED_0, .rd_action = MSR_ACTION_FATAL_ERROR,
+  .wr_bit_meaning = MSR_BITMAP_FIXED_1, .wr_action = MSR_ACTION_VE
+ },
+ {
+  // 1 - Reserved
+  .start_address  = 0x800, .end_address = 0x801,
+  .rd_bit_meaning = MSR_BITMAP_FIXED_1, .rd_action = MSR_ACTION_GP,
+  .wr_bit_meaning = MSR_BITMAP_FIXED_1, .wr_action = MSR_ACTION_GP
+ },
+ {
+  // 2 - Reserved
+  .start_address  = 0x810, .end_address = 0x811,
+  .rd_bit_meaning = MSR_BITMAP_FIXED_1, .rd_action = MSR_ACTION_GP,
+  .wr_bit_meaning = MSR_BITMAP_FIXED_1, .wr_action = MSR_ACTION_GP
+ }
+};
+";
+
+const MSR_ROW: &str = r#"[{ "name": "IA32_A", "start": "0x10", "end": "0x10",
+  "read": { "bitmap": "MSR_BITMAP_FIXED_0", "action": "MSR_ACTION_FATAL_ERROR" },
+  "write": { "bitmap": "MSR_BITMAP_FIXED_1", "action": "MSR_ACTION_VE" } }]"#;
+
+#[test]
+fn both_shapes_of_msrs() {
+    let generated = only(read("msr_config_lookup.c", MSRS).expect("a table"));
+    let rows = only(read("msr_virtualization.json", MSR_ROW).expect("a table"));
+    assert_eq!(generated.records.len(), 3);
+    assert_eq!(rows.records[0], generated.records[0]);
+    let expected = [
+        "start: 0x10",
+        "end: 0x10",
+        "read: FIXED_0 FATAL_ERROR",
+        "write: FIXED_1 VE",
+    ];
+    assert_eq!(values(&rows)[0].1, expected);
+    assert!(read("x.json", &MSR_ROW.replace("MSR_ACTION_VE", "VE")).is_err());
+}
+
+#[test]
+fn rows_that_share_a_name_are_told_apart_by_their_number() {
+    let table = "\
+kind: msrs
+modules: [\"1.5.01\"]
+msrs:
+  - { name: IA32_A, start: 0x10, end: 0x10, read: FIXED_0 FATAL_ERROR, write: FIXED_1 VE }
+  - { name: Reserved, start: 0x800, end: 0x801, read: FIXED_1 GP, write: FIXED_1 GP }
+  - { name: Reserved, start: 0x810, end: 0x811, read: FIXED_1 GP, write: FIXED_1 GP }
+";
+    let imported = only(read("msr_config_lookup.c", MSRS).expect("a table"));
+    let mut file = File::parse(table, "msrs").expect("a table");
+    assert_eq!(merge(&mut file, "1.5.01", &imported), []);
+    assert_eq!(file.text(), table);
+    let changed = MSRS.replace(
+        "0x811,\n  .rd_bit_meaning = MSR_BITMAP_FIXED_1",
+        "0x811,\n  .rd_bit_meaning = MSR_BITMAP_FIXED_0",
+    );
+    let imported = only(read("msr_config_lookup.c", &changed).expect("a table"));
+    let changes = merge(&mut file, "1.5.01", &imported);
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    let expected = table.replace("0x811, read: FIXED_1 GP", "0x811, read: FIXED_0 GP");
+    assert_eq!(file.text(), expected);
+}
+
 #[test]
 fn what_is_no_table_is_refused() {
     for text in [

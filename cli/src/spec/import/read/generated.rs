@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::Contents;
 use super::ReadError;
 use super::field;
+use super::msr;
 use super::operand;
 use super::status;
 use crate::spec::constant::constants;
@@ -15,6 +16,17 @@ use crate::spec::import::states;
 
 pub(super) fn read(text: &str) -> Result<Contents, ReadError> {
     let array = |(name, _): &&(&str, Table)| text.contains(&format!("md_lookup_t {name}_lookup["));
+    if text.contains("msr_lookup_t msr_lookup[") {
+        let records = msrs(text)?;
+        return Ok(Contents {
+            tables: vec![Imported {
+                table: Table::Msrs,
+                records,
+            }],
+            allowed: Vec::new(),
+            left_out: 0,
+        });
+    }
     let tables = match Table::FIELDS.iter().find(array) {
         Some((_, table)) => vec![Imported {
             table: *table,
@@ -61,6 +73,36 @@ fn fields(text: &str) -> Result<Vec<Record>, ReadError> {
                 && let Some((name, keys)) = row.take()
             {
                 records.push(field(name, true, |key| keys.get(key).copied())?);
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// Rows of the form `{ // 12 - NAME` with `.key = value` below.
+fn msrs(text: &str) -> Result<Vec<Record>, ReadError> {
+    let mut records = Vec::new();
+    let mut row: Option<(&str, HashMap<&str, &str>)> = None;
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some((number, name)) = line
+            .strip_prefix("// ")
+            .and_then(|comment| comment.split_once(" - "))
+            && number.chars().all(|c| c.is_ascii_digit())
+        {
+            row = Some((name.trim(), HashMap::new()));
+        } else if let Some((_, keys)) = &mut row {
+            keys.extend(assignments(line));
+            if line.starts_with('}')
+                && let Some((name, keys)) = row.take()
+            {
+                let get = |key: &str| keys.get(key).copied().unwrap_or_default();
+                records.push(msr(
+                    name,
+                    [get("start_address"), get("end_address")],
+                    [get("rd_bit_meaning"), get("rd_action")],
+                    [get("wr_bit_meaning"), get("wr_action")],
+                )?);
             }
         }
     }

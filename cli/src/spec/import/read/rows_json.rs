@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use super::Contents;
 use super::ReadError;
 use super::field;
+use super::msr;
 use super::operand;
 use super::status;
 use crate::spec::import::record::Imported;
@@ -30,6 +31,17 @@ pub(super) fn read(name: &str, rows: &[Json]) -> Result<Contents, ReadError> {
             return Err(ReadError::Unknown);
         };
         (*table, rows.iter().map(one_field).collect())
+    } else if has("start") && has("read") {
+        let one = |row: &Json| {
+            let of = |key: &str| {
+                let inner = row.get(key).cloned().unwrap_or_default();
+                [text(&inner, "bitmap"), text(&inner, "action")]
+            };
+            let (name, range) = (text(row, "name"), [text(row, "start"), text(row, "end")]);
+            let (read, write) = (of("read"), of("write"));
+            msr(&name, words(&range), words(&read), words(&write))
+        };
+        (Table::Msrs, rows.iter().map(one).collect())
     } else if has("value") && has("name") {
         let is_status = rows.iter().any(|row| text(row, "value").starts_with("0x"));
         let table = if is_status {
@@ -58,6 +70,11 @@ pub(super) fn read(name: &str, rows: &[Json]) -> Result<Contents, ReadError> {
         tables: vec![Imported { table, records }],
         left_out: 0,
     })
+}
+
+/// Two texts as they are borrowed.
+fn words(texts: &[String; 2]) -> [&str; 2] {
+    [&texts[0], &texts[1]]
 }
 
 /// The text of a string, number or flag; empty if there is none.
