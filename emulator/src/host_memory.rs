@@ -3,7 +3,6 @@
 use tdx_abi::Hpa;
 
 use crate::core::Core;
-use crate::frame::FRAME_BYTES;
 use crate::keys::LINE;
 use crate::keys::LineFault;
 
@@ -25,7 +24,7 @@ impl<'p> HostMemory<'p> {
     pub fn read(&self, hpa: Hpa, to: &mut [u8]) -> Result<(), LineFault> {
         let hpa = hpa.bits();
         if let Some(keys) = &self.core.keys {
-            for (line, _) in lines(hpa, to.len() as u64) {
+            for line in lines(hpa, to.len() as u64) {
                 keys.host_read(line)?;
             }
         }
@@ -35,31 +34,28 @@ impl<'p> HostMemory<'p> {
 
     /// Writes from `hpa` on by ordinary stores, which read the rest of a line first.
     pub fn write(&self, hpa: Hpa, from: &[u8]) {
-        self.tag(hpa.bits(), from.len() as u64, false);
+        if let Some(keys) = &self.core.keys {
+            for line in lines(hpa.bits(), from.len() as u64) {
+                keys.host_write(line, false);
+            }
+        }
         self.core.memory().write(hpa.bits(), from);
     }
 
     /// Writes the page of zeros at `hpa` by MOVDIR64B: whole lines, without reading them.
     pub fn scrub(&self, hpa: Hpa) {
-        let page = hpa.bits() & !(FRAME_BYTES as u64 - 1);
-        self.tag(page, FRAME_BYTES as u64, true);
-        self.core.memory().fill(page >> 12, 0);
-    }
-
-    fn tag(&self, hpa: u64, count: u64, direct: bool) {
+        let page = hpa.bits() >> 12;
         if let Some(keys) = &self.core.keys {
-            for (line, whole) in lines(hpa, count) {
-                keys.host_write(line, direct && whole);
-            }
+            keys.host_scrub(page);
         }
+        self.core.memory().fill(page, 0);
     }
 }
 
-/// The lines of a range: an address in each, and whether all of it is in the range.
-fn lines(hpa: u64, count: u64) -> impl Iterator<Item = (u64, bool)> {
-    let end = hpa + count;
+/// The lines of a range: an address in each.
+fn lines(hpa: u64, count: u64) -> impl Iterator<Item = u64> {
     let first = hpa & !(LINE - 1);
-    (first..end)
+    (first..hpa + count)
         .step_by(LINE as usize)
-        .map(move |line| (line.max(hpa), line >= hpa && line + LINE <= end))
+        .map(move |line| line.max(hpa))
 }

@@ -212,6 +212,21 @@ impl KeyTags {
         }
     }
 
+    /// The host writes all of page number `page`, line by line without reading them.
+    pub(crate) fn host_scrub(&self, page: u64) {
+        let Some(tag) = self.known(page) else {
+            return;
+        };
+        if self.has_stale_lines(tag) {
+            for line in 0..LINES as u64 {
+                self.host_write(page << 12 | line * LINE, true);
+            }
+        } else {
+            tag.clear_lines();
+            tag.key.store(HOST_KEY, Ordering::Release);
+        }
+    }
+
     /// The host writes all (`whole`) or a part of the line at `hpa`.
     pub(crate) fn host_write(&self, hpa: u64, whole: bool) {
         let Some(tag) = self.known(hpa >> 12) else {

@@ -40,6 +40,9 @@
 //! - Memory lines have KeyIDs: [`HostMemory`] gives no plaintext of a TD's lines, what the host writes there is a machine
 //!   check for the TD, and a page that the host writes before its cache lines were flushed is overwritten by them
 //!   (`emulator/tests/guest.rs`). Nothing is encrypted; [`Platform::memory`] shows plaintext.
+//! - L2 VMs: TDG.VP.ENTER, exits to L1 and to the host, their Secure-EPT and TLBs (`emulator/tests/l2.rs`); XMM registers in
+//!   TDG.VP.VMCALL and the defence against single-stepping (`emulator/tests/entry.rs`).
+//! - Where no recording goes, the source of the module has been read side by side: `emulator/README.md` lists the files.
 //! - Concurrency: the lock primitives under loom (`emulator/tests/lock_model.rs`), threads of hosts and guests on the same
 //!   pages (`emulator/tests/stress.rs`).
 //! - MRTD and other digests are SHA-384, migration bundles AES-256-GCM.
@@ -48,8 +51,7 @@
 //!
 //! - Guest code is a Rust closure, not x86 instructions. A kernel that lets its own CPU run the guest uses
 //!   [`Lp::host_call`], [`Lp::inside`], [`Lp::guest_call`] and [`Lp::guest_exit`] instead.
-//! - CPUID and MSR values are those of one made-up CPU. The single-step defence (which hangs on the TSC) is left out; the zero-step
-//!   defence is not. Entering L2 VMs, module update and TD preservation are left out.
+//! - CPUID and MSR values are those of one made-up CPU. Module update and TD preservation are left out.
 //! - The module never shuts itself down by a failed internal check, except where a recording shows it.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

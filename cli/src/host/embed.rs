@@ -122,7 +122,7 @@ impl Vcpus for &Host {
 
 impl Clean for &Host {
     fn scrub(&self, page: &Page) {
-        self.soil(page.hpa(), page.level(), 0);
+        Host::scrub(self, page.hpa(), page.level());
     }
 }
 

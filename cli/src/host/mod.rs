@@ -8,7 +8,9 @@ pub mod image;
 pub mod td;
 
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
@@ -17,6 +19,7 @@ use std::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_emulator::LineFault;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_emulator::Range;
@@ -50,6 +53,7 @@ pub struct Host {
     kicks_allowed: AtomicBool,
     bell: OnceLock<Bell>,
     soil_allowed: AtomicBool,
+    line_faults: Mutex<Vec<LineFault>>,
 }
 
 /// What wakes idle guests.
@@ -98,6 +102,7 @@ impl Host {
             kicks_allowed: AtomicBool::new(true),
             bell: OnceLock::new(),
             soil_allowed: AtomicBool::new(true),
+            line_faults: Mutex::new(Vec::new()),
         }
     }
 
@@ -158,11 +163,34 @@ impl Host {
 
     /// Writes `value` all over the memory at `hpa`, as any earlier owner may have left it.
     pub fn soil(&self, hpa: Hpa, level: Level, value: u64) {
+        let memory = self.platform.host_memory();
+        let content = value.to_le_bytes().repeat(512);
         for offset in (0..level.size()).step_by(4096) {
-            self.platform
-                .memory()
-                .fill((hpa.bits() + offset) >> 12, value);
+            memory.write(Hpa::new(hpa.bits() + offset), &content);
         }
+    }
+
+    /// Writes zeros over the memory at `hpa` that a TD had, and notes what the host then still cannot read.
+    pub fn scrub(&self, hpa: Hpa, level: Level) {
+        let memory = self.platform.host_memory();
+        for offset in (0..level.size()).step_by(4096) {
+            let page = Hpa::new(hpa.bits() + offset);
+            memory.scrub(page);
+            if let Err(fault) = memory.read(page, &mut [0; 8]) {
+                self.line_faults
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(fault);
+            }
+        }
+    }
+
+    /// What the host could not read of pages that it had scrubbed: cache lines that nobody had written back.
+    pub fn line_faults(&self) -> Vec<LineFault> {
+        self.line_faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

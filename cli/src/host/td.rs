@@ -232,7 +232,7 @@ impl Host {
 
     /// Writes to the host's memory from `hpa` on.
     fn write(&self, hpa: Hpa, bytes: &[u8]) {
-        self.platform().memory().write(hpa.bits(), bytes);
+        self.platform().host_memory().write(hpa, bytes);
     }
 }
 

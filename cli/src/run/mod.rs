@@ -207,7 +207,11 @@ pub fn replay(
         .err()
         .map(|error| Error::Td(error).one_line());
 
-    let findings = guest.mind().findings.clone();
+    let mut findings = guest.mind().findings.clone();
+    for fault in host.line_faults() {
+        findings.failures.push(fault.to_string());
+        findings.failure_count += 1;
+    }
     let counters = host.platform().counters();
     let microseconds = fault_time.as_secs_f64() * 1e6;
     let report = Report {

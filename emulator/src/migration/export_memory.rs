@@ -9,6 +9,7 @@ use super::gpa_list::Refusal;
 use super::mbmd::Mbmd;
 use super::operand;
 use super::operand::invalid;
+use super::resume;
 use super::stream::Stream;
 use super::stream::StreamId;
 use crate::abi::OpState;
@@ -36,6 +37,8 @@ use tdx_abi::format::GpaListStatus;
 use tdx_abi::format::MbType;
 use tdx_abi::format::PageListEntry;
 
+/// An export takes no list of pages to put its own into.
+const NO_NEW_PAGES: u64 = 0;
 /// Entries of a MAC list page.
 const MACS_PER_PAGE: u16 = 256;
 
@@ -101,7 +104,7 @@ fn export(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
     let macs = MacLists::new(core, info, call.regs.r11, call.regs.r12)?;
     let mbmd_at = operand::mbmd_buffer(core, call.regs.r8)?;
     if resume {
-        check_resumption(call, *tdcs, &mut stream)?;
+        resume::resume_memory(call, *tdcs, &mut stream, NO_NEW_PAGES)?;
     } else {
         begin(core, *tdcs, &mut stream, index, info, macs.pages(), mbmd_at)?;
     }
@@ -138,15 +141,10 @@ fn export(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
             continue;
         };
         if status.code() == StatusCode::INTERRUPTED_RESUMABLE {
-            let interrupted = &mut context.interrupted;
-            interrupted.valid = true;
-            interrupted.function = call.regs.rax;
-            interrupted.gpa_list_info = progress.rcx();
-            interrupted.buffer_list = call.regs.r9;
-            interrupted.mac_lists = [call.regs.r11, call.regs.r12];
-            context.mbmd.mig_epoch = tdcs.get(tdcs::MIG_EPOCH);
+            resume::stop_memory(call, *tdcs, &mut stream, progress.rcx(), NO_NEW_PAGES);
         } else {
             tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
+            let context = &mut stream.context;
             context.next_mb_counter = context.next_mb_counter.wrapping_add(1);
             call.regs.rdx = context.interrupted.num_processed.into();
         }
@@ -185,30 +183,6 @@ fn begin(
     mbmd.iv_counter = context.iv_counter;
     core.memory().write(mbmd_at, &mbmd.to_bytes());
     Ok(())
-}
-
-/// Checks that the interrupted call had these operands, and that the epoch is still the same.
-fn check_resumption(
-    call: &Call<'_>,
-    tdcs: Tdcs<'_>,
-    stream: &mut Stream<'_>,
-) -> Result<(), Status> {
-    if !stream.is_initialized() {
-        return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
-    }
-    let context = &mut stream.context;
-    let interrupted = &mut context.interrupted;
-    let was_valid = core::mem::replace(&mut interrupted.valid, false);
-    let same = interrupted.function == call.regs.rax
-        && interrupted.gpa_list_info == call.regs.rcx
-        && interrupted.buffer_list == call.regs.r9
-        && interrupted.mac_lists == [call.regs.r11, call.regs.r12]
-        && context.mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH);
-    if was_valid && same {
-        Ok(())
-    } else {
-        Err(Status::of(StatusCode::INVALID_RESUMPTION))
-    }
 }
 
 /// An entry after its SEPT entry has changed, ready to be authenticated.

@@ -6,6 +6,7 @@ use super::metadata_list;
 use super::metadata_list::PAGE_WORDS;
 use super::operand;
 use super::operand::invalid;
+use super::resume::Place;
 use super::stream;
 use super::stream::MIN_STREAMS;
 use super::stream::Stream;
@@ -111,7 +112,7 @@ pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
             place.field = first_of(ContextCode::Td);
         }
         if call.interrupt_pending() {
-            place.save(call, &mut stream, None);
+            place.stop(call, &mut stream, None);
             call.regs.rdx = place.page.into();
             return Err(Status::of(StatusCode::INTERRUPTED_RESUMABLE));
         }
@@ -268,7 +269,7 @@ fn export_mutable(
             return Err(invalid(OperandId::R9));
         }
         if call.interrupt_pending() {
-            place.save(call, stream, tdvpr);
+            place.stop(call, stream, tdvpr);
             call.regs.rdx = place.page.into();
             return Err(Status::of(StatusCode::INTERRUPTED_RESUMABLE));
         }
@@ -329,56 +330,7 @@ pub(crate) const fn first_of(scope: ContextCode) -> Id {
     Id::NONE.with_context_code(scope as u8)
 }
 
-/// Where an export of state stands.
-struct Place {
-    page: u32,
-    field: Id,
-    system_done: bool,
-}
-
 impl Place {
-    const fn start(scope: ContextCode) -> Self {
-        Self {
-            page: 0,
-            field: first_of(scope),
-            system_done: false,
-        }
-    }
-
-    /// Takes up an interrupted call, which must have had the same operands.
-    fn resume(
-        call: &Call<'_>,
-        stream: &mut Stream<'_>,
-        tdvpr: Option<u64>,
-    ) -> Result<Self, Status> {
-        let interrupted = &mut stream.context.interrupted;
-        let was_valid = core::mem::replace(&mut interrupted.valid, false);
-        let same = interrupted.function == call.regs.rax
-            && interrupted.page_list_info == call.regs.r9
-            && tdvpr.is_none_or(|tdvpr| interrupted.tdvpr == tdvpr);
-        if !was_valid || !same {
-            return Err(Status::of(StatusCode::INVALID_RESUMPTION));
-        }
-        Ok(Self {
-            page: interrupted.num_processed,
-            field: Id::new(interrupted.field_id),
-            system_done: interrupted.sys_migrated,
-        })
-    }
-
-    fn save(&self, call: &Call<'_>, stream: &mut Stream<'_>, tdvpr: Option<u64>) {
-        let interrupted = &mut stream.context.interrupted;
-        interrupted.valid = true;
-        interrupted.function = call.regs.rax;
-        interrupted.page_list_info = call.regs.r9;
-        interrupted.field_id = self.field.bits();
-        interrupted.num_processed = self.page;
-        interrupted.sys_migrated = self.system_done;
-        if let Some(tdvpr) = tdvpr {
-            interrupted.tdvpr = tdvpr;
-        }
-    }
-
     /// Exports the next list page; returns whether fields of `scope` remain.
     fn export(
         &mut self,

@@ -130,7 +130,8 @@ fn import_special(
         field::CONFIG_FLAGS => copy_if(value & !init::CONFIG_FLAGS_ALLOWED == 0),
         field::XFAM => copy_if(init::is_xfam_legal(value)),
         field::VIRTUAL_IA32_ARCH_CAPABILITIES => {
-            copy_if(init::are_arch_capabilities_legal(values[0]))
+            let tsx = tdcs.flag(tdcs::flags::TSX);
+            copy_if(init::are_arch_capabilities_legal(values[0], tsx))
         }
         field::EPTP => {
             if !init::is_eptp_legal(core, value, tdcs.get(tdcs::GPAW)) {

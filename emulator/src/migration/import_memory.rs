@@ -15,6 +15,7 @@ use super::mbmd::OUT_OF_ORDER;
 use super::operand;
 use super::operand::invalid;
 use super::operand::made_fatal;
+use super::resume;
 use super::stream::Stream;
 use super::stream::StreamId;
 use crate::abi::OpState;
@@ -111,7 +112,7 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
     };
     let mbmd_at = operand::mbmd_buffer(core, call.regs.r8)?;
     if resume {
-        check_resumption(call, *tdcs, &mut stream)?;
+        resume::resume_memory(call, *tdcs, &mut stream, call.regs.r13)?;
     } else {
         let mut bytes = [0; MBMD_BYTES];
         core.memory().read(mbmd_at, &mut bytes);
@@ -129,15 +130,7 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
             continue;
         };
         if status.code() == StatusCode::INTERRUPTED_RESUMABLE {
-            let context = &mut stream.context;
-            let interrupted = &mut context.interrupted;
-            interrupted.valid = true;
-            interrupted.function = call.regs.rax;
-            interrupted.gpa_list_info = progress.rcx();
-            interrupted.buffer_list = call.regs.r9;
-            interrupted.mac_lists = [call.regs.r11, call.regs.r12];
-            interrupted.new_page_list = call.regs.r13;
-            context.mbmd.mig_epoch = tdcs.get(tdcs::MIG_EPOCH);
+            resume::stop_memory(call, *tdcs, &mut stream, progress.rcx(), call.regs.r13);
         } else {
             tdcs.update(tdcs::TOTAL_MB_COUNT, |count: u64| count.wrapping_add(1));
         }
@@ -178,31 +171,6 @@ fn begin(
     }
     context.expected_mb_counter = context.expected_mb_counter.wrapping_add(1);
     Ok(())
-}
-
-/// Checks that the interrupted call had these operands, and that the epoch is still the same.
-fn check_resumption(
-    call: &Call<'_>,
-    tdcs: Tdcs<'_>,
-    stream: &mut Stream<'_>,
-) -> Result<(), Status> {
-    if !stream.is_initialized() {
-        return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT));
-    }
-    let context = &mut stream.context;
-    let interrupted = &mut context.interrupted;
-    let was_valid = core::mem::replace(&mut interrupted.valid, false);
-    let same = interrupted.function == call.regs.rax
-        && interrupted.gpa_list_info == call.regs.rcx
-        && interrupted.buffer_list == call.regs.r9
-        && interrupted.mac_lists == [call.regs.r11, call.regs.r12]
-        && interrupted.new_page_list == call.regs.r13
-        && context.mbmd.mig_epoch == tdcs.get(tdcs::MIG_EPOCH);
-    if was_valid && same {
-        Ok(())
-    } else {
-        Err(Status::of(StatusCode::INVALID_RESUMPTION))
-    }
 }
 
 /// Imports entry `number`, and writes to the lists what became of it.

@@ -14,6 +14,8 @@ use super::metadata_list::ListError;
 use super::metadata_list::PAGE_WORDS;
 use super::operand;
 use super::operand::invalid;
+use super::resume::Mismatch;
+use super::resume::Place;
 use super::session::failed;
 use super::stream;
 use super::stream::MIN_STREAMS;
@@ -107,7 +109,7 @@ fn import_immutable(call: &mut Call<'_>) -> Result<(), End> {
         if !stream.is_initialized() {
             return Err(Status::of(StatusCode::MIGRATION_STREAM_STATE_INCORRECT).into());
         }
-        Place::resume(call, *tdcs, &mut stream, None)?
+        take_up(call, *tdcs, &mut stream, None)?
     } else {
         begin_session(core, *tdcs, &mut stream, call.regs.r8)?;
         Place::start(ContextCode::System)
@@ -216,7 +218,7 @@ fn import_td(call: &mut Call<'_>) -> Result<(), End> {
     let resume = operand::first_stream(call.regs.r10)?;
     let mut stream = operand::lock_first_stream(core, *tdcs)?;
     let place = if resume {
-        Place::resume(call, *tdcs, &mut stream, None)?
+        take_up(call, *tdcs, &mut stream, None)?
     } else {
         stream.context.interrupted.valid = false;
         let mbmd = read_mbmd(core, *tdcs, call.regs.r8)?;
@@ -256,7 +258,7 @@ fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
     let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(index))?;
     let state_incorrect = Status::of(StatusCode::VCPU_STATE_INCORRECT);
     let place = if resume {
-        let place = Place::resume(call, *tdcs, &mut stream, Some(tdvpr))?;
+        let place = take_up(call, *tdcs, &mut stream, Some(tdvpr))?;
         if !matches!(
             tdvps.get(tdvps::STATE),
             tdvps::state::IMPORT | tdvps::state::DISABLED
@@ -421,47 +423,20 @@ fn check_bundle(tdcs: Tdcs<'_>, stream: &Stream<'_>) -> Result<(), End> {
     Ok(())
 }
 
-/// Where an import of state stands.
-struct Place {
-    page: u32,
-    field: Id,
-    system_done: bool,
+/// Takes up an interrupted call; one with other operands ends the import.
+fn take_up(
+    call: &Call<'_>,
+    tdcs: Tdcs<'_>,
+    stream: &mut Stream<'_>,
+    tdvpr: Option<u64>,
+) -> Result<Place, Status> {
+    Place::resume(call, stream, tdvpr).map_err(|mismatch| match mismatch {
+        Mismatch::Nothing => mismatch.into(),
+        Mismatch::Operands => failed(tdcs, mismatch.into()),
+    })
 }
 
 impl Place {
-    const fn start(scope: ContextCode) -> Self {
-        Self {
-            page: 0,
-            field: first_of(scope),
-            system_done: false,
-        }
-    }
-
-    /// Takes up an interrupted call; one with other operands ends the import.
-    fn resume(
-        call: &Call<'_>,
-        tdcs: Tdcs<'_>,
-        stream: &mut Stream<'_>,
-        tdvpr: Option<u64>,
-    ) -> Result<Self, Status> {
-        let invalid = Status::of(StatusCode::INVALID_RESUMPTION);
-        let interrupted = &mut stream.context.interrupted;
-        if !core::mem::replace(&mut interrupted.valid, false) {
-            return Err(invalid);
-        }
-        let same = interrupted.function == call.regs.rax
-            && interrupted.page_list_info == call.regs.r9
-            && tdvpr.is_none_or(|tdvpr| interrupted.tdvpr == tdvpr);
-        if !same {
-            return Err(failed(tdcs, invalid));
-        }
-        Ok(Self {
-            page: interrupted.num_processed,
-            field: Id::new(interrupted.field_id),
-            system_done: interrupted.sys_migrated,
-        })
-    }
-
     /// Decrypts the next list page.
     fn decrypt(
         &self,
@@ -537,16 +512,7 @@ impl Place {
         if !call.interrupt_pending() {
             return Ok(false);
         }
-        let interrupted = &mut stream.context.interrupted;
-        interrupted.valid = true;
-        interrupted.function = call.regs.rax;
-        interrupted.page_list_info = call.regs.r9;
-        interrupted.num_processed = self.page;
-        interrupted.field_id = self.field.bits();
-        interrupted.sys_migrated = self.system_done;
-        if let Some(tdvpr) = tdvpr {
-            interrupted.tdvpr = tdvpr;
-        }
+        self.stop(call, stream, tdvpr);
         Err(End::Interrupted)
     }
 }

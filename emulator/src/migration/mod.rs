@@ -15,5 +15,6 @@ pub(crate) mod import_state;
 pub(crate) mod mbmd;
 pub(crate) mod metadata_list;
 pub(crate) mod operand;
+pub(crate) mod resume;
 pub(crate) mod session;
 pub(crate) mod stream;

@@ -1,7 +1,7 @@
 //! The control structures of TDs and vCPUs, kept in emulated pages at the offsets that the module itself uses.
 //!
 //! Offsets are those of `td_control_structures.h` and `tdx_tdvps.h`; the metadata tables of the ABI give the same for
-//! the fields that metadata leaves reach, and a test compares the two.
+//! the fields that metadata leaves reach, and a test compares all that both name alike.
 
 pub(crate) mod layout;
 pub(crate) mod tdcs;

@@ -592,7 +592,15 @@ impl Clean for Host {
         self.quarantine.lock().unwrap().push((gpa, page));
     }
 
-    fn scrub(&self, _: &Page) {
+    fn scrub(&self, page: &Page) {
+        let memory = self.platform.host_memory();
+        for offset in (0..page.level().size()).step_by(4096) {
+            let hpa = Hpa::new(page.hpa().bits() + offset);
+            memory.scrub(hpa);
+            memory
+                .read(hpa, &mut [0; 8])
+                .expect("its cache lines have been written back");
+        }
         self.scrubbed.fetch_add(1, Ordering::Relaxed);
     }
 }

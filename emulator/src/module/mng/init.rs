@@ -38,6 +38,8 @@ const HP_LOCK_TIMEOUT_US: u64 = 1_000_000;
 const ARCH_CAPABILITIES_CONFIGURABLE: u64 = limit(global::IA32_ARCH_CAPABILITIES_CONFIG_MASK);
 /// IA32_ARCH_CAPABILITIES bits that a TD always sees set.
 const ARCH_CAPABILITIES_FIXED1: u64 = 0xf16b;
+/// IA32_ARCH_CAPABILITIES.TSX_CTRL, which a TD with TSX has.
+const ARCH_CAPABILITIES_TSX_CTRL: u64 = 1 << 7;
 /// Position of the virtual IA32_ARCH_CAPABILITIES among the virtual MSRs.
 const VIRT_ARCH_CAPABILITIES: usize = 15;
 
@@ -179,9 +181,11 @@ pub(crate) const fn are_attributes_legal(attributes: u64) -> bool {
     attributes & !ATTRIBUTES_ALLOWED == 0 && (!migratable || attributes & not_migrated == 0)
 }
 
-/// Whether an imported virtual IA32_ARCH_CAPABILITIES differs from the platform's only where it may.
-pub(crate) const fn are_arch_capabilities_legal(value: u64) -> bool {
-    value & !ARCH_CAPABILITIES_CONFIGURABLE == ARCH_CAPABILITIES_FIXED1
+/// Whether an imported virtual IA32_ARCH_CAPABILITIES differs from the platform's only where it may, given whether the TD has TSX.
+pub(crate) const fn are_arch_capabilities_legal(value: u64, tsx: bool) -> bool {
+    let free = ARCH_CAPABILITIES_CONFIGURABLE | ARCH_CAPABILITIES_TSX_CTRL;
+    let controls_tsx = value & ARCH_CAPABILITIES_TSX_CTRL != 0;
+    value & !free == ARCH_CAPABILITIES_FIXED1 && (controls_tsx || !tsx)
 }
 
 /// Whether XFAM has what every TD has, nothing that the platform has not, and only combinations that make sense.
@@ -270,7 +274,12 @@ fn configure_arch_capabilities(tdcs: Tdcs<'_>, params: &Params<'_>) -> Outcome {
     if (!enabled && configured != 0) || configured & !ARCH_CAPABILITIES_CONFIGURABLE != 0 {
         return Err(invalid(OperandId::IA32_ARCH_CAPABILITIES_CONFIG));
     }
-    let value = ARCH_CAPABILITIES_FIXED1 | configured;
+    let tsx = if tdcs.flag(tdcs::flags::TSX) {
+        ARCH_CAPABILITIES_TSX_CTRL
+    } else {
+        0
+    };
+    let value = ARCH_CAPABILITIES_FIXED1 | configured | tsx;
     tdcs.set(tdcs::VIRT_MSRS.nth(VIRT_ARCH_CAPABILITIES), value);
     Ok(())
 }
