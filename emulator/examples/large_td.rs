@@ -5,6 +5,11 @@
 //! Each half of the TD's memory belongs to one vCPU, which accepts its 4 KiB pages one after the other. The first attempt is a
 //! TD exit that names the address; the host then adds the page and enters again. The TD ends as a VMM ends it: its key is
 //! freed, and every page is reclaimed.
+#![expect(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "examples run on std"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,9 +1,5 @@
 //! Partitioned TDs: an L1 VMM that runs an L2 VM, and a host that sees it come and go.
-#![expect(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on std"
-)]
+#![expect(clippy::std_instead_of_alloc, reason = "tests run on std")]
 
 mod support;
 

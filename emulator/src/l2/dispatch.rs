@@ -81,7 +81,7 @@ impl Guest<'_> {
         Ok(())
     }
 
-    fn to_l1(&mut self, seen: &Seen) -> Result<Route, Leave> {
+    fn hand_to_l1(&mut self, seen: &Seen) -> Result<Route, Leave> {
         self.l2_to_l1(StatusCode::SUCCESS, seen, 0)?;
         Ok(Route::L1)
     }
@@ -94,7 +94,7 @@ impl Guest<'_> {
         let basic = seen.reason as u16;
         if seen.reason & reason::ENTRY_FAILURE != 0 {
             return match basic {
-                reason::ENTRY_FAILURE_GUEST_STATE => self.to_l1(seen),
+                reason::ENTRY_FAILURE_GUEST_STATE => self.hand_to_l1(seen),
                 reason::ENTRY_FAILURE_MACHINE_CHECK => {
                     leave(exit(StatusCode::NON_RECOVERABLE_TD_NON_ACCESSIBLE))
                 }
@@ -108,7 +108,7 @@ impl Guest<'_> {
                 } else if seen.interruption & reason::EVENT_VECTOR == reason::VECTOR_MC {
                     StatusCode::NON_RECOVERABLE_TD_NON_ACCESSIBLE
                 } else {
-                    return self.to_l1(seen);
+                    return self.hand_to_l1(seen);
                 };
                 leave(exit(status).with_interruption(seen.interruption))
             }
@@ -134,15 +134,15 @@ impl Guest<'_> {
             reason::EPT_MISCONFIGURATION => self.ept_misconfiguration(seen.reason).map(Route::L2),
             reason::CR_ACCESS => match self.l2_control_register(seen.qualification) {
                 true => Ok(Route::L2(After::Done)),
-                false => self.to_l1(seen),
+                false => self.hand_to_l1(seen),
             },
             reason::RDMSR | reason::WRMSR => match self.l2_msr(basic == reason::WRMSR)? {
                 true => Ok(Route::L2(After::Done)),
-                false => self.to_l1(seen),
+                false => self.hand_to_l1(seen),
             },
             reason::TDCALL => self.l2_tdcall(seen),
             reason::PAGE_MODIFICATION_LOG_FULL if !debug => Err(Leave::Shutdown),
-            basic if is_for_l1(basic) => self.to_l1(seen),
+            basic if is_for_l1(basic) => self.hand_to_l1(seen),
             _ if debug => leave(success),
             _ => leave(exit(StatusCode::NON_RECOVERABLE_TD)),
         }
@@ -153,7 +153,7 @@ impl Guest<'_> {
         let leaf = TdcallLeaf::new(self.register(gpr::RAX) as u16);
         let enabled = self.tdvps.get(tdvps::L2_CTLS.nth(self.vm)) & ENABLE_TDVMCALL != 0;
         if !enabled || leaf != TdcallLeaf::TDG_VP_VMCALL {
-            return self.to_l1(seen);
+            return self.hand_to_l1(seen);
         }
         Ok(Route::L2(match self.call()? {
             GuestCall::Reexecute => After::Reexecute,
@@ -174,13 +174,13 @@ impl Guest<'_> {
         let wide = self.tdcs.get(tdcs::GPAW);
         let too_wide = gpa >> self.core.gpa_width(wide) != 0;
         if too_wide && seen.qualification & GLA_VALID != 0 {
-            return self.to_l1(seen);
+            return self.hand_to_l1(seen);
         }
         if !self.core.is_shared(gpa, wide) {
             let found = sept::walk(self.core.memory(), self.tdcs.root(), gpa, Level::Pt);
             let state = found.entry.state();
             if state.guest_accessible_leaf() {
-                return self.to_l1(seen);
+                return self.hand_to_l1(seen);
             }
             if state.any_pending_and_guest_acceptable() {
                 self.l2_to_l1(StatusCode::SUCCESS, seen, EXTENDED_PENDING)?;
