@@ -1,6 +1,7 @@
 use core::fmt;
 
 use tdx_abi::Hpa;
+use tdx_abi::Level;
 
 use crate::tree::Format;
 
@@ -98,6 +99,14 @@ impl MirrorEntry {
     #[inline(always)]
     pub const fn is_mapped(self) -> bool {
         self.0 & MAPPED != 0
+    }
+
+    /// Where `address` is mapped to by this entry of `level`, if it is mapped.
+    #[inline(always)]
+    pub(super) fn translate(self, address: u64, level: Level) -> Option<Hpa> {
+        let offset = address & (level.size() - 1);
+        self.is_mapped()
+            .then(|| Hpa::new(self.address().bits() | offset))
     }
 
     /// Whether the entry is a leaf, blocked or not.

@@ -83,11 +83,7 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
     pub fn translate(&self, embedder: &E, gpa: PrivateGpa) -> Option<Hpa> {
         let _guard = embedder.enter();
         self.tree.walk(embedder, gpa.bits(), |value, level| {
-            let entry = MirrorEntry::from_bits(value);
-            let offset = gpa.bits() & (level.size() - 1);
-            entry
-                .is_mapped()
-                .then(|| Hpa::new(entry.address().bits() | offset))
+            MirrorEntry::from_bits(value).translate(gpa.bits(), level)
         })
     }
 

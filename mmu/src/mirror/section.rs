@@ -64,6 +64,15 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         Position::new(gpa.bits(), slot.level, slot.value)
     }
 
+    /// Where `gpa` is mapped to at this moment, if it is and is not blocked. Quicker than
+    /// [`Mirror::translate`](super::Mirror::translate) where many addresses are near to each other.
+    #[inline(always)]
+    pub fn translate(&mut self, gpa: PrivateGpa) -> Option<Hpa> {
+        self.cursor.walk(gpa.bits(), |value, level| {
+            MirrorEntry::from_bits(value).translate(gpa.bits(), level)
+        })
+    }
+
     /// The first entry in [`from`, `end`) that maps something or once did: leaf, blocked, frozen or poisoned.
     pub fn next(&mut self, from: u64, end: u64) -> Option<Position> {
         let mut address = from;

@@ -200,6 +200,14 @@ impl EptEntry {
         self.0 & MAPPED != 0
     }
 
+    /// Where `address` is mapped to by this entry of `level`, if it is.
+    #[inline(always)]
+    pub(super) fn translate(self, address: u64, level: Level) -> Option<Hpa> {
+        let offset = address & (level.size() - 1);
+        self.is_leaf()
+            .then(|| Hpa::new(self.address().bits() | offset))
+    }
+
     /// The address in the entry.
     #[inline(always)]
     pub const fn address(self) -> Hpa {

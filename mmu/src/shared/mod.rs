@@ -65,11 +65,7 @@ impl Ept {
     pub fn translate<E: Tables + Grace>(&self, embedder: &E, gpa: Gpa) -> Option<Hpa> {
         let _guard = embedder.enter();
         self.tree.walk(embedder, gpa.bits(), |value, level| {
-            let entry = EptEntry::from_bits(value);
-            let offset = gpa.bits() & (level.size() - 1);
-            entry
-                .is_leaf()
-                .then(|| Hpa::new(entry.address().bits() | offset))
+            EptEntry::from_bits(value).translate(gpa.bits(), level)
         })
     }
 

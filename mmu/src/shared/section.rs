@@ -78,6 +78,15 @@ impl<'s, E: Tables + Grace> EptSection<'s, E> {
         EptPosition::new(gpa.bits(), slot.level, slot.value)
     }
 
+    /// Where `gpa` is mapped to at this moment, if it is. Quicker than
+    /// [`Ept::translate`](super::Ept::translate) where many addresses are near to each other.
+    #[inline(always)]
+    pub fn translate(&mut self, gpa: Gpa) -> Option<Hpa> {
+        self.cursor.walk(gpa.bits(), |value, level| {
+            EptEntry::from_bits(value).translate(gpa.bits(), level)
+        })
+    }
+
     /// The first entry in [`from`, `end`) that is not empty.
     pub fn next(&mut self, from: u64, end: u64) -> Option<EptPosition> {
         let mut address = from;

@@ -108,6 +108,35 @@ impl<'t, F: Format, T: Tables> Cursor<'t, F, T> {
         }
     }
 
+    /// As [`Tree::walk`], but from the table of 2 MiB entries that the cursor holds, if `address` is in it.
+    ///
+    /// Leaves the cursor where it is, or else holds what leads to `address`.
+    #[inline(always)]
+    pub fn walk<R>(&mut self, address: u64, see: impl Fn(u64, Level) -> R) -> R {
+        if self.above.place == place(address, Level::Pd) {
+            let value = self.above.entries[Level::Pd.index(address)].load(Ordering::Acquire);
+            if F::is_table(value) {
+                let table = self.tables.entries(F::table(value));
+                let value = table[Level::Pt.index(address)].load(Ordering::Acquire);
+                if value != F::FROZEN {
+                    return see(value, Level::Pt);
+                }
+            } else if value != F::FROZEN {
+                return see(value, Level::Pd);
+            }
+        }
+        let (value, level) = self.walk_from_root(address);
+        see(value, level)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn walk_from_root(&mut self, address: u64) -> (u64, Level) {
+        self.reset();
+        let slot = self.seek(address, Level::Pt);
+        (slot.value, slot.level)
+    }
+
     /// The entries from that of level `to` at `address` to the end of its table or of the range that ends
     /// at `end`, if the tree has them.
     #[inline]

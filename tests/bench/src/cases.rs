@@ -137,11 +137,11 @@ pub fn round<C: Contender>(addresses: &Addresses, wanted: &[Case]) -> Vec<(Case,
         let mut table = fresh::<C>();
         times.push((Case::MapEach, time(PAGES, || map_each(&mut table))));
         check(
-            &table,
+            &mut table,
             [0, 1, 511, 512, 99_999, PAGES as u64 - 1].map(|page| page << 12),
         );
         if wants(&[Case::WalkRandom]) {
-            let walk = || walk_random(&table, &addresses.lookups);
+            let walk = || walk_random(&mut table, &addresses.lookups);
             times.push((Case::WalkRandom, time(LOOKUPS, walk)));
         }
         if wants(&[Case::UnmapEach]) {
@@ -154,7 +154,7 @@ pub fn round<C: Contender>(addresses: &Addresses, wanted: &[Case]) -> Vec<(Case,
         let mut has_ranges = false;
         let map = time(PAGES, || has_ranges = map_range(&mut table));
         if has_ranges {
-            check(&table, [0, 0x12_3000, BYTES - 4096]);
+            check(&mut table, [0, 0x12_3000, BYTES - 4096]);
             times.push((Case::MapRange, map));
             let unmap = time(PAGES, || has_ranges = unmap_range(&mut table));
             times.extend(has_ranges.then_some((Case::UnmapRange, unmap)));
@@ -168,14 +168,17 @@ pub fn round<C: Contender>(addresses: &Addresses, wanted: &[Case]) -> Vec<(Case,
         if wants(&[case]) {
             let mut table = fresh::<C>();
             times.push((case, time(SCATTERED, || map_list(&mut table, list))));
-            check(&table, [list[0], list[SCATTERED - 1], list[SCATTERED / 2]]);
+            check(
+                &mut table,
+                [list[0], list[SCATTERED - 1], list[SCATTERED / 2]],
+            );
         }
     }
 
     if wants(&[Case::MapLarge]) {
         let mut table = fresh::<C>();
         times.push((Case::MapLarge, time(LARGE_PAGES, || map_large(&mut table))));
-        check(&table, [0, 5 * LARGE, (LARGE_PAGES as u64 - 1) * LARGE]);
+        check(&mut table, [0, 5 * LARGE, (LARGE_PAGES as u64 - 1) * LARGE]);
     }
     times
 }
@@ -210,7 +213,7 @@ fn map_list<C: Contender>(table: &mut C, list: &[u64]) {
 }
 
 #[inline(never)]
-fn walk_random<C: Contender>(table: &C, lookups: &[u64]) -> u64 {
+fn walk_random<C: Contender>(table: &mut C, lookups: &[u64]) -> u64 {
     lookups
         .iter()
         .fold(0u64, |sum, at| sum.wrapping_add(table.walk(ADDRESS + at)))
@@ -231,7 +234,7 @@ fn pages() -> impl Iterator<Item = u64> {
     (0..PAGES as u64).map(|page| page << 12)
 }
 
-fn check<C: Contender, const N: usize>(table: &C, offsets: [u64; N]) {
+fn check<C: Contender, const N: usize>(table: &mut C, offsets: [u64; N]) {
     for at in offsets {
         assert_eq!(
             table.walk(ADDRESS + at) & !0xfff,

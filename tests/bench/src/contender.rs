@@ -9,7 +9,7 @@ pub trait Contender {
     /// Maps one 2 MiB page.
     fn map_2m(&mut self, address: u64, frame: u64);
     /// Where `address` is mapped to.
-    fn walk(&self, address: u64) -> u64;
+    fn walk(&mut self, address: u64) -> u64;
     /// Unmaps one 4 KiB page.
     fn unmap_4k(&mut self, address: u64);
     /// Maps a range in 4 KiB pages by one call; false if there is no such call.

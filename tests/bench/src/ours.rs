@@ -90,7 +90,6 @@ fn top_up<D: Deposited>(deposit: &mut Deposit<'static, Arena, D>) {
 
 /// The shared EPT. No CPU uses it, so nothing is flushed.
 pub struct Shared {
-    ept: Ept,
     section: EptSection<'static, Arena>,
     deposit: Deposit<'static, Arena, Table>,
 }
@@ -122,7 +121,6 @@ impl Contender for Shared {
     fn new() -> Self {
         let ept = Ept::new(&ARENA, Hpa::new(arena::frame() as u64), Level::Pml4);
         Self {
-            ept,
             section: ept.section(&ARENA),
             deposit: Deposit::new(&ARENA),
         }
@@ -139,9 +137,9 @@ impl Contender for Shared {
     }
 
     #[inline(always)]
-    fn walk(&self, address: u64) -> u64 {
-        self.ept
-            .translate(&ARENA, Gpa::new(address))
+    fn walk(&mut self, address: u64) -> u64 {
+        self.section
+            .translate(Gpa::new(address))
             .expect("mapped")
             .bits()
     }
@@ -188,14 +186,12 @@ impl Contender for Shared {
 /// The mirrored tree in a shared section: every entry is frozen while it changes.
 pub struct Frozen {
     section: SharedSection<'static, Arena>,
-    mirror: &'static Mirror<Arena>,
     deposit: Deposit<'static, Arena, Pair>,
 }
 
 /// The mirrored tree in the exclusive section: a store for every change.
 pub struct Alone {
     section: ExclusiveSection<'static, Arena>,
-    mirror: &'static Mirror<Arena>,
     deposit: Deposit<'static, Arena, Pair>,
 }
 
@@ -244,7 +240,6 @@ macro_rules! contender {
                 let mirror = mirror();
                 Self {
                     section: mirror.$begin(&ARENA),
-                    mirror,
                     deposit: Deposit::new(&ARENA),
                 }
             }
@@ -260,9 +255,9 @@ macro_rules! contender {
             }
 
             #[inline(always)]
-            fn walk(&self, address: u64) -> u64 {
-                self.mirror
-                    .translate(&ARENA, PrivateGpa::new(address))
+            fn walk(&mut self, address: u64) -> u64 {
+                self.section
+                    .translate(PrivateGpa::new(address))
                     .expect("mapped")
                     .bits()
             }

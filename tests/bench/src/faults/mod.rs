@@ -22,9 +22,9 @@ use crate::contender::Find;
 use crate::samples::Samples;
 
 /// Pages that a thread faults in where no SEAMCALL is executed.
-const PAGES: u64 = 65_536;
+const PAGES: u64 = 131_072;
 /// Pages that a thread faults in through the emulator.
-const EMULATED_PAGES: u64 = 8_192;
+const EMULATED_PAGES: u64 = 16_384;
 
 pub const ONE: &str = "1 thread";
 pub const TWO: &str = "2 threads";

@@ -92,7 +92,7 @@ impl Contender for Peer {
     }
 
     #[inline(always)]
-    fn walk(&self, address: u64) -> u64 {
+    fn walk(&mut self, address: u64) -> u64 {
         let mut found = 0;
         let mut visit = |_: &MemoryRegion, descriptor: &Descriptor<Stage2Attributes>, _: usize| {
             found = descriptor.output_address().0 as u64;

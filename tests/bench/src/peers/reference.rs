@@ -133,7 +133,7 @@ impl<P: Protocol> Contender for Peer<P> {
     }
 
     #[inline(always)]
-    fn walk(&self, address: u64) -> u64 {
+    fn walk(&mut self, address: u64) -> u64 {
         let mut at = self.root;
         for level in (0..4).rev() {
             let value = entry(at, address, level).load(Acquire);

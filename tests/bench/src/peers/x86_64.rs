@@ -60,7 +60,7 @@ impl Contender for Peer {
     }
 
     #[inline(always)]
-    fn walk(&self, address: u64) -> u64 {
+    fn walk(&mut self, address: u64) -> u64 {
         self.0
             .translate_addr(VirtAddr::new(address))
             .expect("mapped")
