@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 use core::hash::Hash as _;
 use core::hash::Hasher as _;
+use core::panic::AssertUnwindSafe;
+use core::time::Duration;
 use std::hash::DefaultHasher;
-use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 

@@ -1,9 +1,9 @@
 //! Runs one target, or each in turn, on damaged seeds for some seconds, and tells what makes it panic.
 
+use core::time::Duration;
 use std::env;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 

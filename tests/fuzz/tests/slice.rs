@@ -1,6 +1,6 @@
 //! A short slice of the fuzzing, on stable Rust: the seeds, and damaged copies of them.
 
-use std::time::Duration;
+use core::time::Duration;
 use std::time::Instant;
 
 use tdx_fuzz::TARGETS;

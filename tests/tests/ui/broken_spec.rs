@@ -1,6 +1,6 @@
 //! Mistakes in a specification are compile errors with the text that the tool prints.
 mod unknown_status {
-    tdx_codegen_macros::leaf_numbers!(spec = "../../data/codegen/broken/unknown_status");
+    tdx_codegen_macros::formats!(spec = "../../data/codegen/broken/unknown_status", root = tdx_abi);
 }
 
 mod overlap {
