@@ -16,6 +16,7 @@ pub mod host;
 pub mod input;
 pub mod list;
 pub mod measure;
+pub mod migrate;
 pub mod output;
 pub mod progress;
 mod reference;

@@ -7,6 +7,7 @@
 //!
 //! - [`Td`] is what most embedders use: build, faults, conversion, invalidation, large pages, relocation,
 //!   trimming, teardown, all on `&self` from any number of threads.
+//! - [`td::migration`] moves a TD to another platform, or back if that fails.
 //! - [`embed`] is what it asks of a kernel or VMM: table memory, an allocator, grace periods, kicks, INVEPT,
 //!   scrubbing, the guest's backing; [`platform`] has the LPs, the KeyIDs and the bring-up of the module.
 //! - [`mirror`] and [`shared`] are the trees by themselves, for other uses and other backends; a guest that is
@@ -36,8 +37,11 @@
 //! fn on_violation<E: Embedder>(td: &Td<E>, rcx: u64, rdx: u64, r8: u64) -> Result<bool, Error> {
 //!     Ok(match td.fault(Access::from_exit(rcx, rdx, Gpa::new(r8)))? {
 //!         Resolution::Mapped(_) | Resolution::Spurious(_) | Resolution::Split => true,
+//!         Resolution::WriteAllowed => true,
 //!         Resolution::Mmio | Resolution::SizeMismatch { .. } | Resolution::Retry => true,
 //!         // The guest used private memory as shared or the other way round, or memory that is not there.
+//!         // Or a page of a TD that is being imported has not arrived yet.
+//!         Resolution::Awaited { .. } => false,
 //!         Resolution::MemoryFault { .. } | Resolution::NoMemory { .. } | Resolution::Denied { .. } => false,
 //!     })
 //! }

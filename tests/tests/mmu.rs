@@ -18,5 +18,6 @@ mod mmu {
     mod instruction;
     mod life;
     mod lifecycle;
+    mod migration;
     mod threads;
 }

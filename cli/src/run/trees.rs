@@ -28,7 +28,7 @@ pub(crate) fn mirror(td: &HostTd<'_>) -> Result<Tree, String> {
         let stands_for = |table| host.link(table).load(Ordering::Acquire);
         let (is_leaf, hpa, is_blocked) = match MirrorEntry::from_bits(bits).kind() {
             Kind::Empty => return,
-            Kind::Leaf(page) => (true, page.bits(), false),
+            Kind::Leaf(page) | Kind::ExportLeaf(page, _) => (true, page.bits(), false),
             Kind::BlockedLeaf(page) => (true, page.bits(), true),
             Kind::Table(table) => (false, stands_for(table), false),
             Kind::BlockedTable(table) => (false, stands_for(table), true),

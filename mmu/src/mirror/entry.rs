@@ -14,6 +14,10 @@ const LEAF: u64 = 1 << 7;
 const BLOCKED: u64 = 1 << 8;
 const FROZEN: u64 = 1 << 9;
 const POISONED: u64 = 1 << 10;
+const WRITE_BLOCKED: u64 = 1 << 52;
+const EXPORTED: u64 = 1 << 53;
+const DIRTY: u64 = 1 << 54;
+const EXPORT: u64 = WRITE_BLOCKED | EXPORTED | DIRTY;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Entry of a mirrored table: what the Secure-EPT entry at the same place says, as far as the host must know.
@@ -38,9 +42,57 @@ pub enum Kind {
     Leaf(Hpa),
     /// A page after RANGE.BLOCK.
     BlockedLeaf(Hpa),
+    /// A 4 KiB page that an export session has touched; the guest can at least read it.
+    ExportLeaf(Hpa, ExportState),
     /// Mirror and Secure-EPT may differ here: the module answered what cannot be. The address is the
     /// last one known.
     Poisoned(Hpa),
+}
+
+/// What an export session has done with a 4 KiB page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportState {
+    /// Blocked for writing, not exported yet (BLOCKEDW).
+    WriteBlocked,
+    /// Exported and blocked for writing since (EXPORTED_BLOCKEDW).
+    Exported,
+    /// Exported, and writable again since (EXPORTED_DIRTY).
+    Dirty,
+    /// Exported, writable in between, and blocked for writing again (EXPORTED_DIRTY_BLOCKEDW).
+    DirtyWriteBlocked,
+}
+
+impl ExportState {
+    /// Whether a write of the guest exits.
+    pub const fn is_write_blocked(self) -> bool {
+        !matches!(self, Self::Dirty)
+    }
+
+    /// Whether the destination has been sent this page, in whatever version.
+    pub const fn is_exported(self) -> bool {
+        !matches!(self, Self::WriteBlocked)
+    }
+
+    const fn bits(self) -> u64 {
+        match self {
+            Self::WriteBlocked => WRITE_BLOCKED,
+            Self::Exported => EXPORTED | WRITE_BLOCKED,
+            Self::Dirty => EXPORTED | DIRTY,
+            Self::DirtyWriteBlocked => EXPORTED | DIRTY | WRITE_BLOCKED,
+        }
+    }
+
+    const fn from_bits(bits: u64) -> Option<Self> {
+        const EXPORTED_BLOCKED: u64 = EXPORTED | WRITE_BLOCKED;
+        const DIRTIED: u64 = EXPORTED | DIRTY;
+        match bits & EXPORT {
+            WRITE_BLOCKED => Some(Self::WriteBlocked),
+            EXPORTED_BLOCKED => Some(Self::Exported),
+            DIRTIED => Some(Self::Dirty),
+            EXPORT => Some(Self::DirtyWriteBlocked),
+            _ => None,
+        }
+    }
 }
 
 impl MirrorEntry {
@@ -59,6 +111,11 @@ impl MirrorEntry {
     #[inline(always)]
     pub const fn table(table: Hpa) -> Self {
         Self(table.bits() & ADDRESS | PASSABLE)
+    }
+
+    /// An entry that maps the page at `hpa`, which an export session has brought into `state`.
+    pub const fn exporting(hpa: Hpa, state: ExportState) -> Self {
+        Self(hpa.bits() & ADDRESS | LEAF | MAPPED | state.bits())
     }
 
     /// The entry with these bits.
@@ -81,7 +138,7 @@ impl MirrorEntry {
 
     /// The entry after RANGE.BLOCK.
     pub const fn blocked(self) -> Self {
-        Self(self.0 & !(MAPPED | PASSABLE) | BLOCKED)
+        Self(self.0 & !(MAPPED | PASSABLE | EXPORT) | BLOCKED)
     }
 
     /// The entry after RANGE.UNBLOCK.
@@ -119,7 +176,10 @@ impl MirrorEntry {
     pub const fn kind(self) -> Kind {
         let hpa = self.address();
         if self.is_mapped() {
-            Kind::Leaf(hpa)
+            match ExportState::from_bits(self.0) {
+                None => Kind::Leaf(hpa),
+                Some(state) => Kind::ExportLeaf(hpa, state),
+            }
         } else if self.0 & PASSABLE != 0 {
             Kind::Table(hpa)
         } else if self.0 & BLOCKED != 0 {

@@ -3,6 +3,7 @@
 //! Every change of an entry goes through [`External::set`]; see [`section`] for the protocol.
 
 mod change;
+mod claim;
 mod entry;
 mod external;
 mod link;
@@ -15,6 +16,7 @@ use tdx_abi::PrivateGpa;
 
 pub use self::change::Position;
 pub use self::change::Stop;
+pub use self::entry::ExportState;
 pub use self::entry::Kind;
 pub use self::entry::MirrorEntry;
 pub use self::entry::MirrorFormat;

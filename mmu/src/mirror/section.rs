@@ -13,6 +13,7 @@ use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
+use super::ExportState;
 use super::External;
 use super::Kind;
 use super::MirrorEntry;
@@ -41,7 +42,7 @@ use crate::tree::Tree;
 /// Holds one guard for all that is done in it. Do not allocate, sleep or wait for another section of
 /// the same mirror while it lives.
 pub struct Section<'s, E: Tables + Grace + 's, M> {
-    cursor: Cursor<'s, MirrorFormat, E>,
+    pub(super) cursor: Cursor<'s, MirrorFormat, E>,
     _mode: M,
     _guard: E::Guard<'s>,
 }
@@ -395,7 +396,7 @@ impl<'s, E: Tables + Grace> Section<'s, E, Exclusive<'s, E::Word>> {
         match at.entry.kind() {
             _ if at.level != level => Err(found(at)),
             Kind::BlockedLeaf(_) | Kind::BlockedTable(_) => Ok(()),
-            Kind::Leaf(_) | Kind::Table(_) => {
+            Kind::Leaf(_) | Kind::Table(_) | Kind::ExportLeaf(_, ExportState::WriteBlocked) => {
                 change::<Exclusive<'_, E::Word>, _, _>(external, slot.entry, at, at.entry.blocked())
             }
             _ => Err(found(at)),

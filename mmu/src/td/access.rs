@@ -68,6 +68,15 @@ pub enum Resolution {
     Spurious(Level),
     /// A large leaf was split so that the guest can accept a smaller page: enter the guest again.
     Split,
+    /// The page was blocked for writing by an export and is no more; it will be exported again. Enter the
+    /// guest again.
+    WriteAllowed,
+    /// The TD is being imported and this page has not arrived: ask the source for it, and enter the guest
+    /// again once it has been imported.
+    Awaited {
+        /// The address without SHARED bit.
+        gpa: u64,
+    },
     /// The guest used the page as private or shared contrary to its attributes, as KVM reports by
     /// KVM_EXIT_MEMORY_FAULT: the VMM decides (and converts, if that is what the guest asks for).
     MemoryFault {

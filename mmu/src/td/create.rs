@@ -68,7 +68,23 @@ impl<E: Embedder> Td<E> {
         parameters: Hpa,
     ) -> Result<(Self, Result<(), Error>), (E, Hkid, Error)> {
         let td = Self::blank(embedder, config, hkid)?;
-        let done = td.build_control_structures(parameters);
+        let done = td.build_control_structures(Some(parameters));
+        Ok((td, done))
+    }
+
+    /// As [`Td::create`], but for a TD that is to be imported: it gets its parameters, vCPUs and memory by
+    /// [`Td::import`], and `config` has to be what the source's are.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what is taken comes back either way"
+    )]
+    pub fn create_for_import(
+        embedder: E,
+        config: TdConfig,
+        hkid: Hkid,
+    ) -> Result<(Self, Result<(), Error>), (E, Hkid, Error)> {
+        let td = Self::blank(embedder, config, hkid)?;
+        let done = td.build_control_structures(None);
         Ok((td, done))
     }
 
@@ -110,7 +126,7 @@ impl<E: Embedder> Td<E> {
         })
     }
 
-    fn build_control_structures(&self, parameters: Hpa) -> Result<(), Error> {
+    fn build_control_structures(&self, parameters: Option<Hpa>) -> Result<(), Error> {
         let memory = self.memory();
         self.admit(self.tdr)?;
         if let Err(error) = memory.mng_create(self.hkid.number()) {
@@ -122,8 +138,10 @@ impl<E: Embedder> Td<E> {
         for index in 0..u64::from(self.config.tdcx_pages) {
             self.give_control_page(Ledger::tdcx(index), |page| memory.mng_addcx(page))?;
         }
-        memory.mng_init(parameters)?;
-        self.set_op_state(OpState::Initialized);
+        if let Some(parameters) = parameters {
+            memory.mng_init(parameters)?;
+            self.set_op_state(OpState::Initialized);
+        }
         Ok(())
     }
 
@@ -133,16 +151,29 @@ impl<E: Embedder> Td<E> {
     pub fn add_vcpu(&self, rcx: u64) -> Result<usize, Error> {
         let number = self.vcpus.add(1);
         let vcpu = usize::try_from(number).map_err(|_| Error::NoSuchVcpu(usize::MAX))?;
-        let memory = self.memory();
-        let tdvpr =
-            self.give_control_page(Ledger::vcpu_page(vcpu, 0), |page| memory.vp_create(page))?;
-        for index in 1..=u64::from(self.config.tdvpx_pages).min(PAGES_PER_VCPU - 1) {
-            self.give_control_page(Ledger::vcpu_page(vcpu, index), |page| {
-                leaves::vp_addcx(&self.embedder, tdvpr, page)
-            })?;
-        }
+        let tdvpr = self.create_vcpu(vcpu)?;
+        self.add_vcpu_pages(vcpu, tdvpr)?;
         leaves::vp_init(&self.embedder, tdvpr, rcx)?;
         Ok(vcpu)
+    }
+
+    /// TDH.VP.CREATE; returns the TDVPR.
+    pub(super) fn create_vcpu(&self, vcpu: usize) -> Result<Hpa, Error> {
+        let memory = self.memory();
+        self.give_control_page(Ledger::vcpu_page(vcpu, 0), |page| memory.vp_create(page))
+    }
+
+    /// TDH.VP.ADDCX of the pages that are still missing.
+    pub(super) fn add_vcpu_pages(&self, vcpu: usize, tdvpr: Hpa) -> Result<(), Error> {
+        for index in 1..=u64::from(self.config.tdvpx_pages).min(PAGES_PER_VCPU - 1) {
+            let number = Ledger::vcpu_page(vcpu, index);
+            if self.ledger.page(&self.embedder, number).is_none() {
+                self.give_control_page(number, |page| {
+                    leaves::vp_addcx(&self.embedder, tdvpr, page)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Number of vCPUs added.
@@ -156,7 +187,7 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Allocates a page for the module, gives it away with `give`, and keeps it on record.
-    fn give_control_page(
+    pub(super) fn give_control_page(
         &self,
         number: u64,
         give: impl FnOnce(Hpa) -> Result<(), Error>,

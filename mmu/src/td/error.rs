@@ -53,6 +53,12 @@ pub enum Error {
     Poisoned(Position),
     /// The mirror has something else at this place than the operation can start from.
     Unexpected(Position),
+    /// The page has been exported: cancel that first ([`crate::td::migration::Live::cancel`]).
+    Exported(Position),
+    /// A bundle was made in part, or made and not sent, so that the destination cannot go on: abort the session.
+    BundleLost,
+    /// The bundle is not what the operation takes, or does not fit into the stream's buffers.
+    BadBundle,
     /// There is no vCPU of this number.
     NoSuchVcpu(usize),
     /// The address is not aligned as the operation needs it, or lies beyond the TD's address width.
@@ -99,6 +105,11 @@ impl core::fmt::Display for Error {
                 "unexpected {:?} of {:?} at {:#x}",
                 at.entry, at.level, at.gpa
             ),
+            Self::Exported(at) => write!(f, "page at {:#x} has been exported", at.gpa),
+            Self::BundleLost => {
+                f.write_str("a migration bundle is lost; the session must be aborted")
+            }
+            Self::BadBundle => f.write_str("not a migration bundle that fits here"),
             Self::NoSuchVcpu(vcpu) => write!(f, "no vCPU {vcpu}"),
             Self::BadAddress(address) => {
                 write!(f, "address {address:#x} is not aligned or too large")

@@ -30,6 +30,8 @@ enum Plan {
     Done(Resolution),
     /// Split the large leaf here.
     Split,
+    /// Let the guest write to the page again that an export has blocked for writing.
+    AllowWrites,
     /// Look again.
     Retry,
 }
@@ -60,6 +62,13 @@ impl<E: Embedder> Td<E> {
             let largest = match self.plan(gpa, kind)? {
                 Plan::Done(resolution) => return Ok(resolution),
                 Plan::Split => return self.split(gpa).map(|()| Resolution::Split),
+                Plan::AllowWrites => {
+                    if self.allow_writes(gpa)? {
+                        return Ok(Resolution::WriteAllowed);
+                    }
+                    self.embedder.pause();
+                    continue;
+                }
                 Plan::Retry => {
                     self.embedder.pause();
                     continue;
@@ -96,7 +105,20 @@ impl<E: Embedder> Td<E> {
             Kind::Empty if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
                 Plan::Done(Resolution::SizeMismatch { mapped: at.level })
             }
-            Kind::Empty => Plan::Map(wanted.min(at.level).min(Self::LARGEST_PRIVATE)),
+            Kind::Empty if self.awaits_import() && !matches!(kind, AccessKind::Accept(_)) => {
+                Plan::Done(Resolution::Awaited { gpa: gpa.bits() })
+            }
+            Kind::Empty => Plan::Map(wanted.min(at.level).min(self.largest_private())),
+            Kind::ExportLeaf(..) if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+                Plan::Done(Resolution::SizeMismatch { mapped: at.level })
+            }
+            Kind::ExportLeaf(_, state)
+                if state.is_write_blocked()
+                    && matches!(kind, AccessKind::Write | AccessKind::Accept(_)) =>
+            {
+                Plan::AllowWrites
+            }
+            Kind::ExportLeaf(..) => Plan::Done(Resolution::Spurious(at.level)),
             Kind::Poisoned(_) => return Err(Error::Poisoned(at)),
             Kind::Frozen | Kind::BlockedLeaf(_) | Kind::BlockedTable(_) | Kind::Table(_) => {
                 Plan::Retry

@@ -10,6 +10,7 @@ use crate::GpaRange;
 use crate::Word;
 use crate::embed::Embedder;
 use crate::mirror::ExclusiveSection;
+use crate::mirror::ExportState;
 use crate::mirror::Kind;
 use crate::mirror::Position;
 use crate::mirror::Stop;
@@ -69,6 +70,11 @@ impl<E: Embedder> Td<E> {
         ranges: &'t [GpaRange],
     ) -> Result<Blocked<'t, E>, Error> {
         let mut tracking = false;
+        if self.exporting()
+            && let Some(at) = first_exported(section, ranges)
+        {
+            return Err(Error::Exported(at));
+        }
         if self.tracking_required() {
             let external = self.external();
             for range in ranges {
@@ -97,6 +103,23 @@ impl<E: Embedder> Td<E> {
             tracking,
         })
     }
+}
+
+/// The first page of `ranges` that has been exported.
+fn first_exported<E: Embedder>(
+    section: &mut ExclusiveSection<'_, E>,
+    ranges: &[GpaRange],
+) -> Option<Position> {
+    for range in ranges {
+        let mut address = range.start();
+        while let Some(at) = section.next(address, range.end()) {
+            if matches!(at.entry.kind(), Kind::ExportLeaf(_, state) if state.is_exported()) {
+                return Some(at);
+            }
+            address = at.end();
+        }
+    }
+    None
 }
 
 impl<'t, E: Embedder> Blocked<'t, E> {
@@ -168,7 +191,9 @@ impl<E: Embedder> Tracked<'_, E> {
             *address = at.end();
             match at.entry.kind() {
                 Kind::BlockedLeaf(_) => {}
-                Kind::Leaf(_) if !self.blocked_only => {}
+                Kind::Leaf(_) | Kind::ExportLeaf(_, ExportState::WriteBlocked)
+                    if !self.blocked_only => {}
+                Kind::ExportLeaf(..) if !self.blocked_only => return Err(Stop::Found(at)),
                 Kind::Frozen => {
                     *address = at.gpa.bits();
                     return Err(Stop::Retry);
@@ -201,6 +226,7 @@ pub(super) fn stopped(stop: Stop<Error>) -> Error {
         Stop::Refused(error) | Stop::Poisoned(error) => error,
         Stop::NeedTables => Error::OutOfPages,
         Stop::Found(at) if matches!(at.entry.kind(), Kind::Poisoned(_)) => Error::Poisoned(at),
+        Stop::Found(at) if matches!(at.entry.kind(), Kind::ExportLeaf(..)) => Error::Exported(at),
         Stop::Found(at) => Error::Unexpected(at),
         // Callers that can meet a frozen entry look again themselves.
         Stop::Retry => Error::Unexpected(Position {

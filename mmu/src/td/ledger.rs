@@ -17,6 +17,9 @@ use crate::shared::Permissions;
 /// Most control pages of one vCPU, TDVPR included.
 pub(super) const PAGES_PER_VCPU: u64 = 64;
 
+/// Most migration streams of a TD.
+pub(super) const MAX_STREAMS: u64 = 512;
+
 /// A tree that leads from a number to a page, built as the trees that lead from address to page.
 #[derive(Debug)]
 pub(super) struct Ledger(Ept);
@@ -36,6 +39,11 @@ impl Ledger {
     /// Number of page `index` of `vcpu`; 0 is the TDVPR.
     pub(super) const fn vcpu_page(vcpu: usize, index: u64) -> u64 {
         (vcpu as u64 + 1) * PAGES_PER_VCPU + index
+    }
+
+    /// Number of the page of migration stream `index`, the backward one being 0.
+    pub(super) const fn stream(index: u64) -> u64 {
+        (Self::TOP.size() << 9 >> Level::Pt.shift()) - MAX_STREAMS + index
     }
 
     /// Notes a page before it is given to the module, so that it cannot get lost.

@@ -13,6 +13,7 @@ mod fault_shared;
 mod invalidate;
 mod leaves;
 mod ledger;
+pub mod migration;
 pub(crate) mod pamt;
 mod prefault;
 mod propagate;

@@ -27,7 +27,7 @@ impl<E: Embedder> Td<E> {
     ///
     /// Shared parts and parts without memory are passed over. Goes on beside faults.
     pub fn prefault(&self, range: GpaRange, largest: Level) -> Result<u64, Error> {
-        let largest = largest.min(Self::LARGEST_PRIVATE);
+        let largest = largest.min(self.largest_private());
         let mut mapped = 0;
         let mut address = range.start();
         let mut deposit = Deposit::new(&self.embedder);

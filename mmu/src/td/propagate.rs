@@ -11,6 +11,7 @@ use crate::embed::Clean;
 use crate::embed::Frames;
 use crate::embed::Relax;
 use crate::embed::Tables;
+use crate::mirror::ExportState;
 use crate::mirror::External;
 use crate::mirror::Kind;
 use crate::mirror::MirrorEntry;
@@ -60,7 +61,21 @@ impl<E: Executor + Relax + Tables + Frames + Clean> External for Propagate<'_, E
             }
             (Kind::BlockedLeaf(_), Kind::Leaf(page)) if page == old.address() => unblock(),
             (Kind::BlockedTable(_), Kind::Table(_)) => unblock(),
-            (Kind::Leaf(page) | Kind::BlockedLeaf(page), Kind::Empty) => {
+            (Kind::ExportLeaf(_, ExportState::WriteBlocked), Kind::BlockedLeaf(_)) => {
+                memory.range_block(gpa, level)
+            }
+            (Kind::ExportLeaf(page, ExportState::WriteBlocked), Kind::Leaf(same))
+            | (Kind::ExportLeaf(page, _), Kind::ExportLeaf(same, ExportState::Dirty))
+                if page == same =>
+            {
+                memory.export_unblockw(gpa)
+            }
+            (
+                Kind::Leaf(page)
+                | Kind::BlockedLeaf(page)
+                | Kind::ExportLeaf(page, ExportState::WriteBlocked),
+                Kind::Empty,
+            ) => {
                 return returned(
                     "TDH.MEM.PAGE.REMOVE",
                     page,

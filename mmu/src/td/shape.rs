@@ -74,7 +74,12 @@ impl<E: Embedder> Td<E> {
         result
     }
 
-    fn demote(&self, edge: u64, cut: impl Fn(&Position, u64) -> bool) -> Result<(), Error> {
+    /// Splits the leaf that `cut` says is to be cut at `edge`, if it is blocked or need not be.
+    pub(super) fn demote(
+        &self,
+        edge: u64,
+        cut: impl Fn(&Position, u64) -> bool,
+    ) -> Result<(), Error> {
         let mut deposit = Deposit::new(&self.embedder);
         let external = self.external();
         loop {
@@ -138,7 +143,12 @@ impl<E: Embedder> Td<E> {
     ///
     /// The tables are blocked together and share one TRACK and one kick; none of that while OP_STATE
     /// needs no tracking. A table that the module refuses is unblocked again and left as it was.
+    ///
+    /// Nothing is promoted while the TD is being exported: only 4 KiB pages are.
     pub fn promote(&self, ranges: &[GpaRange]) -> Result<u64, Error> {
+        if self.exporting() {
+            return Ok(0);
+        }
         let _reshaping = self.reshape();
         let tracking = self.tracking_required();
         let mut candidates = 0_u64;

@@ -138,7 +138,10 @@ impl<E: Executor + Relax + Tables> External for Reclaim<'_, E> {
         new: MirrorEntry,
     ) -> Result<(), SetError<Error>> {
         let page = match (old.kind(), new.kind()) {
-            (Kind::Leaf(page) | Kind::BlockedLeaf(page), Kind::Empty) => page,
+            (
+                Kind::Leaf(page) | Kind::BlockedLeaf(page) | Kind::ExportLeaf(page, _),
+                Kind::Empty,
+            ) => page,
             (Kind::Table(table) | Kind::BlockedTable(table), Kind::Empty) => {
                 external_page(self.0, table)
             }

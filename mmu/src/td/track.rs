@@ -29,7 +29,7 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Kicks the vCPUs that entered in epoch `last` or before.
-    fn kick_up_to(&self, last: u64) {
+    pub(super) fn kick_up_to(&self, last: u64) {
         let laggards = Laggards::new(self.embedder.epochs(), last);
         if !laggards.is_empty() {
             self.embedder.kick(laggards);

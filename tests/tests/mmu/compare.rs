@@ -7,6 +7,7 @@ use tdx_abi::Level;
 use tdx_abi::sept::SeptState;
 use tdx_mmu::Td;
 use tdx_mmu::embed::Tables;
+use tdx_mmu::mirror::ExportState;
 use tdx_mmu::mirror::Kind;
 use tdx_mmu::mirror::MirrorEntry;
 
@@ -14,8 +15,15 @@ use super::host::Host;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    Table { page: u64, blocked: bool },
-    Leaf { page: u64, blocked: bool },
+    Table {
+        page: u64,
+        blocked: bool,
+    },
+    Leaf {
+        page: u64,
+        blocked: bool,
+        export: Option<ExportState>,
+    },
     Poisoned,
 }
 
@@ -30,6 +38,10 @@ const LEAF: u64 = 1 << 7;
 pub fn secure_ept(host: &Host) -> Picture {
     let tdcs = host.allocated.lock().unwrap()[host.first_tdcx()];
     let eptp = host.platform.memory().read_u64(tdcs + EPTP_IN_TDCS);
+    // A TD that is about to be imported has none yet.
+    if eptp & ADDRESS == 0 {
+        return Picture::new();
+    }
     let top = Level::new(u8::try_from(eptp >> 3 & 7).unwrap()).unwrap();
     let mut picture = Picture::new();
     walk(host, eptp & ADDRESS, top, 0, &mut picture);
@@ -63,10 +75,26 @@ fn walk(host: &Host, table: u64, level: Level, start: u64, picture: &mut Picture
                 Entry::Leaf {
                     page,
                     blocked: state.any_blocked(),
+                    export: export_state(state),
                 }
             }
         };
         picture.insert((address, level), entry);
+    }
+}
+
+/// What an export has done with a page, by the names of the module's states.
+fn export_state(state: SeptState) -> Option<ExportState> {
+    match state {
+        SeptState::Blockedw | SeptState::PendingBlockedw => Some(ExportState::WriteBlocked),
+        SeptState::ExportedBlockedw | SeptState::PendingExportedBlockedw => {
+            Some(ExportState::Exported)
+        }
+        SeptState::ExportedDirty | SeptState::PendingExportedDirty => Some(ExportState::Dirty),
+        SeptState::ExportedDirtyBlockedw | SeptState::PendingExportedDirtyBlockedw => {
+            Some(ExportState::DirtyWriteBlocked)
+        }
+        _ => None,
     }
 }
 
@@ -98,10 +126,17 @@ fn walk_mirror(host: &Host, table: Hpa, level: Level, start: u64, picture: &mut 
             Kind::Leaf(page) => Entry::Leaf {
                 page: page.bits(),
                 blocked: false,
+                export: None,
             },
             Kind::BlockedLeaf(page) => Entry::Leaf {
                 page: page.bits(),
                 blocked: true,
+                export: None,
+            },
+            Kind::ExportLeaf(page, state) => Entry::Leaf {
+                page: page.bits(),
+                blocked: false,
+                export: Some(state),
             },
             Kind::Table(table) => {
                 below(table, picture);

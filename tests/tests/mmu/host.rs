@@ -483,7 +483,7 @@ pub fn range(start: u64, bytes: u64) -> GpaRange {
     GpaRange::new(start, bytes).unwrap()
 }
 
-fn config() -> TdConfig {
+pub fn config() -> TdConfig {
     TdConfig {
         shared_bit: SharedBit::new(47).unwrap(),
         private_top: Level::Pml4,

@@ -26,7 +26,11 @@ pub fn runnable(vcpus: usize) -> Td<Host> {
 
 /// The same of `host`.
 pub fn runnable_on(host: Host, vcpus: usize) -> Td<Host> {
-    let td = host.create(vcpus);
+    finalized(host.create(vcpus))
+}
+
+/// The TD with one measured page at 0, after the end of its build.
+pub fn finalized(td: Td<Host>) -> Td<Host> {
     let page = td.embedder().take(0, Level::Pt);
     td.add_page(
         PrivateGpa::new(0),

@@ -1,0 +1,3 @@
+//! `tdx migrate`: moves a TD from one emulated platform to another.
+
+pub mod service_td;

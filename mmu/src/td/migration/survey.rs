@@ -1,0 +1,98 @@
+//! What the mirror says of many pages, and large leaves on the way out.
+
+use tdx_abi::Level;
+
+use super::super::Error;
+use super::super::Td;
+use super::super::invalidate::stopped;
+use crate::GpaRange;
+use crate::Word;
+use crate::embed::Embedder;
+use crate::mirror::Kind;
+use crate::mirror::Position;
+
+impl<E: Embedder> Td<E> {
+    /// Splits every large leaf of `range`, with one TRACK for all.
+    pub(super) fn split_all(&self, range: GpaRange) -> Result<(), Error> {
+        if self.tracking_required() && self.block_large(range)? {
+            self.track()?;
+        }
+        let mut address = range.start();
+        while let Some(at) = self.next_large(address, range.end()) {
+            address = at.end();
+            self.demote(at.gpa.bits() + Level::Pt.size(), |at, _| {
+                at.level > Level::Pt
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Blocks the large leaves of `range`; says whether there are any.
+    pub(super) fn block_large(&self, range: GpaRange) -> Result<bool, Error> {
+        if self.next_large(range.start(), range.end()).is_none() {
+            return Ok(false);
+        }
+        let external = self.external();
+        let mut section = self.mirror.exclusive(&self.embedder);
+        self.sequence.add(1);
+        let mut address = range.start();
+        while let Some(at) = section.next(address, range.end()) {
+            address = at.end();
+            if is_large(&at) {
+                section
+                    .block(&external, at.gpa, at.level)
+                    .map_err(stopped)?;
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn next_large(&self, from: u64, end: u64) -> Option<Position> {
+        let mut section = self.mirror.section(&self.embedder);
+        let mut address = from;
+        while let Some(at) = section.next(address, end) {
+            if is_large(&at) {
+                return Some(at);
+            }
+            address = at.end();
+        }
+        None
+    }
+
+    /// How many 4 KiB pages of `range` are of a kind; a large leaf counts as what it maps.
+    pub(super) fn count(&self, range: GpaRange, is: impl Fn(&Kind) -> bool) -> u64 {
+        let mut count = 0;
+        self.each(range, |at| {
+            if is(&at.entry.kind()) {
+                count += at.level.size() / Level::Pt.size();
+            }
+        });
+        count
+    }
+
+    /// The first page of `range` that is of a kind.
+    pub(super) fn find(&self, range: GpaRange, is: impl Fn(&Kind) -> bool) -> Option<Position> {
+        let mut section = self.mirror.section(&self.embedder);
+        let mut address = range.start();
+        while let Some(at) = section.next(address, range.end()) {
+            if is(&at.entry.kind()) {
+                return Some(at);
+            }
+            address = at.end();
+        }
+        None
+    }
+
+    pub(super) fn each(&self, range: GpaRange, mut see: impl FnMut(&Position)) {
+        let mut section = self.mirror.section(&self.embedder);
+        let mut address = range.start();
+        while let Some(at) = section.next(address, range.end()) {
+            see(&at);
+            address = at.end();
+        }
+    }
+}
+
+fn is_large(at: &Position) -> bool {
+    at.level > Level::Pt && matches!(at.entry.kind(), Kind::Leaf(_) | Kind::BlockedLeaf(_))
+}
