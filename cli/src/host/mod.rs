@@ -72,7 +72,15 @@ impl Host {
     /// A host for one guest with this memory and this many vCPUs, each of which may have an LP of its
     /// own beside the one of the host. The module is freshly loaded.
     pub fn new(guest: GuestMemory, vcpus: u32) -> Self {
-        let mut config = PlatformConfig::default();
+        Self::seeded(guest, vcpus, PlatformConfig::default().seed)
+    }
+
+    /// The same on a platform with other random numbers.
+    pub fn seeded(guest: GuestMemory, vcpus: u32, seed: u64) -> Self {
+        let mut config = PlatformConfig {
+            seed,
+            ..PlatformConfig::default()
+        };
         // Guest, tables, control structures and PAMT; rounded up to whole GiB of the second CMR.
         let guest_bytes: u64 = guest.slots().iter().map(|slot| slot.bytes()).sum();
         let needed = guest_bytes + guest_bytes / 8 + (512 << 20);

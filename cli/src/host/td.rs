@@ -68,15 +68,20 @@ pub enum MakeError {
 impl Host {
     /// Creates a TD with vCPUs, to which nothing has been added yet; its memory slots are private.
     pub fn create_td(&self, up: &Up) -> Result<HostTd<'_>, MakeError> {
+        self.create_td_with(up, TdAttributes::new().with_sept_ve_disable(true))
+    }
+
+    /// The same with these attributes.
+    pub fn create_td_with(
+        &self,
+        up: &Up,
+        attributes: TdAttributes,
+    ) -> Result<HostTd<'_>, MakeError> {
         let failed = |doing| move |source| MakeError::Td { doing, source };
         let hkid = up.hkids.allocate().ok_or(MakeError::NoHkid)?;
         let config = self.td_config(up)?;
-        let parameters = self
-            .frames()
-            .allocate(Level::Pt, Use::Tables)
-            .ok_or(MakeError::NoMemory)?;
         let vcpus = self.epochs.len();
-        self.write(parameters, td_params(vcpus).as_bytes());
+        let parameters = self.td_parameters(vcpus, attributes)?;
         let created = Td::create(self, config, hkid, parameters);
         self.frames().free(parameters, Level::Pt, Use::Tables);
         let (td, done) = created.map_err(|(_, _, source)| MakeError::Td {
@@ -94,6 +99,32 @@ impl Host {
         for slot in self.guest().slots() {
             td.declare(*slot, Visibility::Private)
                 .map_err(failed("cannot declare memory"))?;
+        }
+        Ok(td)
+    }
+
+    /// A page with the parameters of a TD with `vcpus` vCPUs and these attributes.
+    pub fn td_parameters(&self, vcpus: usize, attributes: TdAttributes) -> Result<Hpa, MakeError> {
+        let parameters = self
+            .frames()
+            .allocate(Level::Pt, Use::Tables)
+            .ok_or(MakeError::NoMemory)?;
+        self.write(parameters, td_params(vcpus, attributes).as_bytes());
+        Ok(parameters)
+    }
+
+    /// Creates a TD that is to be imported; its memory slots are private.
+    pub fn create_td_for_import(&self, up: &Up) -> Result<HostTd<'_>, MakeError> {
+        let failed = |source| MakeError::Td {
+            doing: "cannot create the TD to be imported",
+            source,
+        };
+        let hkid = up.hkids.allocate().ok_or(MakeError::NoHkid)?;
+        let (td, done) = Td::create_for_import(self, self.td_config(up)?, hkid)
+            .map_err(|(_, _, source)| failed(source))?;
+        done.map_err(failed)?;
+        for slot in self.guest().slots() {
+            td.declare(*slot, Visibility::Private).map_err(failed)?;
         }
         Ok(td)
     }
@@ -255,7 +286,7 @@ pub fn slots(ram: u64, image: &Tdvf) -> Vec<GpaRange> {
 }
 
 /// Parameters of a TD with 4-level page tables and a GPA width of 48.
-fn td_params(vcpus: usize) -> TdParams {
+fn td_params(vcpus: usize, attributes: TdAttributes) -> TdParams {
     /// x87 and SSE state, without which no TD is.
     const XFAM: u64 = 0b11;
     /// 2.5 GHz in units of 25 MHz.
@@ -263,7 +294,7 @@ fn td_params(vcpus: usize) -> TdParams {
     /// Number of levels less one.
     const WALK_LENGTH: u8 = 3;
     let mut params = TdParams::new();
-    params.set_attributes(TdAttributes::new().with_sept_ve_disable(true));
+    params.set_attributes(attributes);
     params.set_xfam(Xfam::from_bits(XFAM));
     params.set_max_vcpus(u16::try_from(vcpus).unwrap_or(u16::MAX));
     params.set_eptp_controls(

@@ -174,8 +174,8 @@ impl<'p> ServiceTd<'p> {
         let mut program = move |cpu: &mut GuestCpu<'_>| -> Exited {
             match work(cpu) {
                 Err(GuestFault::Exited(exited)) => return exited,
-                Err(GuestFault::Event(event)) => {
-                    put(&result, Err(format!("the migration TD got {event:?}")));
+                Err(fault @ (GuestFault::Event(_) | GuestFault::LeftL2)) => {
+                    put(&result, Err(format!("the migration TD got {fault:?}")));
                 }
                 Ok(done) => put(&result, done),
             }

@@ -36,6 +36,7 @@ use crate::host::frames::Use;
 use crate::host::guest_memory::GuestMemory;
 use crate::host::image;
 use crate::host::image::Order;
+use crate::host::td::HostTd;
 use crate::host::td::slots;
 use crate::input;
 use crate::measure;
@@ -87,7 +88,7 @@ pub enum PageSize {
 }
 
 impl PageSize {
-    const fn level(self) -> Level {
+    pub(crate) const fn level(self) -> Level {
         match self {
             Self::Small => Level::Pt,
             Self::Large => Level::Pd,
@@ -448,4 +449,11 @@ fn draw(output: &mut Output, trees: &Trees, ram: u64) -> io::Result<()> {
         picture::draw(output, &subject, ram)?;
     }
     io::Write::write_all(output, format!("  {}\n", picture::legend(ram)).as_bytes())
+}
+
+/// The first difference between mirror and S-EPT of a TD.
+pub(crate) fn difference(td: &HostTd<'_>) -> Result<Option<String>, String> {
+    let mirror = trees::mirror(td)?;
+    let secure = trees::secure(td.embedder(), td.tdr())?;
+    Ok(mirror.difference(["the mirror", "the S-EPT"], &secure))
 }

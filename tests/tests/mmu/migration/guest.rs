@@ -52,8 +52,8 @@ impl Guest {
                     Ok(None) => mind.verified += usize::from(matches!(task, Task::Verify(..))),
                     Ok(Some(finding)) => mind.findings.push(finding),
                     Err(GuestFault::Exited(exited)) => return exited,
-                    Err(GuestFault::Event(event)) => {
-                        mind.findings.push(format!("{task:x?}: {event:?}"))
+                    Err(fault @ (GuestFault::Event(_) | GuestFault::LeftL2)) => {
+                        mind.findings.push(format!("{task:x?}: {fault:?}"))
                     }
                 }
                 mind.tasks.pop_front();

@@ -1,0 +1,36 @@
+//! `tdx migrate`: a TD moves while its vCPUs write on threads of their own.
+
+use tdx_cli::migrate::Args;
+use tdx_cli::migrate::migrate;
+use tdx_cli::run::PageSize;
+
+#[test]
+fn a_td_moves_while_its_guest_writes() {
+    let report = migrate(&Args {
+        memory: 4,
+        hot: 32,
+        vcpus: 2,
+        rounds: 3,
+        threshold: 4,
+        page_size: PageSize::Large,
+        json: false,
+    })
+    .unwrap();
+    assert_eq!(report.first_failure(), None);
+    assert_eq!((report.wrong_pages, report.pages), (0, 1024));
+    assert!(report.mrtd_equal);
+    // Everything went over once, and what the guest dirtied again.
+    let exported: u64 = report.rounds.iter().map(|round| round.pages).sum();
+    assert!(exported + report.downtime_pages >= 1024, "{report:?}");
+    assert!(
+        report.rounds.iter().all(|round| round.refused == 0),
+        "{report:?}"
+    );
+    let source = &report.source.leaves;
+    let imported = report.destination.leaves.get("TDH.IMPORT.MEM");
+    assert_eq!(imported, source.get("TDH.EXPORT.MEM"));
+    // One for the large pages, one for each round.
+    let rounds = report.rounds.len() as u64;
+    assert_eq!(source.get("TDH.MEM.TRACK"), 1 + rounds);
+    assert!(report.kicks <= 1 + rounds + 1, "{report:?}");
+}
