@@ -1,4 +1,4 @@
-//! An executable Intel TDX module (release 1.5.01) and the platform around it.
+//! An executable Intel TDX module (release 1.5.01; 1.5.34 and 2.0.18 as far as [told below](#modules)) and the platform around it.
 //!
 //! A [`Platform`] has memory, a module that has just been loaded, and LPs. An [`Lp`] takes SEAMCALLs (it implements
 //! [`tdx_abi::Seamcall`]); what a vCPU executes once TDH.VP.ENTER has entered its TD is a [`GuestProgram`]. All
@@ -46,6 +46,34 @@
 //! - Concurrency: the lock primitives under loom (`emulator/tests/lock_model.rs`), threads of hosts and guests on the same
 //!   pages (`emulator/tests/stress.rs`).
 //! - MRTD and other digests are SHA-384, migration bundles AES-256-GCM.
+//!
+//! # Modules
+//!
+//! [`PlatformConfig::module`] chooses the module. The release decides which leaves and versions of them are dispatched, in which
+//! OP_STATEs and Secure-EPT states they work, the metadata tables and values, the layout of the control structures (2.0.18: three
+//! TDCX pages more), which locks PROMOTE takes, and what statuses tell.
+//!
+//! | module | checked against |
+//! |---|---|
+//! | 1.5.01 | the recordings, as above; the facts of its source (next row) |
+//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; in 2.0.18, which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). Neither was recorded: what no such fact tells is answered as 1.5.01 does |
+//!
+//! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT and ENUM_TOPOLOGY (its
+//! host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as the module does there.
+//!
+//! Newer modules have more, which is not emulated:
+//!
+//! - TDH.MEM.SCAN.* is refused with OPERAND_INVALID of RAX.
+//! - Version 1 of TDH.EXPORT.BLOCKW, EXPORT.MEM, EXPORT.RESTORE, IMPORT.MEM and TDG.VP.VEINFO.GET is refused as a version that is not
+//!   supported. Export that does not block is reported as absent.
+//! - Migration follows the rules of 1.5.01: imported pages do not count in MEM_COUNT, and the larger minimum sizes of lists are
+//!   not asked for.
+//! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f, TD_CTLS), reduction of #VE, event filters (RCX bit 0 and R8 of
+//!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
+//!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
+//! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields are those of 1.5.01.
+//!   So are all metadata tables in 1.5.34, whose own were not published.
+//! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.
 //!
 //! # What is not
 //!
