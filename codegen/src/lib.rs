@@ -10,8 +10,12 @@ pub mod check;
 pub mod diagnostic;
 pub mod emit;
 pub mod expand;
+#[cfg(feature = "generate")]
+pub mod fmt;
 pub mod load;
 pub mod model;
+#[cfg(feature = "generate")]
+pub mod schema;
 pub mod source;
 pub mod yaml;
 

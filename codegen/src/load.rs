@@ -6,8 +6,15 @@ mod leaf;
 mod modules;
 mod record;
 mod table;
+mod trace;
 
 pub use record::closest;
+#[cfg(feature = "generate")]
+pub(crate) use trace::Trace;
+#[cfg(feature = "generate")]
+pub(crate) use trace::Type;
+#[cfg(feature = "generate")]
+pub(crate) use trace::Uses;
 
 use std::collections::HashMap;
 
@@ -37,11 +44,24 @@ pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
 /// [`load`], with what `cache` knows of the files.
 pub fn load_cached(sources: &Sources, cache: &mut Cache) -> (Spec, Vec<Diagnostic>) {
     let reader = Reader::new();
+    let (spec, _) = load_with(&reader, sources);
+    (spec, reader.into_diagnostics())
+}
+
+/// The roots of the files that can be parsed, and what the loader asks of them.
+#[cfg(feature = "generate")]
+pub(crate) fn load_traced(sources: &Sources) -> (Vec<(FileId, Node)>, Trace) {
+    let reader = Reader::tracing();
+    let (_, documents) = load_with(&reader, sources);
+    (documents, reader.take_trace())
+}
+
+fn load_with(reader: &Reader, sources: &Sources) -> (Spec, Vec<(FileId, Node)>) {
     let mut documents = Vec::new();
     for (file, source) in sources.iter() {
         match cache.parse(source.text()) {
             Ok(root) => {
-                duplicate_keys(&reader, file, &root);
+                duplicate_keys(reader, file, &root);
                 documents.push((file, root));
             }
             Err(error) => {
@@ -52,21 +72,21 @@ pub fn load_cached(sources: &Sources, cache: &mut Cache) -> (Spec, Vec<Diagnosti
         }
     }
     let mut loader = Loader {
-        reader: &reader,
+        reader,
         modules: Vec::new(),
         spec: Spec::default(),
     };
     loader.module_names(&documents);
     for (file, root) in &documents {
         loader.file(Item {
-            reader: &reader,
+            reader,
             file: *file,
             node: root,
         });
     }
     let mut spec = loader.spec;
     spec.modules.sort_by(|a, b| a.name.cmp(&b.name));
-    (spec, reader.into_diagnostics())
+    (spec, documents)
 }
 
 const fn root_of(file: FileId) -> Place {
@@ -235,6 +255,7 @@ impl Loader<'_> {
 
 /// One of the names in `known`, or a complaint.
 fn one_of<T: Copy>(item: Item<'_>, what: &str, known: &[(&str, T)]) -> Option<T> {
+    item.note_names(known.iter().map(|(name, _)| *name));
     let name = item.text()?;
     let found = known.iter().find(|(candidate, _)| *candidate == name);
     if found.is_none() {

@@ -5,9 +5,11 @@ mod constant;
 pub mod crosscheck;
 pub mod diff;
 mod facts;
+pub mod fmt;
 pub mod generate;
 pub mod import;
 pub mod lock;
+pub mod schema;
 mod token;
 
 use clap::Args;
@@ -28,9 +30,11 @@ enum Command {
     Check(check::Options),
     Crosscheck(crosscheck::Options),
     Diff(diff::Options),
+    Fmt(fmt::Options),
     Generate(generate::Options),
     Import(import::Options),
     Lock(lock::Options),
+    Schema(schema::Options),
 }
 
 /// Carries out `tdx spec`.
@@ -39,9 +43,11 @@ pub fn spec(options: &Options, output: &mut Output) -> Result<(), Error> {
         Command::Check(options) => check::check(options, output),
         Command::Crosscheck(options) => crosscheck::crosscheck(options, output),
         Command::Diff(options) => diff::diff(options, output),
+        Command::Fmt(options) => fmt::fmt(options, output),
         Command::Generate(options) => generate::generate(options, output),
         Command::Import(options) => import::import(options, output),
         Command::Lock(options) => lock::lock(options, output),
+        Command::Schema(options) => schema::schema(options, output),
     }
 }
 

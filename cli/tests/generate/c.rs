@@ -56,15 +56,16 @@ fn compile(headers: &Path, compiler: (&str, &str, &str), program: &Path) -> Path
     out
 }
 
-/// Compiles and runs `body` with every compiler that is there, gcc among them, and returns the lines that all print.
-fn lines(name: &str, body: &str) -> Vec<String> {
+/// Compiles `functions` and a `main` of `body` with every compiler that is there, gcc among them, runs it, and returns the lines
+/// that all print.
+fn lines(name: &str, functions: &str, body: &str) -> Vec<String> {
     let folder = folder(name);
     let headers = folder.join("include");
     generate("c", &headers, &[]);
     let program = folder.join("program.c");
     let text = format!(
         "#include \"tdx.h\"\n#include <stdio.h>\n#define SHOW(text, value) printf(\"%s %llx\\n\", text, (unsigned long long)(value))\n\
-         int main(void)\n{{\n{body}\treturn 0;\n}}\n"
+         {functions}int main(void)\n{{\n{body}\treturn 0;\n}}\n"
     );
     fs::write(&program, text).unwrap();
     let mut printed: Option<String> = None;
@@ -118,7 +119,7 @@ fn numbers_are_those_of_the_tables() {
     for (name, _) in &names {
         let _ = writeln!(body, "\tSHOW(\"{name}\", {name});");
     }
-    let lines = lines("c_numbers", &body);
+    let lines = lines("c_numbers", "", &body);
     for ((name, value), line) in names.iter().zip(&lines) {
         assert_eq!(*line, format!("{name} {value:x}"));
     }
@@ -141,7 +142,7 @@ fn fields_are_those_of_the_tables() {
             table.to_uppercase()
         );
     }
-    let lines = lines("c_fields", &body);
+    let lines = lines("c_fields", "", &body);
     for (module, bit) in [("1.5.01", 1), ("2.0.18", 4)] {
         let of_module = lines.iter().filter_map(|line| {
             let parts: Vec<&str> = line.rsplitn(15, ' ').collect();
@@ -230,10 +231,12 @@ fn words(format: &Format) -> Vec<u64> {
 #[test]
 fn accessors_agree_with_the_interpreter() {
     let spec = spec();
-    let mut body = String::new();
+    let (mut functions, mut body) = (String::new(), String::new());
     let mut expected = Vec::new();
     for format in &spec.formats {
         let name = entity_name(&format.name);
+        let _ = writeln!(functions, "static void show_{name}(void)\n{{");
+        let _ = writeln!(body, "\tshow_{name}();");
         let fields = format.items.iter().filter_map(|item| match item {
             BitItem::Field(field) => Some((field, true)),
             _ => None,
@@ -243,7 +246,7 @@ fn accessors_agree_with_the_interpreter() {
             for (index, &word) in words.iter().enumerate() {
                 let getter = format!("{name}_{}", field.name);
                 let _ = writeln!(
-                    body,
+                    functions,
                     "\tSHOW(\"{getter}\", {getter}(UINT64_C({word:#x}) & ({name}_t)-1));"
                 );
                 expected.push(format!("{getter} {:x}", read(field, word) << field.shift));
@@ -252,16 +255,17 @@ fn accessors_agree_with_the_interpreter() {
                     let value = read(field, words[(index * 3 + 1) % words.len()]);
                     let given = value << field.shift;
                     let _ = writeln!(
-                        body,
+                        functions,
                         "\tSHOW(\"{with}\", {with}(UINT64_C({word:#x}) & ({name}_t)-1, {given:#x}));"
                     );
                     expected.push(format!("{with} {:x}", write(field, word, value)));
                 }
             }
         }
+        functions.push_str("}\n");
     }
     assert!(expected.len() > 5000);
-    let lines = lines("c_formats", &body);
+    let lines = lines("c_formats", &functions, &body);
     for (line, expected) in lines.iter().zip(&expected) {
         assert_eq!(line, expected);
     }
@@ -300,7 +304,7 @@ fn structures_lie_as_the_model_says() {
         }
     }
     assert!(expected.len() > 300, "{}", expected.len());
-    assert_eq!(lines("c_structures", &body), expected);
+    assert_eq!(lines("c_structures", "", &body), expected);
 }
 
 /// The files with nothing but numbers serve assembler.

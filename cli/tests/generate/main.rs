@@ -1,4 +1,4 @@
-//! `tdx spec generate`: what it writes is built, run, and held against Intel's tables and an interpreter of the model.
+//! `tdx spec generate`, `fmt` and `schema`: what they write is built, run, and held against Intel's tables and an interpreter of the model.
 #![expect(
     clippy::unwrap_used,
     clippy::std_instead_of_core,
@@ -8,11 +8,14 @@
 #[path = "../command/mod.rs"]
 mod command;
 
+mod book;
 mod c;
 mod facts;
 mod files;
+mod fmt;
 mod json;
 mod rust;
+mod schema;
 
 use std::fs;
 use std::path::Path;

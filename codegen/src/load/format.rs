@@ -4,6 +4,7 @@ use super::Loader;
 use super::modules::cites;
 use super::record::Item;
 use super::record::Record;
+use super::trace::Use;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::At;
@@ -171,6 +172,7 @@ fn bit_list(item: Item<'_>) -> Option<Vec<Bits>> {
 
 /// `"63"` or `"51:12"`.
 pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
+    item.note(Use::Pattern("^ *[0-9]+ *(: *[0-9]+ *)?$"));
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let bits = match &item.node.value {
         crate::yaml::Value::Unsigned(bit) => u32::try_from(*bit).ok().map(|bit| Bits {

@@ -7,6 +7,7 @@ use super::one_of;
 use super::record::Item;
 use super::record::Record;
 use super::record::suggestion;
+use super::trace::Use;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::Allowed;
@@ -28,6 +29,27 @@ use crate::yaml::Value;
 pub(super) const REGISTERS: [&str; 15] = [
     "rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
+];
+
+/// What `type` of an operand may be.
+const TYPES: [&str; 17] = [
+    "u64",
+    "u32",
+    "u16",
+    "u8",
+    "bool",
+    "hpa",
+    "gpa",
+    "private_gpa",
+    "shared_gpa",
+    "hkid",
+    "field_id",
+    "tdr",
+    "tdvpr",
+    "mapping",
+    "page",
+    "structure",
+    "guest_structure",
 ];
 
 const PAGE: u64 = 4096;
@@ -141,6 +163,7 @@ fn names(record: &mut Record<'_>, key: &'static str) -> Vec<At<String>> {
 }
 
 fn register(item: Item<'_>) -> Option<&'static str> {
+    item.note_names(REGISTERS);
     let name = item.text()?;
     let found = REGISTERS.into_iter().find(|known| *known == name);
     if found.is_none() {
@@ -258,6 +281,7 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
     let Some(item) = row.get("type") else {
         return Some(Kind::Number(64));
     };
+    item.note_names(TYPES);
     let Some(name) = item.text() else {
         ask_type_keys(row);
         return None;
@@ -300,32 +324,13 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
             direction: row.text("direction"),
         },
         _ => {
-            let known = [
-                "u64",
-                "u32",
-                "u16",
-                "u8",
-                "bool",
-                "hpa",
-                "gpa",
-                "private_gpa",
-                "shared_gpa",
-                "hkid",
-                "field_id",
-                "tdr",
-                "tdvpr",
-                "mapping",
-                "page",
-                "structure",
-                "guest_structure",
-            ];
             let diagnostic = Diagnostic::new(
                 Code::UnknownName,
                 item.place(),
                 format!("unknown type `{name}`"),
             );
             item.reader
-                .report(diagnostic.help(suggestion(&name, &known)));
+                .report(diagnostic.help(suggestion(&name, &TYPES)));
             ask_type_keys(row);
             return None;
         }
@@ -333,6 +338,7 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
 }
 
 fn level(item: Item<'_>) -> Option<u8> {
+    item.note(Use::Max(4));
     let level = item.number()?;
     if level <= 4 {
         return u8::try_from(level).ok();

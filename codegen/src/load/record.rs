@@ -10,16 +10,38 @@ use crate::source::FileId;
 use crate::yaml::Node;
 use crate::yaml::Value;
 
+use super::trace::Trace;
+use super::trace::Type;
+use super::trace::Use;
+
 /// Where mistakes are collected while files are read.
 pub(crate) struct Reader {
     diagnostics: RefCell<Vec<Diagnostic>>,
+    /// What is asked of each node, for whoever wants to know.
+    trace: Option<RefCell<Trace>>,
 }
 
 impl Reader {
     pub(crate) const fn new() -> Self {
         Self {
             diagnostics: RefCell::new(Vec::new()),
+            trace: None,
         }
+    }
+
+    /// A reader that remembers what is asked.
+    #[cfg(feature = "generate")]
+    pub(crate) fn tracing() -> Self {
+        Self {
+            trace: Some(RefCell::default()),
+            ..Self::new()
+        }
+    }
+
+    /// What was asked.
+    #[cfg(feature = "generate")]
+    pub(crate) fn take_trace(&self) -> Trace {
+        self.trace.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
     pub(crate) fn report(&self, diagnostic: Diagnostic) {
@@ -65,7 +87,22 @@ impl<'n> Item<'n> {
         None
     }
 
+    /// Remembers what is asked of the node, if somebody wants to know.
+    pub(crate) fn note(&self, what: Use) {
+        if let Some(trace) = &self.reader.trace {
+            trace.borrow_mut().note(self.place(), what);
+        }
+    }
+
+    /// Remembers that the text is one of `names`.
+    pub(crate) fn note_names<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        if self.reader.trace.is_some() {
+            self.note(Use::Names(names.into_iter().map(str::to_owned).collect()));
+        }
+    }
+
     pub(crate) fn text(&self) -> Option<String> {
+        self.note(Use::As(Type::Text));
         match &self.node.value {
             Value::Text(text) => Some(text.clone()),
             _ => self.wrong("a text"),
@@ -80,6 +117,7 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn bool(&self) -> Option<bool> {
+        self.note(Use::As(Type::Bool));
         match self.node.value {
             Value::Bool(value) => Some(value),
             _ => self.wrong("true or false"),
@@ -87,6 +125,7 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn number(&self) -> Option<u64> {
+        self.note(Use::As(Type::Number));
         match self.node.value {
             Value::Unsigned(value) => Some(value),
             _ => self.wrong("a number from 0"),
@@ -95,6 +134,7 @@ impl<'n> Item<'n> {
 
     /// A number of at most `max`.
     pub(crate) fn number_to(&self, max: u64) -> Option<u64> {
+        self.note(Use::Max(max));
         let value = self.number()?;
         if value <= max {
             return Some(value);
@@ -112,6 +152,7 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn list(&self) -> Option<impl Iterator<Item = Self> + use<'n>> {
+        self.note(Use::As(Type::List));
         match &self.node.value {
             Value::List(items) => {
                 let this = *self;
@@ -136,6 +177,7 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn entries(&self) -> Option<impl Iterator<Item = (Self, Self)> + use<'n>> {
+        self.note(Use::As(Type::Entries));
         match &self.node.value {
             Value::Map(entries) => {
                 let this = *self;
@@ -150,6 +192,7 @@ impl<'n> Item<'n> {
     }
 
     pub(crate) fn record(&self) -> Option<Record<'n>> {
+        self.note(Use::As(Type::Record));
         match &self.node.value {
             Value::Map(entries) => Some(Record {
                 item: *self,
@@ -179,6 +222,7 @@ impl<'n> Record<'n> {
     /// The value of `key`, if it is there.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<Item<'n>> {
         self.asked.push(key);
+        self.item.note(Use::Key(key, None));
         let (_, value) = self
             .entries
             .iter()
@@ -189,6 +233,7 @@ impl<'n> Record<'n> {
     /// The value of `key`; its absence is reported.
     pub(crate) fn need(&mut self, key: &'static str) -> Option<Item<'n>> {
         let found = self.get(key);
+        self.item.note(Use::Need(key));
         if found.is_none() {
             let code = if key == "cite" {
                 Code::MissingCite
@@ -261,14 +306,17 @@ impl<'n> Record<'n> {
     }
 
     pub(crate) fn flag(&mut self, key: &'static str) -> bool {
+        self.item.note(Use::Key(key, Some(Type::Bool)));
         self.get(key).and_then(|item| item.bool()).unwrap_or(false)
     }
 
     pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.item.note(Use::Key(key, Some(Type::Text)));
         self.get(key)?.text()
     }
 
     pub(crate) fn number_or(&mut self, key: &'static str, default: u64) -> u64 {
+        self.item.note(Use::Key(key, Some(Type::Number)));
         self.get(key)
             .and_then(|item| item.number())
             .unwrap_or(default)

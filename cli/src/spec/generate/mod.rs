@@ -1,6 +1,6 @@
 //! `tdx spec generate`: the specification as Rust, C, JSON or a book.
 
-mod write;
+pub(super) mod write;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::ValueEnum;
 use tdx_codegen::emit::File;
+use tdx_codegen::emit::book;
 use tdx_codegen::emit::c;
 use tdx_codegen::emit::json;
 use tdx_codegen::emit::vendor;
@@ -55,6 +56,8 @@ enum Language {
     C,
     /// The whole model in one file, with a JSON Schema that documents it.
     Json,
+    /// Sources for mdBook: a searchable reference.
+    Book,
 }
 
 /// Carries out `tdx spec generate`.
@@ -112,6 +115,7 @@ fn files(options: &Options, spec: &Spec) -> Result<Vec<File>, Error> {
         }
         Language::C => c::headers(spec).map_err(|error| Error::Failed(error.to_string())),
         Language::Json => Ok(json::files(spec)),
+        Language::Book => Ok(book::files(spec)),
     }
 }
 

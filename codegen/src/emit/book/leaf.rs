@@ -138,7 +138,7 @@ impl Book<'_> {
         self.registers(page, "Registers out", &leaf.outputs, true, leaf.side);
         self.locks(page, leaf);
         if !leaf.statuses.is_empty() {
-            page.heading(if leaf.side == Side::Vmcall {
+            page.subheading(if leaf.side == Side::Vmcall {
                 "Answers"
             } else {
                 "Statuses"
@@ -153,7 +153,11 @@ impl Book<'_> {
         }
         self.after(page, leaf);
         if leaf.variant.is_some() {
-            self.sources_of(page, &leaf.cite);
+            let sources = leaf.cite.iter().map(|cite| self.source(page, cite));
+            page.text(&format!(
+                "Sources: {}",
+                sources.collect::<Vec<_>>().join("; ")
+            ));
         }
     }
 
@@ -161,7 +165,7 @@ impl Book<'_> {
         if leaf.locks.is_empty() {
             return;
         }
-        page.heading("Locks");
+        page.subheading("Locks");
         let rows = leaf.locks.iter().map(|lock| {
             let mode = match lock.mode {
                 LockMode::Shared => "shared",
@@ -194,7 +198,7 @@ impl Book<'_> {
     /// How an interrupted call goes on, and what success is evidence of.
     fn after(&self, page: &mut Page, leaf: &Leaf) {
         if !leaf.resume.is_empty() {
-            page.heading("After an interrupt");
+            page.subheading("After an interrupt");
             page.text("The call goes on with the same inputs, except:");
             page.list(leaf.resume.iter().map(|resume| {
                 let register = resume.register.to_uppercase();
@@ -252,15 +256,19 @@ impl Book<'_> {
             return;
         }
         page.heading("Sources");
-        let items = cites.iter().map(|cite| {
-            let source = self.links.source(page, &cite.id.value);
-            match &cite.at {
-                Some(at) => format!("{source}: {}", escaped(at)),
-                None => source,
-            }
-        });
+        let items = cites.iter().map(|cite| self.source(page, cite));
         let items: Vec<String> = items.collect();
         page.list(items.into_iter());
+    }
+}
+
+impl Book<'_> {
+    fn source(&self, page: &Page, cite: &Cite) -> String {
+        let source = self.links.source(page, &cite.id.value);
+        match &cite.at {
+            Some(at) => format!("{source}: {}", escaped(at)),
+            None => source,
+        }
     }
 }
 

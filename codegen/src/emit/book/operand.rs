@@ -27,26 +27,26 @@ impl Book<'_> {
         if operands.is_empty() {
             return;
         }
-        page.heading(title);
+        page.subheading(title);
         let mut rows = Vec::new();
         for operand in operands {
             for meaning in &operand.meanings {
-                for part in &meaning.parts {
+                for (index, part) in meaning.parts.iter().enumerate() {
                     let register = operand.register.to_uppercase();
                     let register = match part.bits {
                         Some(bits) => format!("{register}\\[{bits}\\]"),
                         None => register,
                     };
-                    let lock = match operand.lock {
-                        Some(LockMode::Shared) => "locked shared",
-                        Some(LockMode::Exclusive) => "locked exclusive",
+                    // The page that is locked is the one that the first part names.
+                    let lock = match operand.lock.filter(|_| index == 0) {
+                        Some(LockMode::Shared) => "; locked shared",
+                        Some(LockMode::Exclusive) => "; locked exclusive",
                         None => "",
                     };
-                    let mut row = vec![register, code(&part.name), self.kind(page, &part.kind)];
+                    let kind = format!("{}{lock}", self.kind(page, &part.kind));
+                    let mut row = vec![register, code(&part.name), kind];
                     if output {
                         row.push(self.with(page, meaning, side));
-                    } else {
-                        row.push(lock.to_owned());
                     }
                     let doc = part.doc.as_deref().unwrap_or_default();
                     row.push(self.links.prose(page, doc));
@@ -54,16 +54,13 @@ impl Book<'_> {
                 }
             }
         }
-        page.table(
-            &[
-                "register",
-                "name",
-                "what",
-                if output { "with" } else { "" },
-                "",
-            ],
-            &rows,
-        );
+        let header = ["register", "name", "what", "with", ""];
+        let header: Vec<&str> = header
+            .iter()
+            .copied()
+            .filter(|word| output || *word != "with")
+            .collect();
+        page.table(&header, &rows);
         for operand in operands {
             for meaning in operand
                 .meanings
@@ -88,7 +85,7 @@ impl Book<'_> {
             .collect();
         match names.len() {
             0 => "success".to_owned(),
-            1..=6 => names.join(", "),
+            1..=2 => names.join(", "),
             count => format!(
                 "<details><summary>{count} statuses</summary>{}</details>",
                 names.join(", ")

@@ -37,6 +37,11 @@ impl Page {
         let _ = write!(self.body, "\n## {}\n", escaped(text));
     }
 
+    /// A heading below that of a section.
+    pub(super) fn subheading(&mut self, text: &str) {
+        let _ = write!(self.body, "\n### {}\n", escaped(text));
+    }
+
     /// A paragraph in Markdown.
     pub(super) fn text(&mut self, markdown: &str) {
         let _ = write!(self.body, "\n{markdown}\n");

@@ -45,7 +45,7 @@ impl Book<'_> {
                 };
                 vec![
                     place(*offset),
-                    size.to_string(),
+                    bytes(*size),
                     String::new(),
                     String::new(),
                     value.to_owned(),
@@ -63,7 +63,7 @@ impl Book<'_> {
                 };
                 vec![
                     place(field.offset),
-                    size.to_string(),
+                    bytes(size),
                     code(&field.name),
                     ty,
                     self.links
@@ -72,11 +72,16 @@ impl Book<'_> {
             }
         });
         let rows: Vec<Vec<String>> = rows.collect();
-        page.table(&["byte", "bytes", "name", "type", ""], &rows);
+        page.table(&["from byte", "size", "name", "type", ""], &rows);
         self.used_by(&mut page, &structure.name);
         self.sources_of(&mut page, &structure.cite);
         page
     }
+}
+
+fn bytes(size: u32) -> String {
+    let word = if size == 1 { "byte" } else { "bytes" };
+    format!("{size} {word}")
 }
 
 fn place(offset: u32) -> String {

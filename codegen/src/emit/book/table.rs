@@ -222,25 +222,32 @@ impl Book<'_> {
             page.about = format!("{} rows.", table.rows.len());
             page.text(&format!(
                 "The id of the first element; how many elements a field and how many fields an array have at most; what each role may \
-                 read and write. Ids are of the format {}. Modules whose table is known: {}.",
+                 read and write. Ids are of the format {}. Masks have a bit set where a role may: prod and dbg are the host, for a production TD (or the module) and \
+                 a debug TD; guest is the TD itself (of an L2 VMCS, its L1 VMM); migtd is the migration TD; export and import are migration. Modules whose table is known: {}.",
                 self.links.entity(&page, "FieldId"),
                 self.module_names(table.modules)
             ));
             let rows = table.rows.iter().map(|row| {
                 let masks = FieldRow::MASKS.iter().zip(row.masks).filter(|(_, mask)| *mask != 0);
-                let masks: Vec<String> = masks.map(|(name, mask)| format!("{name} `{mask:#x}`")).collect();
-                let only = if row.modules == table.modules { String::new() } else { self.module_names(row.modules) };
+                let masks: Vec<String> = masks.map(|(name, mask)| format!("{} `{mask:#x}`", escaped(name))).collect();
+                let mut text = Vec::new();
+                if let Some(doc) = &row.doc {
+                    text.push(self.links.prose(&page, doc));
+                }
+                if row.modules != table.modules {
+                    text.push(format!("Module {}.", self.module_names(row.modules)));
+                }
+                if !masks.is_empty() {
+                    text.push(masks.join(", "));
+                }
                 vec![
-                    code(&row.name),
-                    format!("`{:#018x}`", row.id),
+                    format!("{}<br>`{:#018x}`", code(&row.name), row.id),
                     format!("{} × {}", row.num_of_fields, row.num_of_elem),
-                    only,
-                    escaped(&masks.join(", ")).replace("\\`", "`"),
-                    self.links.prose(&page, row.doc.as_deref().unwrap_or_default()),
+                    text.join(" "),
                 ]
             });
             let rows: Vec<Vec<String>> = rows.collect();
-            page.table(&["field", "id", "fields × elements", "modules", "access", ""], &rows);
+            page.table(&["field", "fields × elements", "access"], &rows);
             self.sources_of(&mut page, &table.cite);
             page
         });

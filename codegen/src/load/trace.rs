@@ -1,0 +1,77 @@
+//! What the loader asks of each node: the schema as it is in force, from which the JSON Schemas are made.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+use crate::diagnostic::Place;
+
+/// What a node is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Type {
+    Text,
+    Bool,
+    Number,
+    List,
+    /// A mapping whose keys are the schema's.
+    Record,
+    /// A mapping whose keys are data.
+    Entries,
+}
+
+/// One question.
+pub(crate) enum Use {
+    As(Type),
+    /// A number of at most this.
+    Max(u64),
+    /// A text that is one of these.
+    Names(BTreeSet<String>),
+    /// A text or number that this regular expression describes.
+    Pattern(&'static str),
+    /// The value of a key of a record, and what it is taken for if it is there.
+    Key(&'static str, Option<Type>),
+    /// The key must be there.
+    Need(&'static str),
+}
+
+/// All questions about one node.
+#[derive(Debug, Default)]
+pub(crate) struct Uses {
+    pub(crate) types: BTreeSet<Type>,
+    pub(crate) max: Option<u64>,
+    pub(crate) names: Option<BTreeSet<String>>,
+    pub(crate) pattern: Option<&'static str>,
+    pub(crate) keys: BTreeMap<&'static str, Key>,
+}
+
+/// All questions about a key of a record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Key {
+    pub(crate) ty: Option<Type>,
+    pub(crate) needed: bool,
+}
+
+/// All questions.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    pub(crate) uses: HashMap<Place, Uses>,
+}
+
+impl Trace {
+    pub(crate) fn note(&mut self, place: Place, what: Use) {
+        let uses = self.uses.entry(place).or_default();
+        match what {
+            Use::As(ty) => {
+                uses.types.insert(ty);
+            }
+            Use::Max(max) => uses.max = Some(max),
+            Use::Names(names) => uses.names = Some(names),
+            Use::Pattern(pattern) => uses.pattern = Some(pattern),
+            Use::Key(key, ty) => {
+                let key = uses.keys.entry(key).or_default();
+                key.ty = key.ty.or(ty);
+            }
+            Use::Need(key) => uses.keys.entry(key).or_default().needed = true,
+        }
+    }
+}
