@@ -44,7 +44,7 @@ pub fn load(sources: &Sources) -> (Spec, Vec<Diagnostic>) {
 /// [`load`], with what `cache` knows of the files.
 pub fn load_cached(sources: &Sources, cache: &mut Cache) -> (Spec, Vec<Diagnostic>) {
     let reader = Reader::new();
-    let (spec, _) = load_with(&reader, sources);
+    let (spec, _) = load_with(&reader, sources, cache);
     (spec, reader.into_diagnostics())
 }
 
@@ -52,11 +52,11 @@ pub fn load_cached(sources: &Sources, cache: &mut Cache) -> (Spec, Vec<Diagnosti
 #[cfg(feature = "generate")]
 pub(crate) fn load_traced(sources: &Sources) -> (Vec<(FileId, Node)>, Trace) {
     let reader = Reader::tracing();
-    let (_, documents) = load_with(&reader, sources);
+    let (_, documents) = load_with(&reader, sources, &mut Cache::none());
     (documents, reader.take_trace())
 }
 
-fn load_with(reader: &Reader, sources: &Sources) -> (Spec, Vec<(FileId, Node)>) {
+fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Vec<(FileId, Node)>) {
     let mut documents = Vec::new();
     for (file, source) in sources.iter() {
         match cache.parse(source.text()) {

@@ -36,6 +36,21 @@ fn cargo(folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
+fn no_file_of_the_crate_is_forgotten() {
+    let files = fs::read_dir(repository("tdx-abi/src")).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<String> = files.filter(|name| name != "source.rs").collect();
+    let listed: BTreeSet<String> = tdx_abi::source::FILES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(
+        listed, files,
+        "tdx-abi/src/source.rs lists the files beside it"
+    );
+}
+
+#[test]
 fn vendored_rust_is_used_without_a_warning() {
     let folder = folder("rust");
     generate("rust", &folder.join("tdx-abi"), &[]);

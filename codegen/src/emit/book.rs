@@ -1,5 +1,6 @@
 //! A reference book: sources for mdBook, with a page for each leaf, format, structure, enum and table.
 
+mod cpuid;
 mod diagram;
 mod format;
 mod leaf;
@@ -88,7 +89,7 @@ pub fn files(spec: &Spec) -> Vec<File> {
             pages.push(page);
         }
     }
-    for page in [book.msrs(), book.sources()] {
+    for page in [book.cpuid(), book.msrs(), book.sources()] {
         chapter(&mut summary, 0, &page.title, &page.path);
         pages.push(page);
     }

@@ -43,6 +43,7 @@ pub fn value(spec: &Spec) -> Value {
         "l2_sept_states": table::states(spec, &spec.l2_sept_states),
         "fields": table::fields(spec),
         "msrs": table::msrs(spec),
+        "cpuid": table::cpuid(spec),
         "enums": layout::enums(spec),
         "formats": layout::formats(spec),
         "structures": layout::structures(spec),

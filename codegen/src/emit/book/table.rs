@@ -281,6 +281,14 @@ impl Book<'_> {
                     .collect();
                 page.text(&names.join(", "));
             }
+            if !module.values.is_empty() {
+                page.heading("Fixed global fields");
+                let rows = module.values.iter().map(|(name, value)| {
+                    vec![code(&name.value), format!("{value} (`{value:#x}`)")]
+                });
+                let rows: Vec<Vec<String>> = rows.collect();
+                page.table(&["field", "value"], &rows);
+            }
             self.sources_of(&mut page, &module.cite);
             pages.push(page);
         }

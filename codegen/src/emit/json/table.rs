@@ -33,8 +33,13 @@ pub(super) fn modules(spec: &Spec) -> Vec<Value> {
             .map(|(name, versions)| (name.value.clone(), json!(versions)))
             .collect();
         let reserved: Vec<&str> = row.reserved.iter().map(|name| name.value.as_str()).collect();
+        let values: Map<String, Value> = row
+            .values
+            .iter()
+            .map(|(name, value)| (name.value.clone(), hex(*value)))
+            .collect();
         json!({
-            "name": row.name, "features0": row.features0.map(hex), "leaves": leaves, "reserved": reserved,
+            "name": row.name, "features0": row.features0.map(hex), "leaves": leaves, "reserved": reserved, "values": values,
             "cite": cites(&row.cite),
         })
     })
@@ -140,4 +145,32 @@ pub(super) fn msrs(spec: &Spec) -> Vec<Value> {
         })
     })
     .collect()
+}
+
+pub(super) fn cpuid(spec: &Spec) -> Vec<Value> {
+    let tables = spec.cpuid.iter();
+    tables
+        .map(|table| {
+            let lookup = table.lookup.iter().map(|row| {
+                json!({
+                    "leaf": row.leaf, "subleaf": row.subleaf, "faulting": row.faulting,
+                    "verify_mask": row.verify_mask, "verify_value": row.verify_value, "verify_same": row.verify_same,
+                    "fixed0_or_dynamic": row.fixed0_or_dynamic, "fixed1": row.fixed1, "config": row.config,
+                })
+            });
+            let lookup: Vec<Value> = lookup.collect();
+            let configurable = table.configurable.iter();
+            let configurable = configurable
+                .map(|row| json!({ "leaf": row.leaf, "subleaf": row.subleaf, "direct": row.direct, "allow": row.allow }));
+            let configurable: Vec<Value> = configurable.collect();
+            let masks = table.xfam_masks.iter();
+            let masks = masks
+                .map(|row| json!({ "leaf": row.leaf, "subleaf": row.subleaf, "xfam_bit": row.xfam_bit, "mask": row.mask }));
+            let masks: Vec<Value> = masks.collect();
+            json!({
+                "modules": module_names(spec, table.modules), "lookup": lookup, "configurable": configurable,
+                "xfam_masks": masks, "cite": cites(&table.cite),
+            })
+        })
+        .collect()
 }

@@ -38,6 +38,8 @@ const REACHES: [(&str, &str); 7] = [
     ("r12", "R13"),
     ("r13", "R13"),
 ];
+/// Registers that a call passes.
+const REGISTERS: usize = 15;
 /// Registers that a failure keeps.
 const KEPT: [&str; 6] = ["rcx", "rdx", "r8", "r9", "r10", "r11"];
 
@@ -290,11 +292,13 @@ impl<'l> Writer<'l> {
                 }
             }
         });
-        let (registers, output) = if output.is_empty() {
-            (quote!(_), quote!({}))
+        let registers = if output.to_string().contains("registers") {
+            quote!(registers)
         } else {
-            (quote!(registers), quote!({ #output }))
+            quote!(_)
         };
+        // RAX is always there; an update that replaces nothing is one that lints complain of.
+        let others = (distinct.len() + 1 < REGISTERS).then(|| quote!(..Registers::ZERO));
         quote! {
             #[doc = #text]
             #[derive(#derive)]
@@ -312,11 +316,11 @@ impl<'l> Writer<'l> {
 
                 #[inline(always)]
                 fn encode(&self) -> Registers {
-                    Registers { rax: Self::RAX, #(#loads)* ..Registers::ZERO }
+                    Registers { rax: Self::RAX, #(#loads)* #others }
                 }
 
                 #[inline(always)]
-                fn output(self, #registers: &Registers) -> Self::Output #output
+                fn output(self, #registers: &Registers) -> Self::Output { #output }
             }
 
             impl #parameters #trait_name for #ty #arguments {}

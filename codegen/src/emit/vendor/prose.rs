@@ -79,7 +79,9 @@ pub(super) fn spaced(code: &str) -> String {
     let mut before = "";
     for line in code.lines() {
         let trimmed = line.trim_start();
-        let ends = before.trim_start() == "}" && indentation(before) == indentation(line);
+        let above = before.trim_start();
+        let ends = above == "}" || above.starts_with("use ");
+        let ends = ends && indentation(before) == indentation(line);
         if ends && BEGINNINGS.iter().any(|start| trimmed.starts_with(start)) {
             out.push('\n');
         }

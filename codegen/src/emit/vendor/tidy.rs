@@ -29,6 +29,11 @@ impl VisitMut for Tidy {
 
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         visit_mut::visit_expr_mut(self, expr);
+        match expr {
+            Expr::Call(call) => call.args.iter_mut().for_each(unwrap),
+            Expr::MethodCall(call) => call.args.iter_mut().for_each(unwrap),
+            _ => {}
+        }
         if let Expr::Block(block) = expr
             && let [Stmt::Expr(value, None)] = &block.block.stmts[..]
             && block.label.is_none()

@@ -99,7 +99,7 @@ Source: manual, Table 5.2.*/
             pub fn entry(&self) -> Option<format::Split> {
                 let failure = self.failure()?;
                 match failure.status.code() {
-                    status::StatusCode::OPERAND_BUSY => {
+                    StatusCode::OPERAND_BUSY => {
                         Some(format::Split::from_bits(failure.rcx))
                     }
                     _ => None,

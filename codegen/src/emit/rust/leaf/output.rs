@@ -233,9 +233,9 @@ impl Writer<'_> {
     pub(super) fn details(&self, parameters: &TokenStream, arguments: &TokenStream) -> TokenStream {
         let ty = &self.ty;
         let (code, code_ty) = if self.leaf.side == Side::Seamldr {
-            (quote!(seamldr_status()), ident("SeamldrStatus"))
+            (quote!(seamldr_status()), quote!(status::SeamldrStatus))
         } else {
-            (quote!(status.code()), ident("StatusCode"))
+            (quote!(status.code()), quote!(StatusCode))
         };
         let mut methods = Vec::new();
         for operand in self
@@ -274,7 +274,7 @@ impl Writer<'_> {
                         pub fn #name(&self) -> Option<#value_ty> {
                             let failure = self.failure()?;
                             match failure.#code {
-                                #(status::#code_ty::#statuses)|* => Some(#value),
+                                #(#code_ty::#statuses)|* => Some(#value),
                                 _ => None,
                             }
                         }
