@@ -129,7 +129,6 @@ impl<'t, E: Embedder> Live<'t, E> {
     /// Pauses the TD (TDH.EXPORT.PAUSE): the guest's downtime begins.
     ///
     /// vCPUs that are inside are kicked; the embedder does not enter them any more.
-    #[expect(clippy::result_large_err, reason = "the error gives the session back")]
     pub fn pause(self) -> Result<Paused<'t, E>, (Self, Error)> {
         let td = self.0.td;
         let paused = {
@@ -147,7 +146,6 @@ impl<'t, E: Embedder> Live<'t, E> {
     }
 
     /// Ends the session; the TD runs on as if nothing had been. To be repeated if it fails.
-    #[expect(clippy::result_large_err, reason = "the error gives the session back")]
     pub fn abort(self, stream: &mut Stream<'_, E>) -> Result<(), (Self, Error)> {
         self.0.abort(stream, false).map_err(|error| (self, error))
     }

@@ -103,7 +103,6 @@ impl<'t, E: Embedder> Paused<'t, E> {
     /// Makes the start token (TDH.EXPORT.TRACK), with which the destination may run the TD: from now on this platform
     /// may not. No exported page may be dirty; what has not been exported ([`Paused::remaining`]) has to follow out of
     /// order, or is lost.
-    #[expect(clippy::result_large_err, reason = "the error gives the session back")]
     pub fn hand_over(self, stream: &mut Stream<'_, E>) -> Result<HandedOver<'t, E>, (Self, Error)> {
         let td = self.0.td;
         let made = self.0.check().and_then(|()| {
@@ -122,7 +121,6 @@ impl<'t, E: Embedder> Paused<'t, E> {
     }
 
     /// As [`Live::abort`].
-    #[expect(clippy::result_large_err, reason = "the error gives the session back")]
     pub fn abort(self, stream: &mut Stream<'_, E>) -> Result<(), (Self, Error)> {
         self.0.abort(stream, false).map_err(|error| (self, error))
     }
@@ -162,7 +160,6 @@ impl<'t, E: Embedder> HandedOver<'t, E> {
 
     /// Ends the session with the abort token that the destination has made ([`Import::abort`](super::Import::abort));
     /// the TD runs on here.
-    #[expect(clippy::result_large_err, reason = "the error gives the session back")]
     pub fn abort(
         self,
         stream: &mut Stream<'_, E>,
