@@ -4,8 +4,8 @@
 //! remembered, and the questions about all nodes in one place make its schema. A key that the loader never asks for is unknown
 //! to the schema too.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 
 use serde_json::Map;
 use serde_json::Value as Json;

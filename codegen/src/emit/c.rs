@@ -36,13 +36,16 @@ impl core::fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
+/// What writes a header.
+type Write = fn(&Spec, &mut Header);
+
 /// The headers: `tdx.h`, and one for each kind of fact that it includes.
 ///
 /// # Errors
 ///
 /// Two entities would get one name.
 pub fn headers(spec: &Spec) -> Result<Vec<File>, Error> {
-    let parts: [(&str, &str, fn(&Spec, &mut Header)); 6] = [
+    let parts: [(&str, &str, Write); 6] = [
         (
             "tdx_status.h",
             "Status codes and operand ids: what RAX says after a call",

@@ -23,9 +23,9 @@ pub(super) enum Form {
     /// A scalar as it was written; empty if there is nothing.
     Scalar(String),
     /// `[a, b]`
-    FlowList(Vec<Form>),
+    FlowList(Vec<Self>),
     /// `{ a: b }`
-    FlowMap(Vec<(Form, Form)>),
+    FlowMap(Vec<(Self, Self)>),
     /// One item a line.
     List(Vec<Entry>),
     /// One key a line.

@@ -1,7 +1,7 @@
 //! What the loader asks of each node: the schema as it is in force, from which the JSON Schemas are made.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use std::collections::HashMap;
 
 use crate::diagnostic::Place;

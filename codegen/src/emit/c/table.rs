@@ -87,9 +87,11 @@ pub(super) fn states(spec: &Spec, header: &mut Header) {
     table(header, spec, &spec.l2_sept_states, "TDX_L2_SEPT_STATE_");
 }
 
+/// A number of a state, if it has one.
+type Number = fn(&StateRow) -> Option<u64>;
+
 fn table(header: &mut Header, spec: &Spec, table: &FlagTable, prefix: &str) {
-    let values: [(&str, fn(&StateRow) -> Option<u64>); 2] =
-        [("", |row| Some(row.value)), ("PUBLIC_", |row| row.public)];
+    let values: [(&str, Number); 2] = [("", |row| Some(row.value)), ("PUBLIC_", |row| row.public)];
     for (infix, value) in values {
         if infix == "PUBLIC_" && table.rows.iter().any(|row| row.public.is_some()) {
             header.section("The numbers that leaves return for them.");
