@@ -1,6 +1,7 @@
 //! `tdx spec generate`, `fmt` and `schema`: what they write is built, run, and held against Intel's tables and an interpreter of the model.
 #![expect(
     clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
     clippy::std_instead_of_core,
     reason = "a test: a panic is how it fails"
 )]
