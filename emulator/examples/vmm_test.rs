@@ -137,11 +137,12 @@ fn a_busy_module_is_asked_again() {
 fn a_page_in_use_is_refused() {
     let (platform, mut pages, td) = td();
     let lp = platform.lp(0).expect("there is one");
-    let refused = give_page(&lp, td.tdr, GPA, td.tdr, || pages.next());
-    let status = refused.expect_err("the page is the TD's root");
+    let vcpu = td.vcpus[0];
+    let refused = give_page(&lp, td.tdr, GPA, vcpu, || pages.next());
+    let status = refused.expect_err("the page is the root of a vCPU");
     assert_eq!(status.code(), StatusCode::PAGE_METADATA_INCORRECT);
-    let metadata = platform.page_metadata(td.tdr, Level::Pt);
-    assert_eq!(metadata.map(|(kind, _)| kind), Some(PageType::Tdr));
+    let metadata = platform.page_metadata(vcpu, Level::Pt);
+    assert_eq!(metadata.map(|(kind, _)| kind), Some(PageType::Tdvpr));
 }
 
 fn main() {
