@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use tdx_abi::HostLeaf;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Page;
@@ -21,7 +22,10 @@ use tdx_abi::Seamcall;
 use tdx_abi::SharedBit;
 use tdx_abi::SharedGpa;
 use tdx_abi::Trap;
+use tdx_abi::field::FieldId;
+use tdx_abi::field::global;
 use tdx_abi::hardware::HardwareSeamcall;
+use tdx_abi::tdh;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
 use tdx_emulator::HostCall;
@@ -310,8 +314,29 @@ impl Host {
 
     /// What [`Td::create`] makes with the host's own parameters.
     pub fn try_create(self, hkid: Hkid) -> (Td<Self>, Result<(), Error>) {
-        Td::create(self, config(), hkid, Hpa::new(SCRATCH + 0x2000))
+        let config = self.config();
+        Td::create(self, config, hkid, Hpa::new(SCRATCH + 0x2000))
             .unwrap_or_else(|(_, _, error)| panic!("{error}"))
+    }
+
+    /// Pages of a control structure, as the module says.
+    fn pages_of(&self, field: FieldId) -> u8 {
+        let read = tdh::sys::Rd { field }.call(&self.lps[0]).unwrap();
+        u8::try_from(read.output.value / 4096).unwrap()
+    }
+
+    /// TDR, TDCX pages, and the pages of one vCPU.
+    pub fn control_pages(&self) -> usize {
+        let pages = self.pages_of(global::TDCS_BASE_SIZE) + self.pages_of(global::TDVPS_BASE_SIZE);
+        1 + usize::from(pages)
+    }
+
+    fn config(&self) -> TdConfig {
+        TdConfig {
+            tdcx_pages: self.pages_of(global::TDCS_BASE_SIZE),
+            tdvpx_pages: self.pages_of(global::TDVPS_BASE_SIZE) - 1,
+            ..config()
+        }
     }
 
     /// Ranges that have a PAMT page pair.

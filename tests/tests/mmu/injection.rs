@@ -27,8 +27,6 @@ use super::life::end;
 use super::life::runnable;
 use super::life::runnable_on;
 
-/// TDR, 6 TDCX, and 6 pages of the one vCPU.
-const CONTROL_PAGES: usize = 13;
 pub const PATIENCE: usize = 3;
 
 /// Answers of the module: four that pass, and those that end an operation.
@@ -374,7 +372,7 @@ fn check(td: &Td<Host>) {
     assert_eq!(host.private_in_use(), leaves + dirty, "private pages");
     assert_eq!(
         host.module_pages_in_use(),
-        CONTROL_PAGES + tables + dirty_tables + 2 * host.pamt_pairs(),
+        host.control_pages() + tables + dirty_tables + 2 * host.pamt_pairs(),
         "pages of the Secure-EPT and PAMT page pairs"
     );
     host.check_pamt();
