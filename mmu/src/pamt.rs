@@ -13,6 +13,7 @@ use tdx_abi::Level;
 
 use crate::Word;
 use crate::embed::Relax;
+pub use crate::td::pamt::clean;
 pub use crate::td::pamt::collect;
 
 /// No pair.

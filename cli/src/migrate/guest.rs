@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tdx_abi::Retry;
 use tdx_abi::Gpa;
 use tdx_abi::Level;
 use tdx_abi::Registers;
@@ -179,6 +180,10 @@ impl Guest {
             drop(inside);
             called.map_err(|trap| Error::Failed(format!("TDH.VP.ENTER: {trap}")))?;
             let status = Status::from_rax(registers.rax);
+            if status.retry() == Some(Retry::Busy) {
+                // A TDH.MEM.TRACK was in the way.
+                continue;
+            }
             if status.is_error() {
                 return Err(Error::Failed(format!("TDH.VP.ENTER: {status}")));
             }

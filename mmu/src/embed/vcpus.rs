@@ -28,7 +28,7 @@ pub trait Clean {
 
     /// Keeps a page that could not be written back: a TDH.PHYMEM.PAGE.WBINVD failed for good.
     ///
-    /// It backed `gpa`, or was part of the Secure-EPT. It must not be reused before
+    /// It backed `gpa`, or was part of the Secure-EPT or of a PAMT page pair. It must not be reused before
     /// [`crate::Td::clean`] of it has succeeded or the TD's KeyID has been released.
     ///
     /// By default it is leaked, which is safe.

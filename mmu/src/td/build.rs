@@ -43,7 +43,7 @@ impl<E: Embedder> Td<E> {
         let add = Propagate {
             memory: self.memory(),
             source: Some(source),
-            pairs: Pairs::new(&self.embedder),
+            pairs: Pairs::new(&self.embedder, &self.config),
         };
         loop {
             let mut section = self.mirror.exclusive(&self.embedder);

@@ -16,7 +16,7 @@ impl<E: Embedder> Td<E> {
     /// If writing back fails the embedder keeps the page in quarantine.
     pub(super) fn give_back(&self, gpa: PrivateGpa, page: Page) -> Result<(), Error> {
         let dismissed = self.dismiss(page.hpa(), page.level());
-        let cleaned = self.clean(Some(gpa), page).map_err(|(page, error)| {
+        let cleaned = self.clean_of_td(Some(gpa), page).map_err(|(page, error)| {
             self.embedder.quarantine(Some(gpa), page);
             error
         });
@@ -26,7 +26,7 @@ impl<E: Embedder> Td<E> {
     /// The same for a page that was part of the Secure-EPT.
     pub(super) fn give_back_external(&self, page: Page) -> Result<(), Error> {
         let dismissed = self.dismiss(page.hpa(), Level::Pt);
-        let cleaned = self.clean(None, page).map_err(|(page, error)| {
+        let cleaned = self.clean_of_td(None, page).map_err(|(page, error)| {
             self.embedder.quarantine(None, page);
             error
         });
@@ -34,8 +34,18 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Writes back and scrubs a page from quarantine, and hands it to its owner: the backing if it backed
-    /// `gpa`, the allocator if it was part of the Secure-EPT. On failure it comes back.
+    /// `gpa`, the allocator if it was part of the Secure-EPT or held PAMT entries. On failure it comes back.
     pub fn clean(&self, gpa: Option<PrivateGpa>, page: Page) -> Result<(), (Page, Error)> {
+        // It may have been one of a PAMT page pair, which the module writes with its own KeyID.
+        if gpa.is_none()
+            && let Err(error) = self.write_back(page.hpa(), Level::Pt, self.config.global_hkid)
+        {
+            return Err((page, error));
+        }
+        self.clean_of_td(gpa, page)
+    }
+
+    fn clean_of_td(&self, gpa: Option<PrivateGpa>, page: Page) -> Result<(), (Page, Error)> {
         if let Err(error) = self.write_back(page.hpa(), page.level(), self.hkid()) {
             return Err((page, error));
         }

@@ -42,6 +42,13 @@ pub struct TdConfig {
     pub tdvpx_pages: u8,
 }
 
+impl TdConfig {
+    /// The module's own KeyID at its place in an address.
+    pub(super) const fn global_keyid(&self) -> u64 {
+        (self.global_hkid as u64) << self.keyid_shift
+    }
+}
+
 /// How far a TD's control structures have come.
 pub(super) mod stage {
     pub(crate) const BLANK: u64 = 0;

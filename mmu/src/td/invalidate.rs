@@ -202,13 +202,20 @@ impl<E: Embedder> Tracked<'_, E> {
                 // Mapped anew after the block.
                 _ => continue,
             }
-            let page = section
-                .remove(&external, at.gpa, at.level)
-                .inspect_err(|stop| {
-                    if *stop == Stop::Retry {
+            let page = match section.remove(&external, at.gpa, at.level) {
+                Ok(page) => page,
+                // Another removal was quicker.
+                Err(Stop::Found(now)) if now != at => {
+                    *address = at.gpa.bits();
+                    continue;
+                }
+                Err(stop) => {
+                    if stop == Stop::Retry {
                         *address = at.gpa.bits();
                     }
-                })?;
+                    return Err(stop);
+                }
+            };
             *place = Some((at.gpa, page));
             match places.next() {
                 Some(next) => place = next,

@@ -157,7 +157,7 @@ impl<E: Embedder> Td<E> {
         Propagate {
             memory: self.memory(),
             source: None,
-            pairs: Pairs::new(&self.embedder),
+            pairs: Pairs::new(&self.embedder, &self.config),
         }
     }
 

@@ -8,6 +8,7 @@ use tdx_abi::Page;
 
 use super::Error;
 use super::Td;
+use super::TdConfig;
 use super::leaves;
 use crate::embed::Clean;
 use crate::embed::Embedder;
@@ -28,13 +29,16 @@ type Pair = [Page; 2];
 /// Pairs held ready for one operation, taken from the allocator outside of sections and given back when dropped.
 pub(crate) struct Pairs<'e, E: Frames + Clean> {
     embedder: &'e E,
+    /// The module's global KeyID at its place in an address: pairs come back with its lines in caches.
+    global_keyid: u64,
     held: [Cell<Option<Pair>>; CAPACITY],
 }
 
 impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
-    pub(crate) const fn new(embedder: &'e E) -> Self {
+    pub(crate) const fn new(embedder: &'e E, config: &TdConfig) -> Self {
         Self {
             embedder,
+            global_keyid: config.global_keyid(),
             held: [const { Cell::new(None) }; CAPACITY],
         }
     }
@@ -79,10 +83,32 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         });
     }
 
-    fn take_back(&self, pair: [Hpa; 2]) {
-        if let [Some(first), Some(second)] = pair.map(|hpa| Page::assume_owned(hpa, Level::Pt)) {
-            self.put_back([first, second]);
+    /// Takes a pair that the module has given back: its lines are written back, which neither
+    /// TDH.PHYMEM.PAMT.REMOVE nor TDH.MEM.PAGE.PROMOTE does. A page for which that fails is in quarantine.
+    fn take_back(&self, pair: [Hpa; 2]) -> Result<(), Error> {
+        let [Some(first), Some(second)] = pair.map(|hpa| Page::assume_owned(hpa, Level::Pt)) else {
+            return Ok(());
+        };
+        match self.write_back(&first).and_then(|()| self.write_back(&second)) {
+            Ok(()) => {
+                self.put_back([first, second]);
+                Ok(())
+            }
+            Err(error) => {
+                [first, second]
+                    .into_iter()
+                    .for_each(|page| self.embedder.quarantine(None, page));
+                Err(error)
+            }
         }
+    }
+
+    fn write_back(&self, page: &Page) -> Result<(), Error> {
+        if !self.embedder.needs_write_back() {
+            return Ok(());
+        }
+        let lines = Hpa::new(page.hpa().bits() | self.global_keyid);
+        leaves::phymem_page_wbinvd(self.embedder, lines)
     }
 
     /// Counts a 4 KiB page that is about to be given to the module; the first of its range brings a pair.
@@ -137,8 +163,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         let range = page.align_down(Level::Pd);
         let take = || leaves::pamt_remove(self.embedder, range);
         let pair = PairCount::new(word).put(self.embedder, take)?;
-        pair.into_iter().for_each(|pair| self.take_back(pair));
-        Ok(())
+        pair.map_or(Ok(()), |pair| self.take_back(pair))
     }
 
     /// Takes back an idle pair of the range of `page`.
@@ -148,8 +173,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         };
         let range = page.align_down(Level::Pd);
         let pair = PairCount::new(word).collect(|| leaves::pamt_remove(self.embedder, range))?;
-        pair.into_iter().for_each(|pair| self.take_back(pair));
-        Ok(())
+        pair.map_or(Ok(()), |pair| self.take_back(pair))
     }
 
     /// Makes `call`, which gives the 4 KiB `page` to the module.
@@ -191,7 +215,8 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
     pub(crate) fn promoted(&self, page: Hpa, pair: [Hpa; 2]) {
         if let Some(word) = self.embedder.pamt_count(page) {
             PairCount::new(word).promoted();
-            self.take_back(pair);
+            // The table is gone whatever happens to the pair: what cannot be written back is in quarantine.
+            let _ = self.take_back(pair);
         }
     }
 }
@@ -208,7 +233,7 @@ impl<E: Frames + Clean> Drop for Pairs<'_, E> {
 impl<E: Embedder> Td<E> {
     /// Counts the 4 KiB `page` before it is given to the module. Outside of sections only.
     pub(super) fn admit(&self, page: Hpa) -> Result<(), Error> {
-        let pairs = Pairs::new(&self.embedder);
+        let pairs = Pairs::new(&self.embedder, &self.config);
         match pairs.get(page) {
             Err(Error::NoPamtPair) => {
                 pairs.top_up()?;
@@ -223,7 +248,7 @@ impl<E: Embedder> Td<E> {
     /// An error says that a pair is idle: see [`crate::pamt::collect`].
     pub(super) fn dismiss(&self, page: Hpa, level: Level) -> Result<(), Error> {
         match level {
-            Level::Pt => Pairs::new(&self.embedder).put(page),
+            Level::Pt => Pairs::new(&self.embedder, &self.config).put(page),
             _ => Ok(()),
         }
     }
@@ -231,14 +256,28 @@ impl<E: Embedder> Td<E> {
 
 /// Takes back the idle PAMT page pairs of the host's memory in `range`: those that a failed
 /// TDH.PHYMEM.PAMT.REMOVE has left with the module although no 4 KiB page of their 2 MiB range is in use.
-pub fn collect<E>(embedder: &E, range: MemoryRange) -> Result<(), Error>
+pub fn collect<E>(embedder: &E, config: &TdConfig, range: MemoryRange) -> Result<(), Error>
 where
     E: Executor + Relax + Tables + Frames + Clean,
 {
     let mut next = range.start().align_down(Level::Pd).bits();
     while next < range.end().bits() {
-        Pairs::new(embedder).collect(Hpa::new(next))?;
+        Pairs::new(embedder, config).collect(Hpa::new(next))?;
         next += Level::Pd.size();
     }
+    Ok(())
+}
+
+/// Writes back and scrubs a page of a pair that has come into quarantine, and frees it; for those that the end of
+/// a teardown has left, when there is no [`Td::clean`] any more. On failure it comes back.
+pub fn clean<E>(embedder: &E, config: &TdConfig, page: Page) -> Result<(), (Page, Error)>
+where
+    E: Executor + Relax + Tables + Frames + Clean,
+{
+    if let Err(error) = Pairs::new(embedder, config).write_back(&page) {
+        return Err((page, error));
+    }
+    embedder.scrub(&page);
+    embedder.free_module_page(page);
     Ok(())
 }

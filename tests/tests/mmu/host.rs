@@ -321,7 +321,8 @@ impl Host {
 
     /// Pages of a control structure, as the module says.
     fn pages_of(&self, field: FieldId) -> u8 {
-        let read = tdh::sys::Rd { field }.call(&self.lps[0]).unwrap();
+        // Not one of the calls that an injection may fail.
+        let read = tdh::sys::Rd { field }.call(&self.platform.lp(0).unwrap()).unwrap();
         u8::try_from(read.output.value / 4096).unwrap()
     }
 
@@ -363,7 +364,18 @@ impl Host {
     /// Takes back the pairs that failed calls have left idle.
     pub fn collect_pamt(&self) {
         let tdmr = MemoryRange::with_size(Hpa::new(MODULE_PAGES), TDMR_SIZE).unwrap();
-        tdx_mmu::pamt::collect(self, tdmr).unwrap();
+        tdx_mmu::pamt::collect(self, &self.config(), tdmr).unwrap();
+    }
+
+    /// Cleans the pages of pairs that could not be written back.
+    pub fn clean_pamt(&self) {
+        let kept = core::mem::take(&mut *self.quarantine.lock().unwrap());
+        for (gpa, page) in kept {
+            match gpa {
+                None => tdx_mmu::pamt::clean(self, &self.config(), page).unwrap(),
+                Some(_) => self.quarantine.lock().unwrap().push((gpa, page)),
+            }
+        }
     }
 
     /// Place of the first TDCX page in [`Host::allocated`]: behind the TDR, and the pair of its range.

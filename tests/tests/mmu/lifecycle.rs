@@ -52,6 +52,7 @@ fn tear_down(td: Td<Host>) -> (Host, Hkid, bool) {
     host.injector.arm(None);
     // A failed TDH.PHYMEM.PAMT.REMOVE leaves the pair with the module.
     host.collect_pamt();
+    host.clean_pamt();
     (host, torn.hkid, failed)
 }
 
