@@ -8,10 +8,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use tdx_abi::Retry;
 use tdx_abi::Gpa;
 use tdx_abi::Level;
 use tdx_abi::Registers;
+use tdx_abi::Retry;
 use tdx_abi::Seamcall;
 use tdx_abi::format::BasicExitReason;
 use tdx_abi::format::VpEnterStatus;

@@ -31,6 +31,8 @@ pub(crate) struct Pairs<'e, E: Frames + Clean> {
     embedder: &'e E,
     /// The module's global KeyID at its place in an address: pairs come back with its lines in caches.
     global_keyid: u64,
+    /// Why the pair of a promoted range is in quarantine.
+    late: Cell<Option<Error>>,
     held: [Cell<Option<Pair>>; CAPACITY],
 }
 
@@ -39,6 +41,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         Self {
             embedder,
             global_keyid: config.global_keyid(),
+            late: Cell::new(None),
             held: [const { Cell::new(None) }; CAPACITY],
         }
     }
@@ -89,7 +92,10 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         let [Some(first), Some(second)] = pair.map(|hpa| Page::assume_owned(hpa, Level::Pt)) else {
             return Ok(());
         };
-        match self.write_back(&first).and_then(|()| self.write_back(&second)) {
+        match self
+            .write_back(&first)
+            .and_then(|()| self.write_back(&second))
+        {
             Ok(()) => {
                 self.put_back([first, second]);
                 Ok(())
@@ -211,12 +217,17 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         }
     }
 
+    /// What went wrong with the pair after a promotion that has taken place.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.late.take().map_or(Ok(()), Err)
+    }
+
     /// Notes that the pages from `page` on were promoted, and keeps the pair that came back.
     pub(crate) fn promoted(&self, page: Hpa, pair: [Hpa; 2]) {
         if let Some(word) = self.embedder.pamt_count(page) {
             PairCount::new(word).promoted();
-            // The table is gone whatever happens to the pair: what cannot be written back is in quarantine.
-            let _ = self.take_back(pair);
+            // The table is gone whatever happens to the pair.
+            self.late.set(self.take_back(pair).err());
         }
     }
 }

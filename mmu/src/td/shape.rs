@@ -201,7 +201,10 @@ impl<E: Embedder> Td<E> {
             section.promote(&external, gpa, level)
         };
         match stop {
-            Ok(pair) => self.give_back_pair(pair).map(|()| true),
+            Ok(pair) => {
+                let settled = external.pairs.settle();
+                self.give_back_pair(pair).and(settled).map(|()| true)
+            }
             Err(stop) => {
                 self.unblock(Position {
                     gpa,

@@ -322,7 +322,9 @@ impl Host {
     /// Pages of a control structure, as the module says.
     fn pages_of(&self, field: FieldId) -> u8 {
         // Not one of the calls that an injection may fail.
-        let read = tdh::sys::Rd { field }.call(&self.platform.lp(0).unwrap()).unwrap();
+        let read = tdh::sys::Rd { field }
+            .call(&self.platform.lp(0).unwrap())
+            .unwrap();
         u8::try_from(read.output.value / 4096).unwrap()
     }
 
