@@ -395,9 +395,9 @@ impl GuestCpu<'_> {
     pub fn interrupted(&mut self) -> Option<Exited> {
         self.step();
         // While the guest is being stepped interrupts are masked.
-        let pending = !self.lp.stepping.active && self.slot.kicked.load(Ordering::Acquire)
-            || !self.lp.stepping.active
-                && self.slot.interrupts_pending.load(Ordering::Acquire) != 0;
+        let pending = !self.lp.stepping.active
+            && (self.slot.kicked.load(Ordering::Acquire)
+                || self.slot.interrupts_pending.load(Ordering::Acquire) != 0);
         pending.then(|| self.interrupt())
     }
 

@@ -219,7 +219,7 @@ impl KeyTags {
         };
         if self.has_stale_lines(tag) {
             for line in 0..LINES as u64 {
-                self.host_write(page << 12 | line * LINE, true);
+                self.host_write((page << 12) | (line * LINE), true);
             }
         } else {
             tag.clear_lines();

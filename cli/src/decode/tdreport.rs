@@ -73,7 +73,7 @@ pub(crate) fn report(
         verified.push((
             label,
             covered,
-            verify(spec, structure, &bytes, covered, holder, &pieces)?,
+            verify(spec, structure, bytes, covered, holder, &pieces)?,
         ));
     }
     if json {

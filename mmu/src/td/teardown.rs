@@ -111,12 +111,13 @@ fn is(error: &Error, code: StatusCode) -> bool {
     error.status().is_some_and(|status| status.code() == code)
 }
 
-/// A vCPU that is not on this LP needs no flush here.
+/// A vCPU that is not on this LP needs no flush here; one that lacks pages was never on any.
 pub(super) fn not_here(flushed: Result<(), Error>) -> Result<(), Error> {
     match flushed {
         Err(error)
             if is(&error, StatusCode::VCPU_NOT_ASSOCIATED)
-                || is(&error, StatusCode::VCPU_ASSOCIATED) =>
+                || is(&error, StatusCode::VCPU_ASSOCIATED)
+                || is(&error, StatusCode::TDCX_NUM_INCORRECT) =>
         {
             Ok(())
         }

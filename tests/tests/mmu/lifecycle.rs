@@ -30,6 +30,7 @@ fn tear_down(td: Td<Host>) -> (Host, Hkid, bool) {
         match td.teardown() {
             Ok(teardown) => break teardown,
             Err((back, error)) => {
+                assert!(!failed, "a second time: {error}");
                 failed = true;
                 typed(&error);
                 injector.arm(None);
