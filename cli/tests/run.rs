@@ -1,5 +1,11 @@
 //! `tdx run`: the boot of a real guest, end to end, and what it does with bad input.
 
+#![expect(
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    reason = "a test binary: it has std, and a panic is how it fails"
+)]
+
 mod command;
 
 use std::collections::BTreeSet;

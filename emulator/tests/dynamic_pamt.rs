@@ -150,7 +150,7 @@ fn what_cannot_be_added() {
             OperandId::RCX,
         ),
         (
-            [range(1) + PAGE | RANGE, free, free + PAGE],
+            [(range(1) + PAGE) | RANGE, free, free + PAGE],
             StatusCode::OPERAND_INVALID,
             OperandId::RCX,
         ),

@@ -1,5 +1,6 @@
 //! A typed call compiles to what one would write by hand: `tests/assembly` has both, and this compares them.
 #![cfg(target_arch = "x86_64")]
+#![expect(clippy::std_instead_of_alloc, reason = "a test binary has std")]
 
 use std::collections::BTreeSet;
 use std::env;

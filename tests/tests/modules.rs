@@ -1,9 +1,5 @@
 //! Each module that the emulator can be, against the tables read from that module's source: which leaves and versions it
 //! dispatches, in which OP_STATEs, and which metadata fields the host may read.
-#![expect(
-    clippy::std_instead_of_alloc,
-    reason = "a test binary: it has std, and a panic is how it fails"
-)]
 
 #[path = "../../emulator/tests/support/mod.rs"]
 mod support;
@@ -50,7 +46,7 @@ const ANSWERED_AS_UNKNOWN: [(&str, &str); 11] = [
 ];
 
 /// Leaves of TDX Connect, unknown to every module on a platform without it (`helpers.h`, `is_valid_tdx_io_host_call`).
-const TDX_CONNECT: std::ops::RangeInclusive<u64> = 128..=166;
+const TDX_CONNECT: core::ops::RangeInclusive<u64> = 128..=166;
 
 fn facts(module: Module, file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

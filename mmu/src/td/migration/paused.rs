@@ -51,7 +51,7 @@ impl<'t, E: Embedder> Paused<'t, E> {
         })
     }
 
-    /// As [`Live::cancel`].
+    /// As [`Live::cancel`](super::Live::cancel).
     pub fn cancel(
         &mut self,
         ranges: &[GpaRange],
@@ -61,7 +61,7 @@ impl<'t, E: Embedder> Paused<'t, E> {
         self.0.cancel(ranges, stream, sink)
     }
 
-    /// As [`Live::remaining`].
+    /// As [`Live::remaining`](super::Live::remaining).
     pub fn remaining(&self, range: GpaRange) -> u64 {
         self.0.td.count(range, is_left)
     }
@@ -120,7 +120,7 @@ impl<'t, E: Embedder> Paused<'t, E> {
         }
     }
 
-    /// As [`Live::abort`].
+    /// As [`Live::abort`](super::Live::abort).
     pub fn abort(self, stream: &mut Stream<'_, E>) -> Result<(), (Self, Error)> {
         self.0.abort(stream, false).map_err(|error| (self, error))
     }

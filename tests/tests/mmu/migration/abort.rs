@@ -48,7 +48,6 @@ pub fn runs_on(td: &Td<Host>, guest: &Guest, split: bool) {
 }
 
 /// Aborts after `step` steps; says whether there was that step.
-#[expect(clippy::cognitive_complexity, reason = "one step after the other")]
 fn abort_after(step: u32, side: &Side, other: &Side, guest: &Guest) -> bool {
     side.exchange_keys(other);
     let td = &side.td;
