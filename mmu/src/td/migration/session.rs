@@ -199,7 +199,9 @@ impl<E: Embedder> Session<'_, E> {
             }
             if let Err(error) = done.result {
                 // What was exported in part cannot be sent.
-                Self::set(&self.lost, done.processed > 0);
+                if done.processed > 0 {
+                    Self::set(&self.lost, true);
+                }
                 return Err(error);
             }
             total.pages += u64::from(done.changed);
