@@ -3,6 +3,7 @@
 use tdx_abi::format::MbType;
 use tdx_abi::format::MbmdHeader;
 use tdx_abi::format::MbmdMem;
+use tdx_abi::format::MigEpoch;
 
 use super::gcm::Mac;
 
@@ -17,7 +18,7 @@ const RESERVED: usize = MbmdHeader::OFFSET_MB_TYPE + 1;
 /// The alignment that the host must give an MBMD buffer.
 pub(crate) const MBMD_ALIGN: u64 = 128;
 /// The migration epoch of the out-of-order phase.
-pub(crate) const OUT_OF_ORDER: u32 = u32::MAX;
+pub(crate) const OUT_OF_ORDER: u32 = MigEpoch::OUT_OF_ORDER.into_bits();
 
 /// Migration bundle metadata, as six little-endian words.
 ///
@@ -76,7 +77,7 @@ impl Mbmd {
             bundle_type: header.mb_type(),
             reserved: bytes[RESERVED],
             mb_counter: header.mb_counter(),
-            mig_epoch: header.mig_epoch(),
+            mig_epoch: header.mig_epoch().into_bits(),
             iv_counter: header.iv_counter(),
             specific: specific_of(bytes),
             mac: core::array::from_fn(|index| bytes[COVERED_BYTES + index]),
@@ -91,7 +92,7 @@ impl Mbmd {
         header.set_migs_index(self.stream);
         header.set_mb_type(self.bundle_type);
         header.set_mb_counter(self.mb_counter);
-        header.set_mig_epoch(self.mig_epoch);
+        header.set_mig_epoch(MigEpoch::from_bits(self.mig_epoch));
         header.set_iv_counter(self.iv_counter);
         let mut bytes = [0; MBMD_BYTES];
         bytes[..MbmdHeader::SIZE].copy_from_slice(header.as_bytes());

@@ -4,7 +4,6 @@ use core::sync::atomic::Ordering;
 
 use tdx_abi::Hpa;
 use tdx_abi::format::GpaListEntry;
-use tdx_abi::format::MbType;
 use tdx_abi::format::MbmdHeader;
 use tdx_abi::format::PageListEntry;
 
@@ -143,12 +142,16 @@ pub trait Arrival {
     fn load(&self, index: usize, to: Hpa);
 }
 
-/// Kind and stream of the bundle with this MBMD.
-pub(super) fn kind_of(mbmd: &[u64; MBMD_WORDS]) -> (MbType, u16) {
-    let mut bytes = [0; MbmdHeader::SIZE];
+/// The first `N` bytes of an MBMD.
+pub(super) fn head_of<const N: usize>(mbmd: &[u64; MBMD_WORDS]) -> [u8; N] {
+    let mut bytes = [0; N];
     for (to, word) in bytes.chunks_exact_mut(8).zip(mbmd) {
         to.copy_from_slice(&word.to_le_bytes());
     }
-    let header = MbmdHeader::from_bytes(bytes);
-    (header.mb_type(), header.migs_index())
+    bytes
+}
+
+/// What the MBMD of every bundle begins with.
+pub(super) fn header(mbmd: &[u64; MBMD_WORDS]) -> MbmdHeader {
+    MbmdHeader::from_bytes(head_of(mbmd))
 }

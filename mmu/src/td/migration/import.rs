@@ -3,8 +3,8 @@
 use tdx_abi::Hpa;
 use tdx_abi::OpState;
 use tdx_abi::format::MbType;
-use tdx_abi::format::MbmdHeader;
 use tdx_abi::format::MbmdVpState;
+use tdx_abi::format::MigEpoch;
 use tdx_abi::format::StatusBits;
 
 use super::super::Error;
@@ -16,8 +16,8 @@ use super::Sink;
 use super::Stream;
 use super::bundle::Content;
 use super::bundle::Unsent;
-use super::bundle::kind_of;
-use super::stream::MBMD_WORDS;
+use super::bundle::head_of;
+use super::bundle::header;
 use crate::Word;
 use crate::embed::Embedder;
 
@@ -52,9 +52,6 @@ pub enum Received {
     Start,
 }
 
-/// MIG_EPOCH of the start token.
-const OUT_OF_ORDER: u32 = u32::MAX;
-
 impl<E: Embedder> Td<E> {
     /// Begins to import a TD with the bundle of its immutable state (TDH.IMPORT.STATE.IMMUTABLE), on forward stream 0.
     ///
@@ -83,7 +80,7 @@ fn load_state<E: Embedder>(
 ) -> Result<u16, Error> {
     let mbmd = bundle.mbmd();
     let pages = bundle.len();
-    if kind_of(&mbmd).0 != kind || pages == 0 || pages > stream.capacity() {
+    if header(&mbmd).mb_type() != kind || pages == 0 || pages > stream.capacity() {
         return Err(Error::BadBundle);
     }
     stream.set_mbmd(&mbmd);
@@ -109,7 +106,7 @@ impl<E: Embedder> Import<'_, E> {
         stream: &mut Stream<'_, E>,
         bundle: &impl Arrival,
     ) -> Result<Received, Error> {
-        match kind_of(&bundle.mbmd()).0 {
+        match header(&bundle.mbmd()).mb_type() {
             MbType::MEM => self.receive_memory(stream, bundle),
             MbType::EPOCH_TOKEN => self.receive_token(stream, bundle),
             MbType::MUTABLE_TD_STATE => self.receive_td(stream, bundle),
@@ -127,7 +124,7 @@ impl<E: Embedder> Import<'_, E> {
         stream.set_mbmd(&mbmd);
         let _section = self.td.mirror.exclusive(&self.td.embedder);
         self.checked(self.td.memory().import_track(stream))?;
-        if header(&mbmd).mig_epoch() != OUT_OF_ORDER {
+        if header(&mbmd).mig_epoch() != MigEpoch::OUT_OF_ORDER {
             return Ok(Received::Epoch);
         }
         self.td.set_op_state(OpState::PostImport);
@@ -150,7 +147,7 @@ impl<E: Embedder> Import<'_, E> {
     ) -> Result<Received, Error> {
         let td = self.td;
         let pages = load_state(stream, bundle, MbType::MUTABLE_VCPU_STATE)?;
-        let vcpu = usize::from(vcpu_of(&bundle.mbmd()));
+        let vcpu = usize::from(MbmdVpState::from_bytes(head_of(&bundle.mbmd())).vp_index());
         if vcpu >= td.embedder.epochs().len() {
             return Err(Error::NoSuchVcpu(vcpu));
         }
@@ -207,22 +204,6 @@ impl<E: Embedder> Import<'_, E> {
         }
         result
     }
-}
-
-fn header(mbmd: &[u64; MBMD_WORDS]) -> MbmdHeader {
-    let mut bytes = [0; MbmdHeader::SIZE];
-    for (to, word) in bytes.chunks_exact_mut(8).zip(mbmd) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-    MbmdHeader::from_bytes(bytes)
-}
-
-fn vcpu_of(mbmd: &[u64; MBMD_WORDS]) -> u16 {
-    let mut bytes = [0; MbmdVpState::SIZE];
-    for (to, word) in bytes.chunks_exact_mut(8).zip(mbmd) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-    MbmdVpState::from_bytes(bytes).vp_index()
 }
 
 impl<E: Embedder> Td<E> {
