@@ -29,7 +29,7 @@ pub trait Clean {
     /// Keeps a page that could not be written back: a TDH.PHYMEM.PAGE.WBINVD failed for good.
     ///
     /// It backed `gpa`, or was part of the Secure-EPT or of a PAMT page pair. It must not be reused before
-    /// [`crate::Td::clean`] of it has succeeded or the TD's KeyID has been released.
+    /// [`crate::Td::clean`] of it has succeeded, or [`crate::pamt::clean`] when the TD is gone.
     ///
     /// By default it is leaked, which is safe.
     fn quarantine(&self, gpa: Option<PrivateGpa>, page: Page) {

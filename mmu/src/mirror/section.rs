@@ -307,13 +307,9 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
     ) -> Result<Pair, Stop<X::Error>> {
         let tables = self.cursor.tables();
-        let slot = self.cursor.seek(gpa.bits(), level);
-        let at = Position::new(gpa.bits(), slot.level, slot.value);
-        let (table, below) = match (at.entry.kind(), level.below()) {
-            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
-                (table, below)
-            }
-            _ => return Err(found(at)),
+        let (slot, at, behind) = self.table(gpa, level);
+        let Some((table, below)) = behind else {
+            return Err(found(at));
         };
         let hpa = link::uniform(tables, table, at.gpa, below).map_err(found)?;
         let pair = link::take_back(tables, table).ok_or(Stop::Found(at))?;
@@ -324,26 +320,33 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
 
     /// Whether [`Section::promote`] finds what it needs behind the entry of `level` at `gpa`.
     pub fn is_uniform(&mut self, gpa: PrivateGpa, level: Level) -> bool {
-        let slot = self.cursor.seek(gpa.bits(), level);
-        let at = Position::new(gpa.bits(), slot.level, slot.value);
-        match (at.entry.kind(), level.below()) {
-            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
-                link::uniform(self.cursor.tables(), table, at.gpa, below).is_ok()
-            }
-            _ => false,
-        }
+        let tables = self.cursor.tables();
+        let (_, at, behind) = self.table(gpa, level);
+        behind.is_some_and(|(table, below)| link::uniform(tables, table, at.gpa, below).is_ok())
     }
 
     /// Whether there is a table behind the entry of `level` at `gpa`, and nothing in it.
     pub fn is_vacant(&mut self, gpa: PrivateGpa, level: Level) -> bool {
+        let tables = self.cursor.tables();
+        let (_, at, behind) = self.table(gpa, level);
+        behind.is_some_and(|(table, below)| link::vacant(tables, table, at.gpa, below).is_ok())
+    }
+
+    /// The entry of `level` at `gpa`, and the table behind it with the level of its entries, if it has one.
+    fn table(
+        &mut self,
+        gpa: PrivateGpa,
+        level: Level,
+    ) -> (Slot<'s, E::Word>, Position, Option<(Hpa, Level)>) {
         let slot = self.cursor.seek(gpa.bits(), level);
         let at = Position::new(gpa.bits(), slot.level, slot.value);
-        match (at.entry.kind(), level.below()) {
-            (Kind::Table(table) | Kind::BlockedTable(table), Some(below)) if at.level == level => {
-                link::vacant(self.cursor.tables(), table, at.gpa, below).is_ok()
+        let behind = match at.entry.kind() {
+            Kind::Table(table) | Kind::BlockedTable(table) if at.level == level => {
+                level.below().map(|below| (table, below))
             }
-            _ => false,
-        }
+            _ => None,
+        };
+        (slot, at, behind)
     }
 
     /// Moves the leaf of `level` at `gpa` to `target`, and returns the old page.

@@ -35,10 +35,20 @@ pub(crate) fn call<L: HostLeaf>(
     embedder: &(impl Executor + Relax),
     leaf: L,
 ) -> Result<L::Output, Error> {
-    embedder.on_this_lp(|_, lp| call_on(lp, embedder, leaf, Plain))
+    call_with(embedder, leaf, Plain)
 }
 
-/// As [`call`], on a given LP. Interrupted leaves are repeated as often as it takes; they make progress
+/// As [`call`], with its own way of going on.
+#[inline]
+pub(crate) fn call_with<L: HostLeaf>(
+    embedder: &(impl Executor + Relax),
+    leaf: L,
+    persist: impl Persist<L>,
+) -> Result<L::Output, Error> {
+    embedder.on_this_lp(|_, lp| call_on(lp, embedder, leaf, persist))
+}
+
+/// As [`call_with`], on a given LP. Interrupted leaves are repeated as often as it takes; they make progress
 /// or wait for an interrupt that the pause lets in.
 #[inline]
 pub(crate) fn call_on<L: HostLeaf>(

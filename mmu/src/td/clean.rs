@@ -8,7 +8,10 @@ use tdx_abi::PrivateGpa;
 use super::Error;
 use super::Td;
 use super::leaves;
+use crate::embed::Clean;
 use crate::embed::Embedder;
+use crate::embed::Relax;
+use crate::platform::Executor;
 
 impl<E: Embedder> Td<E> {
     /// Writes back and scrubs a page that the module has given back, and hands it to its owner.
@@ -67,13 +70,20 @@ impl<E: Embedder> Td<E> {
 
     /// TDH.PHYMEM.PAGE.WBINVD of each 4 KiB, where the platform needs it.
     pub(super) fn write_back(&self, hpa: Hpa, level: Level, hkid: u16) -> Result<(), Error> {
-        if !self.embedder.needs_write_back() {
-            return Ok(());
-        }
-        let hkid = u64::from(hkid) << self.config.keyid_shift;
-        for offset in (0..level.size()).step_by(4096) {
-            leaves::phymem_page_wbinvd(&self.embedder, Hpa::new((hpa.bits() + offset) | hkid))?;
-        }
-        Ok(())
+        write_back(&self.embedder, self.config.with_keyid(hpa, hkid), level)
     }
+}
+
+/// TDH.PHYMEM.PAGE.WBINVD of each 4 KiB of the page at `hpa`, whose high bits are the KeyID, where the platform needs it.
+pub(super) fn write_back<E: Executor + Relax + Clean>(
+    embedder: &E,
+    hpa: Hpa,
+    level: Level,
+) -> Result<(), Error> {
+    if !embedder.needs_write_back() {
+        return Ok(());
+    }
+    (0..level.size())
+        .step_by(4096)
+        .try_for_each(|offset| leaves::phymem_page_wbinvd(embedder, Hpa::new(hpa.bits() + offset)))
 }

@@ -43,9 +43,9 @@ pub struct TdConfig {
 }
 
 impl TdConfig {
-    /// The module's own KeyID at its place in an address.
-    pub(super) const fn global_keyid(&self) -> u64 {
-        (self.global_hkid as u64) << self.keyid_shift
+    /// `hpa` with the KeyID `hkid`, as TDH.PHYMEM.PAGE.WBINVD takes it.
+    pub(super) const fn with_keyid(&self, hpa: Hpa, hkid: u16) -> Hpa {
+        Hpa::new(hpa.bits() | (hkid as u64) << self.keyid_shift)
     }
 }
 

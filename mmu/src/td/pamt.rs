@@ -9,6 +9,7 @@ use tdx_abi::Page;
 use super::Error;
 use super::Td;
 use super::TdConfig;
+use super::clean::write_back;
 use super::leaves;
 use crate::embed::Clean;
 use crate::embed::Embedder;
@@ -29,8 +30,7 @@ type Pair = [Page; 2];
 /// Pairs held ready for one operation, taken from the allocator outside of sections and given back when dropped.
 pub(crate) struct Pairs<'e, E: Frames + Clean> {
     embedder: &'e E,
-    /// The module's global KeyID at its place in an address: pairs come back with its lines in caches.
-    global_keyid: u64,
+    config: TdConfig,
     /// Why the pair of a promoted range is in quarantine.
     late: Cell<Option<Error>>,
     held: [Cell<Option<Pair>>; CAPACITY],
@@ -40,7 +40,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
     pub(crate) const fn new(embedder: &'e E, config: &TdConfig) -> Self {
         Self {
             embedder,
-            global_keyid: config.global_keyid(),
+            config: *config,
             late: Cell::new(None),
             held: [const { Cell::new(None) }; CAPACITY],
         }
@@ -81,9 +81,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
             place.set(held.or_else(|| pair.take()));
         }
         // No operation has so many.
-        pair.into_iter().flatten().for_each(|page| {
-            let _ = page.into_hpa();
-        });
+        let _ = pair.map(|pair| pair.map(Page::into_hpa));
     }
 
     /// Takes a pair that the module has given back: its lines are written back, which neither
@@ -109,12 +107,10 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         }
     }
 
+    /// With the module's own KeyID, under which it writes PAMT entries.
     fn write_back(&self, page: &Page) -> Result<(), Error> {
-        if !self.embedder.needs_write_back() {
-            return Ok(());
-        }
-        let lines = Hpa::new(page.hpa().bits() | self.global_keyid);
-        leaves::phymem_page_wbinvd(self.embedder, lines)
+        let lines = self.config.with_keyid(page.hpa(), self.config.global_hkid);
+        write_back(self.embedder, lines, Level::Pt)
     }
 
     /// Counts a 4 KiB page that is about to be given to the module; the first of its range brings a pair.
@@ -149,9 +145,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         let range = page.align_down(Level::Pd);
         match leaves::pamt_add(self.embedder, range, [pair[0].hpa(), pair[1].hpa()]) {
             Ok(()) => {
-                pair.into_iter().for_each(|page| {
-                    let _ = page.into_hpa();
-                });
+                let _ = pair.map(Page::into_hpa);
                 Ok(())
             }
             Err(error) => {
@@ -205,9 +199,7 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         match demote(Some([pair[0].hpa(), pair[1].hpa()])) {
             Ok(()) => {
                 PairCount::new(word).split();
-                pair.into_iter().for_each(|page| {
-                    let _ = page.into_hpa();
-                });
+                let _ = pair.map(Page::into_hpa);
                 Ok(())
             }
             Err(error) => {
@@ -256,7 +248,7 @@ impl<E: Embedder> Td<E> {
 
     /// Counts a page that the module has given back.
     ///
-    /// An error says that a pair is idle: see [`crate::pamt::collect`].
+    /// An error says that a pair is idle ([`crate::pamt::collect`]) or in quarantine.
     pub(super) fn dismiss(&self, page: Hpa, level: Level) -> Result<(), Error> {
         match level {
             Level::Pt => Pairs::new(&self.embedder, &self.config).put(page),

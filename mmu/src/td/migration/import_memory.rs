@@ -23,6 +23,7 @@ use super::lists::claim_any;
 use super::lists::get;
 use super::lists::put;
 use super::lists::succeeded;
+use super::session::ATTEMPTS;
 use crate::Word;
 use crate::deposit::DEPTH;
 use crate::deposit::Deposit;
@@ -31,9 +32,6 @@ use crate::mirror::Kind;
 use crate::mirror::MirrorEntry;
 use crate::mirror::Position;
 use crate::mirror::Stop;
-
-/// How often entries are claimed that somebody else is changing.
-const ATTEMPTS: u32 = 1 << 12;
 
 /// No page.
 const NONE: u64 = PageListEntry::new().with_invalid(true).into_bits();

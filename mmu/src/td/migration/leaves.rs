@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use tdx_abi::HostLeaf;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Page;
@@ -19,9 +20,8 @@ use tdx_abi::tdh;
 
 use super::super::Error;
 use super::super::call::Persist;
-use super::super::call::Plain;
 use super::super::call::call;
-use super::super::call::call_on;
+use super::super::call::call_with;
 use super::super::leaves::Memory;
 use super::Stream;
 use crate::embed::Embedder;
@@ -169,11 +169,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             gpa_list,
             tdr: self.tdr,
         };
-        self.listed(entries, gpa_list, |passed| {
-            self.embedder
-                .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, ResumeList(passed)))
-                .map(drop)
-        })
+        self.listed(entries, gpa_list, leaf)
     }
 
     pub(super) fn export_restore<T: Embedder>(
@@ -186,11 +182,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             gpa_list,
             tdr: self.tdr,
         };
-        self.listed(entries, gpa_list, |passed| {
-            self.embedder
-                .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, ResumeList(passed)))
-                .map(drop)
-        })
+        self.listed(entries, gpa_list, leaf)
     }
 
     pub(super) fn export_mem<T: Embedder>(&self, stream: &Stream<'_, T>, entries: u16) -> Listed {
@@ -205,11 +197,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             macs_0,
             macs_1,
         };
-        self.listed(entries, gpa_list, |passed| {
-            self.embedder
-                .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, ResumeList(passed)))
-                .map(drop)
-        })
+        self.listed(entries, gpa_list, leaf)
     }
 
     /// Imports pages in place: each buffer becomes the TD's page.
@@ -228,21 +216,15 @@ impl<E: Executor + Relax> Memory<'_, E> {
             macs_1,
             new_pages: IN_PLACE,
         };
-        self.listed(entries, gpa_list, |passed| {
-            self.embedder
-                .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, ResumeList(passed)))
-                .map(drop)
-        })
+        self.listed(entries, gpa_list, leaf)
     }
 
-    fn listed(
-        &self,
-        entries: u16,
-        list: GpaListInfo,
-        run: impl FnOnce(&Cell<u16>) -> Result<(), Error>,
-    ) -> Listed {
+    fn listed<L: HostLeaf>(&self, entries: u16, list: GpaListInfo, leaf: L) -> Listed
+    where
+        for<'c> ResumeList<'c>: Persist<L>,
+    {
         let passed = Cell::new(0);
-        let result = run(&passed);
+        let result = call_with(self.embedder, leaf, ResumeList(&passed)).map(drop);
         Listed::new(entries, list, passed.get(), result)
     }
 
@@ -257,9 +239,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(stream.capacity() as u16),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(|output| output.page_count)
+        call_with(self.embedder, leaf, Resume).map(|output| output.page_count)
     }
 
     /// Returns the pages written.
@@ -273,9 +253,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(stream.capacity() as u16),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(|output| output.page_count)
+        call_with(self.embedder, leaf, Resume).map(|output| output.page_count)
     }
 
     /// Returns the pages written.
@@ -290,9 +268,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(stream.capacity() as u16),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(|output| output.page_count)
+        call_with(self.embedder, leaf, Resume).map(|output| output.page_count)
     }
 
     pub(super) fn export_pause(
@@ -300,8 +276,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
         persist: impl Persist<tdh::export::Pause>,
     ) -> Result<(), Error> {
         let leaf = tdh::export::Pause { tdr: self.tdr };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, persist))
+        call_with(self.embedder, leaf, persist)
     }
 
     /// Makes an epoch token, or the start token.
@@ -342,9 +317,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(pages),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(drop)
+        call_with(self.embedder, leaf, Resume).map(drop)
     }
 
     pub(super) fn import_state_td<T: Embedder>(
@@ -358,9 +331,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(pages),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(drop)
+        call_with(self.embedder, leaf, Resume).map(drop)
     }
 
     pub(super) fn import_state_vp<T: Embedder>(
@@ -375,9 +346,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             pages: stream.page_list(pages),
             stream: stream.operand(),
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Resume))
-            .map(drop)
+        call_with(self.embedder, leaf, Resume).map(drop)
     }
 
     pub(super) fn import_track<T: Embedder>(&self, stream: &Stream<'_, T>) -> Result<(), Error> {
@@ -404,8 +373,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             mbmd: stream.mbmd_operand(),
             stream: 0,
         };
-        self.embedder
-            .on_this_lp(|_, lp| call_on(lp, self.embedder, leaf, Plain))
+        call(self.embedder, leaf)
     }
 }
 

@@ -46,8 +46,6 @@ mod session;
 mod stream;
 mod survey;
 
-use core::sync::atomic::Ordering;
-
 use tdx_abi::Level;
 use tdx_abi::OpState;
 use tdx_abi::PrivateGpa;
@@ -74,24 +72,18 @@ pub use self::stream::Stream;
 use super::Error;
 use super::Td;
 use super::invalidate::stopped;
-use crate::Word;
 use crate::embed::Embedder;
 use crate::mirror::Stop;
 
 impl<E: Embedder> Td<E> {
     /// Whether an export session is under way.
     pub(super) fn exporting(&self) -> bool {
-        const STATES: [u64; 3] = [
-            OpState::LiveExport as u64,
-            OpState::PausedExport as u64,
-            OpState::PostExport as u64,
-        ];
-        STATES.contains(&self.op_state.load(Ordering::Acquire))
+        self.op_state().export_in_progress()
     }
 
     /// Whether memory that is not mapped may still be imported.
     pub(super) fn awaits_import(&self) -> bool {
-        self.op_state.load(Ordering::Acquire) == OpState::LiveImport as u64
+        self.op_state() == OpState::LiveImport
     }
 
     /// The largest private leaf that may be mapped now: what migrates are 4 KiB pages.

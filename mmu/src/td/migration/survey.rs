@@ -28,7 +28,7 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Blocks the large leaves of `range`; says whether there are any.
-    pub(super) fn block_large(&self, range: GpaRange) -> Result<bool, Error> {
+    fn block_large(&self, range: GpaRange) -> Result<bool, Error> {
         if self.next_large(range.start(), range.end()).is_none() {
             return Ok(false);
         }
@@ -47,49 +47,39 @@ impl<E: Embedder> Td<E> {
         Ok(true)
     }
 
-    pub(super) fn next_large(&self, from: u64, end: u64) -> Option<Position> {
-        let mut section = self.mirror.section(&self.embedder);
-        let mut address = from;
-        while let Some(at) = section.next(address, end) {
-            if is_large(&at) {
-                return Some(at);
-            }
-            address = at.end();
-        }
-        None
+    fn next_large(&self, from: u64, end: u64) -> Option<Position> {
+        self.first(from, end, is_large)
     }
 
     /// How many 4 KiB pages of `range` are of a kind; a large leaf counts as what it maps.
     pub(super) fn count(&self, range: GpaRange, is: impl Fn(&Kind) -> bool) -> u64 {
+        let mut section = self.mirror.section(&self.embedder);
         let mut count = 0;
-        self.each(range, |at| {
+        let mut address = range.start();
+        while let Some(at) = section.next(address, range.end()) {
             if is(&at.entry.kind()) {
                 count += at.level.size() / Level::Pt.size();
             }
-        });
+            address = at.end();
+        }
         count
     }
 
     /// The first page of `range` that is of a kind.
     pub(super) fn find(&self, range: GpaRange, is: impl Fn(&Kind) -> bool) -> Option<Position> {
+        self.first(range.start(), range.end(), |at| is(&at.entry.kind()))
+    }
+
+    fn first(&self, from: u64, end: u64, is: impl Fn(&Position) -> bool) -> Option<Position> {
         let mut section = self.mirror.section(&self.embedder);
-        let mut address = range.start();
-        while let Some(at) = section.next(address, range.end()) {
-            if is(&at.entry.kind()) {
+        let mut address = from;
+        while let Some(at) = section.next(address, end) {
+            if is(&at) {
                 return Some(at);
             }
             address = at.end();
         }
         None
-    }
-
-    pub(super) fn each(&self, range: GpaRange, mut see: impl FnMut(&Position)) {
-        let mut section = self.mirror.section(&self.embedder);
-        let mut address = range.start();
-        while let Some(at) = section.next(address, range.end()) {
-            see(&at);
-            address = at.end();
-        }
     }
 }
 
