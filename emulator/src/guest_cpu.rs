@@ -19,7 +19,7 @@ use crate::exit::reason;
 use crate::guest;
 use crate::inside;
 use crate::inside::InjectedEvent;
-use crate::keys::LINE;
+use crate::keys;
 use crate::lp::LpSlot;
 use crate::lp::LpState;
 use crate::structures::Structure;
@@ -89,10 +89,6 @@ impl Access {
     }
 }
 
-/// Basic exit reason of an EPT misconfiguration.
-const EPT_MISCONFIGURATION: u32 = 49;
-/// Basic exit reason of an external interrupt.
-const EXTERNAL_INTERRUPT: u32 = 1;
 /// Interruption information of the interrupt that kicks an LP: valid, external, vector 0xf2.
 const KICK: u32 = 0x8000_00f2;
 /// Interruption information of a machine check: valid, hardware exception, vector 18.
@@ -224,14 +220,9 @@ impl GuestCpu<'_> {
             return Ok(hpa);
         }
         let key = tdr.get(tdr::HKID);
-        let first = hpa & !(LINE - 1);
-        let fault = (first..hpa + count as u64)
-            .step_by(LINE as usize)
-            .find_map(|line| {
-                keys.private_access(line, key, access == Access::Write)
-                    .err()
-            });
-        if fault.is_none() {
+        let write = access == Access::Write;
+        if keys::lines(hpa, count as u64).all(|line| keys.private_access(line, key, write).is_ok())
+        {
             return Ok(hpa);
         }
         let info = ExitInfo {
@@ -329,7 +320,7 @@ impl GuestCpu<'_> {
             Translation::Convertible => Err(violation(in_l1)),
             Translation::Misconfigured => {
                 let info = ExitInfo {
-                    reason: EPT_MISCONFIGURATION,
+                    reason: reason::EPT_MISCONFIGURATION.into(),
                     gpa,
                     gla: gpa,
                     keeps_rip: !self.progress,
@@ -408,7 +399,7 @@ impl GuestCpu<'_> {
         let mut vector = KICK;
         loop {
             let info = ExitInfo {
-                reason: EXTERNAL_INTERRUPT,
+                reason: reason::EXTERNAL_INTERRUPT.into(),
                 interruption_info: vector,
                 keeps_rip: !self.progress,
                 ..ExitInfo::default()

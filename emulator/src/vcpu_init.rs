@@ -311,11 +311,10 @@ const EPTP_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 fn addresses(tdr: Tdr<'_>, tdvps: Tdvps<'_>, vmcs: Vmcs<'_>, vm: usize) {
     const VE_INFO_PAGE: usize = 0;
-    const VAPIC_PAGE: usize = 2;
     let zero_page = tdr.tdcx(tdcs::ZERO_PAGE);
     let (vapic, bitmaps, ve_info) = if vm == 0 {
         (
-            tdvps.get(tdvps::TDVPS_PA.nth(VAPIC_PAGE)),
+            tdvps.get(tdvps::TDVPS_PA.nth(tdvps::VAPIC_PAGE)),
             tdr.tdcx(tdcs::MSR_BITMAPS_PAGE),
             tdvps.get(tdvps::TDVPS_PA.nth(VE_INFO_PAGE)),
         )

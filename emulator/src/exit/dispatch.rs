@@ -10,7 +10,7 @@ use super::Guest;
 use super::GuestExit;
 use super::Leave;
 use super::TdExit;
-use super::event::BLOCKING_BY_NMI;
+use super::event;
 use super::reason;
 use super::stepping::Filtered;
 use crate::abi::StatusCode;
@@ -27,11 +27,6 @@ use crate::structures::vmcs::encoding;
 
 /// L2_DEBUG_CTLS.TD_EXIT_ON_L2_VM_EXIT.
 const TD_EXIT_ON_L2_VM_EXIT: u64 = 1 << 2;
-/// Qualification of an SMI exit: it was a machine-check SMI.
-const SMI_MACHINE_CHECK: u64 = 1;
-/// Qualification of a notify exit: the VM context is invalid; NMIs were unblocked by IRET.
-const NOTIFY_CONTEXT_INVALID: u64 = 1;
-const NOTIFY_NMI_UNBLOCKING: u64 = 1 << 12;
 
 /// Handles a VM exit other than TDCALL of the guest on an LP, if one is inside a TD there.
 pub(crate) fn guest_exit(
@@ -153,7 +148,7 @@ impl Guest<'_> {
             reason::NOTIFY => return self.notify(exit_reason, qualification),
             reason::TRIPLE_FAULT => return exit(StatusCode::NON_RECOVERABLE_VCPU),
             reason::OTHER_SMI => {
-                let status = if qualification & SMI_MACHINE_CHECK != 0 {
+                let status = if qualification & reason::SMI_MACHINE_CHECK != 0 {
                     StatusCode::NON_RECOVERABLE_TD_NON_ACCESSIBLE
                 } else {
                     StatusCode::SUCCESS
@@ -197,12 +192,10 @@ impl Guest<'_> {
     }
 
     fn notify(&self, exit_reason: u64, qualification: u64) -> Result<After, Leave> {
-        if qualification & NOTIFY_NMI_UNBLOCKING != 0 {
-            let state = self.vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
-            self.vmcs
-                .write(encoding::GUEST_INTERRUPTIBILITY, state | BLOCKING_BY_NMI);
+        if qualification & reason::NMI_UNBLOCKING != 0 {
+            event::block_nmi(self.vmcs);
         }
-        let status = if qualification & NOTIFY_CONTEXT_INVALID != 0 {
+        let status = if qualification & reason::NOTIFY_CONTEXT_INVALID != 0 {
             StatusCode::NON_RECOVERABLE_TD
         } else {
             StatusCode::SUCCESS

@@ -1,13 +1,14 @@
 //! EPT violations and misconfigurations.
 
 use tdx_abi::Level;
+use tdx_abi::format::ExtendedExitQualificationType;
 
 use super::After;
 use super::Guest;
 use super::Leave;
 use super::Stop;
 use super::TdExit;
-use super::event::BLOCKING_BY_NMI;
+use super::event;
 use super::reason;
 use crate::abi::StatusCode;
 use crate::sept;
@@ -21,7 +22,6 @@ const DATA_WRITE: u64 = 1 << 1;
 const INSTRUCTION_FETCH: u64 = 1 << 2;
 const PERMISSIONS_SHIFT: u32 = 3;
 pub(crate) const GLA_VALID: u64 = 1 << 7;
-pub(crate) const NMI_UNBLOCKING: u64 = 1 << 12;
 const SHADOW_STACK: u64 = 1 << 13;
 /// Bits 12:7, which the VMM does not see.
 const HIDDEN: u64 = 0x3f << 7;
@@ -32,11 +32,12 @@ const PFEC_USER: u64 = 1 << 2;
 const PFEC_RESERVED: u64 = 1 << 3;
 const PFEC_FETCH: u64 = 1 << 4;
 const PFEC_SHADOW_STACK: u64 = 1 << 6;
-/// Extended exit qualification: type in bits 3:0, details in bits 63:32. Source: `vmx_eeq_type_t`.
+/// Extended exit qualification: type in bits 3:0, details in bits 63:32.
 const EXTENDED_INFO_SHIFT: u32 = 32;
-const EXTENDED_PENDING: u64 = 6;
+pub(crate) const EXTENDED_PENDING: u64 =
+    ExtendedExitQualificationType::PENDING_EPT_VIOLATION.into_bits() as u64;
 /// Details of a failed TDG.MEM.PAGE.ACCEPT.
-pub(crate) const EXTENDED_ACCEPT: u64 = 1;
+pub(crate) const EXTENDED_ACCEPT: u64 = ExtendedExitQualificationType::ACCEPT.into_bits() as u64;
 const PAGE_OFFSET: u64 = 0xfff;
 
 impl Guest<'_> {
@@ -47,9 +48,8 @@ impl Guest<'_> {
         qualification: u64,
     ) -> Result<After, Leave> {
         let vmcs = self.vmcs;
-        if qualification & NMI_UNBLOCKING != 0 {
-            let state = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
-            vmcs.write(encoding::GUEST_INTERRUPTIBILITY, state | BLOCKING_BY_NMI);
+        if qualification & reason::NMI_UNBLOCKING != 0 {
+            event::block_nmi(vmcs);
         }
         let gpa = vmcs.read(encoding::GUEST_PHYSICAL_ADDRESS);
         let gla = vmcs.read(encoding::GUEST_LINEAR_ADDRESS);

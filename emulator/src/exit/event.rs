@@ -17,13 +17,15 @@ const VE_INFO_VALID: u32 = u32::MAX;
 /// RFLAGS.RF.
 const RFLAGS_RF: u64 = 1 << 16;
 /// RFLAGS.TF.
-const RFLAGS_TF: u64 = 1 << 8;
+pub(crate) const RFLAGS_TF: u64 = 1 << 8;
 /// IA32_DEBUGCTL.BTF.
-const DEBUGCTL_BTF: u64 = 1 << 1;
+pub(crate) const DEBUGCTL_BTF: u64 = 1 << 1;
 /// Pending debug exceptions: BS.
-const PENDING_DEBUG_BS: u64 = 1 << 14;
-/// Interruptibility state: blocking by STI and by MOV SS.
-const BLOCKING_BY_STI_OR_MOV_SS: u64 = 3;
+pub(crate) const PENDING_DEBUG_BS: u64 = 1 << 14;
+/// Interruptibility state: blocking by STI.
+pub(crate) const BLOCKING_BY_STI: u64 = 1;
+/// Interruptibility state: blocking by MOV SS.
+pub(crate) const BLOCKING_BY_MOV_SS: u64 = 1 << 1;
 /// Interruptibility state: blocking by NMI.
 pub(crate) const BLOCKING_BY_NMI: u64 = 1 << 3;
 /// Primary control: NMI-window exiting.
@@ -250,7 +252,7 @@ pub(crate) fn advance(vmcs: Vmcs<'_>) -> Result<(), Leave> {
     let interruptibility = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
     vmcs.write(
         encoding::GUEST_INTERRUPTIBILITY,
-        interruptibility & !BLOCKING_BY_STI_OR_MOV_SS,
+        interruptibility & !(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS),
     );
     set_pending_single_step(vmcs);
     Ok(())

@@ -7,6 +7,7 @@ use tdx_abi::msr::MsrRow;
 
 use super::Guest;
 use super::Leave;
+use super::event;
 use super::gpr;
 use crate::cpu;
 use crate::frame::Field;
@@ -27,11 +28,8 @@ const XFAM_ULI: u64 = 1 << 14;
 const XFAM_LBR: u64 = 1 << 15;
 /// IA32_DEBUGCTL bits that are reserved: 5:2 and 63:16.
 const DEBUGCTL_RESERVED: u64 = 0xf << 2 | !0 << 16;
-const DEBUGCTL_BTF: u64 = 1 << 1;
 const DEBUGCTL_TR: u64 = 1 << 6;
 const DEBUGCTL_BTS: u64 = 1 << 7;
-const RFLAGS_TF: u64 = 1 << 8;
-const PENDING_DEBUG_BS: u64 = 1 << 14;
 const EFER_SCE: u64 = 1;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
@@ -210,18 +208,10 @@ impl Guest<'_> {
         let old = self.debugctl();
         let new = value & !cpu::DEBUGCTL_UNCORE_PMI | old & cpu::DEBUGCTL_UNCORE_PMI;
         self.vmcs.write(encoding::GUEST_DEBUGCTL, new);
-        if self.vmcs.read(encoding::GUEST_RFLAGS) & RFLAGS_TF != 0
-            && (new ^ old) & DEBUGCTL_BTF != 0
+        if self.vmcs.read(encoding::GUEST_RFLAGS) & event::RFLAGS_TF != 0
+            && (new ^ old) & event::DEBUGCTL_BTF != 0
         {
-            let pending =
-                self.vmcs.read(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS) & !PENDING_DEBUG_BS;
-            let bs = if old & DEBUGCTL_BTF != 0 {
-                PENDING_DEBUG_BS
-            } else {
-                0
-            };
-            self.vmcs
-                .write(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | bs);
+            event::set_pending_single_step(self.vmcs);
         }
         Access::Done(new)
     }

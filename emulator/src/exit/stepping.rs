@@ -123,15 +123,10 @@ const POLYNOMIAL: u32 = 0xb4bc_d35c;
 /// IA32_APIC_BASE and its global enable bit.
 const IA32_APIC_BASE: u32 = 0x1b;
 const APIC_ENABLED: u64 = 1 << 11;
-/// Qualification of an SMI exit: it was a machine-check SMI.
-const SMI_MACHINE_CHECK: u64 = 1;
 /// Primary control: monitor trap flag.
 const MONITOR_TRAP_FLAG: u64 = 1 << 27;
 /// Pending debug exceptions: enabled breakpoint, BS, RTM.
-const PENDING_DEBUG: u64 = 1 << 12 | 1 << 14 | 1 << 16;
-/// Interruptibility state: blocking by STI, by MOV SS.
-const BLOCKING_BY_STI: u64 = 1;
-const BLOCKING_BY_MOV_SS: u64 = 1 << 1;
+const PENDING_DEBUG: u64 = 1 << 12 | event::PENDING_DEBUG_BS | 1 << 16;
 
 impl Guest<'_> {
     /// Lets the guest go on for a few instructions if it was interrupted so soon that this may be an attack.
@@ -144,7 +139,7 @@ impl Guest<'_> {
         let mtf = basic == reason::MONITOR_TRAP_FLAG;
         let withholdable = match basic {
             reason::EXTERNAL_INTERRUPT | reason::MONITOR_TRAP_FLAG | reason::INIT => true,
-            reason::OTHER_SMI => seen.qualification & SMI_MACHINE_CHECK == 0,
+            reason::OTHER_SMI => seen.qualification & reason::SMI_MACHINE_CHECK == 0,
             reason::EXCEPTION_OR_NMI => {
                 seen.interruption & reason::EVENT_VECTOR == reason::VECTOR_NMI
             }
@@ -222,9 +217,10 @@ impl Guest<'_> {
         let vmcs = self.vmcs;
         let state = vmcs.read(encoding::GUEST_INTERRUPTIBILITY);
         let due = vmcs.read(encoding::GUEST_PENDING_DEBUG_EXCEPTIONS) & PENDING_DEBUG != 0;
-        if !due && !self.is_at_breakpoint() && state & BLOCKING_BY_STI == 0 {
+        if !due && !self.is_at_breakpoint() && state & event::BLOCKING_BY_STI == 0 {
             event::set_pending_single_step(vmcs);
-            vmcs.write(encoding::GUEST_INTERRUPTIBILITY, state | BLOCKING_BY_MOV_SS);
+            let blocking = state | event::BLOCKING_BY_MOV_SS;
+            vmcs.write(encoding::GUEST_INTERRUPTIBILITY, blocking);
         }
     }
 

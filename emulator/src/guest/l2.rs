@@ -23,9 +23,8 @@ use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 
-/// RCX of TDG.VP.ENTER: which translations of the L2 VM go: all, or by linear address.
-const INVEPT_MASK: u64 = 3;
-const INVEPT_SINGLE_CONTEXT: u64 = 1;
+/// RCX of TDG.VP.ENTER: all translations of the L2 VM go.
+const INVEPT_SINGLE_CONTEXT: u8 = 1;
 /// Alignment of the L2 VM's registers in memory.
 const STATE_ALIGNMENT: u64 = 256;
 /// L2_DEBUG_CTLS.TD_EXIT_ON_L1_TO_L2.
@@ -69,7 +68,7 @@ impl Guest<'_> {
             self.tdvps.set(hpa, tdvps::NULL_PA);
         }
         self.enter_l2(vm)?;
-        if flags.into_bits() & INVEPT_MASK == INVEPT_SINGLE_CONTEXT {
+        if flags.invept() == INVEPT_SINGLE_CONTEXT {
             self.lp.tlb.flush_l2(self.inside.tdr, vm);
         }
         Err(Stop::EnteredL2.into())

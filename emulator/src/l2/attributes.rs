@@ -7,6 +7,7 @@ use tdx_abi::PrivateGpa;
 use tdx_abi::format::EptViolationQualification;
 use tdx_abi::format::ExtendedExitQualification;
 use tdx_abi::format::ExtendedExitQualificationType;
+use tdx_abi::format::GpaAttributeFlagsVm;
 use tdx_abi::format::GpaAttributesVm;
 use tdx_abi::format::GpaMappingAndFlags;
 use tdx_abi::format::L2SeptEntry;
@@ -80,10 +81,9 @@ pub(crate) fn wr(guest: &mut Guest<'_>) -> Outcome {
 
 /// Drops the LP's translations of those L2 VMs for which R8 asks for it.
 fn flush(guest: &mut Guest<'_>) {
-    const DO_INVEPT: u64 = 1 << 15;
     let flags = guest.register(gpr::R8);
     for vm in 1..=guest.tdcs.l2_vms() {
-        if flags >> (16 * vm) & DO_INVEPT != 0 {
+        if GpaAttributeFlagsVm::from_bits((flags >> (16 * vm)) as u16).invept() {
             guest.lp.tlb.flush_l2(guest.inside.tdr, vm);
         }
     }

@@ -12,8 +12,8 @@ use crate::exit::GuestCall;
 use crate::exit::Leave;
 use crate::exit::Seen;
 use crate::exit::TdExit;
+use crate::exit::ept_violation::EXTENDED_PENDING;
 use crate::exit::ept_violation::GLA_VALID;
-use crate::exit::ept_violation::NMI_UNBLOCKING;
 use crate::exit::ept_violation::ept_violation_exit;
 use crate::exit::event;
 use crate::exit::gpr;
@@ -28,14 +28,8 @@ use crate::structures::vmcs::encoding;
 
 /// L2_CTLS.ENABLE_TDVMCALL.
 const ENABLE_TDVMCALL: u64 = 1 << 1;
-/// Extended exit qualification for the L1 VMM: the page is pending (`L2_ENTER_EEQ_PEND_EPT_VIOLATION`).
-const EXTENDED_PENDING: u64 = 6;
 /// Pin-based control: process posted interrupts.
 const PROCESS_POSTED_INTERRUPTS: u32 = 1 << 7;
-/// Qualification of an SMI exit: it was a machine-check SMI.
-const SMI_MACHINE_CHECK: u64 = 1;
-/// Qualification of a notify exit: the VM context is invalid.
-const NOTIFY_CONTEXT_INVALID: u64 = 1;
 /// Bytes of the requests in a posted-interrupt descriptor, and the byte with ON behind them.
 const PIR_BYTES: u64 = 32;
 /// Interrupt request registers in the virtual APIC page: 8 of 32 bits, 16 bytes apart.
@@ -116,14 +110,14 @@ impl Guest<'_> {
             reason::C_STATE_SMI => leave(success.with_interruption(seen.interruption)),
             reason::INIT | reason::IO_SMI | reason::BUS_LOCK => leave(success),
             reason::OTHER_SMI => {
-                let status = if seen.qualification & SMI_MACHINE_CHECK != 0 {
+                let status = if seen.qualification & reason::SMI_MACHINE_CHECK != 0 {
                     StatusCode::NON_RECOVERABLE_TD_NON_ACCESSIBLE
                 } else {
                     StatusCode::SUCCESS
                 };
                 leave(exit(status).with_interruption(seen.interruption))
             }
-            reason::NOTIFY if seen.qualification & NOTIFY_CONTEXT_INVALID != 0 => {
+            reason::NOTIFY if seen.qualification & reason::NOTIFY_CONTEXT_INVALID != 0 => {
                 leave(exit(StatusCode::NON_RECOVERABLE_TD))
             }
             reason::NOTIFY => {
@@ -163,7 +157,7 @@ impl Guest<'_> {
 
     fn note_nmi_unblocking(&self, seen: &Seen) {
         let vectoring = self.vmcs.read(encoding::IDT_VECTORING_INFO) & reason::EVENT_VALID != 0;
-        if seen.qualification & NMI_UNBLOCKING != 0 && !vectoring {
+        if seen.qualification & reason::NMI_UNBLOCKING != 0 && !vectoring {
             self.tdvps.set(tdvps::NMI_UNBLOCKING_DUE_TO_IRET, true);
         }
     }
@@ -211,13 +205,12 @@ impl Guest<'_> {
 
     /// Moves what is posted for the L1 VM into its virtual APIC.
     fn take_posted_interrupts(&self) {
-        const VAPIC_PAGE: usize = 2;
         const REQUESTING_VECTOR: u64 = 0xff;
         let memory = self.core.memory();
         let descriptor = self
             .core
             .without_key_id(self.tdvps.get(tdvps::SHADOW_PID_HPA));
-        let vapic = self.tdvps.page(VAPIC_PAGE);
+        let vapic = self.tdvps.page(tdvps::VAPIC_PAGE);
         let frame = memory.frame(descriptor >> 12);
         let at = (descriptor & 0xfff) as usize;
         frame.update(at + PIR_BYTES as usize, |byte: u8| byte & !1);
@@ -245,7 +238,19 @@ impl Guest<'_> {
 const fn is_for_l1(basic: u16) -> bool {
     matches!(
         basic,
-        2 | 7..=27 | 29 | 30 | 36 | 39 | 40 | 43 | 45..=47 | 50..=61 | 63..=65 | 67..=73 | 76
+        reason::TRIPLE_FAULT
+            | reason::INTERRUPT_WINDOW..=reason::VMXON
+            | reason::DR_ACCESS
+            | reason::IO_INSTRUCTION
+            | reason::MWAIT
+            | reason::MONITOR
+            | reason::PAUSE
+            | reason::TPR_BELOW_THRESHOLD
+            | reason::VIRTUALIZED_EOI..=reason::LDTR_OR_TR_ACCESS
+            | reason::INVEPT..=reason::RDSEED
+            | reason::XSAVES..=reason::PCONFIG
+            | reason::UMWAIT..=reason::ENQCMDS_PASID_FAILURE
+            | reason::SEAMCALL
     )
 }
 

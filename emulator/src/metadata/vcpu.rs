@@ -214,10 +214,8 @@ fn special_value(
 pub(crate) fn interrupt_is_pending(tdvps: Tdvps<'_>) -> bool {
     /// Offset of the processor priority register in the virtual APIC page.
     const PPR: usize = 0xa0;
-    /// The virtual APIC page among the pages of TDVPS.
-    const VAPIC_PAGE: usize = 2;
     /// The priority class of a vector or of PPR.
     const CLASS: u64 = 0xf0;
     let requesting_vector = tdvps.vmcs(0).read(encoding::GUEST_INTERRUPT_STATUS) & CLASS;
-    requesting_vector > u64::from(tdvps.page(VAPIC_PAGE).load::<u8>(PPR)) & CLASS
+    requesting_vector > u64::from(tdvps.page(tdvps::VAPIC_PAGE).load::<u8>(PPR)) & CLASS
 }

@@ -140,6 +140,8 @@ pub(crate) const CR2: Field<u64> = Field::at(0xa30);
 pub(crate) const IA32_SPEC_CTRL: Field<u64> = Field::at(0xa80);
 /// Guest MSRs, in the order of `tdvps_guest_msr_state_t`.
 pub(crate) const GUEST_MSRS: Field<u64> = Field::at(0xa80);
+/// The virtual APIC page of the L1 VM among the pages.
+pub(crate) const VAPIC_PAGE: usize = 2;
 /// XMM0 in the guest's XSAVE buffer: two quadwords, and those of 15 more follow.
 pub(crate) const XMM: Field<u64> = Field::at(0x30a0);
 /// XSTATE_BV of the guest's XSAVE buffer.

@@ -50,8 +50,6 @@ const RESUME_L1: u64 = 1 << 53;
 const STATUS_HINT: u64 = 1 << 60;
 /// Exit qualification: a data write.
 const DATA_WRITE: u64 = 1 << 1;
-/// Exit qualification of an EPT violation: NMIs were unblocked by IRET.
-const NMI_UNBLOCKING: u64 = 1 << 12;
 
 /// TDH.VP.ENTER: on success the registers are the guest's.
 pub(crate) fn enter(call: &mut Call<'_>) -> Outcome {
@@ -229,13 +227,12 @@ fn repeat_violation(regs: &mut Registers, tdvps: Tdvps<'_>, gpa: u64) -> Status 
 
 /// Tells a guest that wants to know by #VE that it was kept faulting; its last exit was such a fault.
 fn notify_of_faults(guest: &Guest<'_>) {
-    const BLOCKING_BY_NMI: u64 = 1 << 3;
     let vmcs = guest.vmcs;
     let exit_reason = vmcs.read(encoding::EXIT_REASON);
     let qualification = vmcs.read(encoding::EXIT_QUALIFICATION);
     let gpa = vmcs.read(encoding::GUEST_PHYSICAL_ADDRESS);
-    let possible = vmcs.read(encoding::GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI == 0
-        && qualification & NMI_UNBLOCKING == 0
+    let possible = vmcs.read(encoding::GUEST_INTERRUPTIBILITY) & event::BLOCKING_BY_NMI == 0
+        && qualification & reason::NMI_UNBLOCKING == 0
         && vmcs.read(encoding::IDT_VECTORING_INFO) & reason::EVENT_VALID == 0
         && guest.tdvps.get(tdvps::VE_VALID) == 0;
     if possible {
