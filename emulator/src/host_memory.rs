@@ -3,8 +3,8 @@
 use tdx_abi::Hpa;
 
 use crate::core::Core;
-use crate::keys::LINE;
 use crate::keys::LineFault;
+use crate::keys::lines;
 
 /// Memory as the host sees it: plaintext of its own lines only.
 ///
@@ -50,12 +50,4 @@ impl<'p> HostMemory<'p> {
         }
         self.core.memory().fill(page, 0);
     }
-}
-
-/// The lines of a range: an address in each.
-fn lines(hpa: u64, count: u64) -> impl Iterator<Item = u64> {
-    let first = hpa & !(LINE - 1);
-    (first..hpa + count)
-        .step_by(LINE as usize)
-        .map(move |line| line.max(hpa))
 }

@@ -15,7 +15,7 @@ use once_cell::race::OnceBox;
 use crate::global::MAX_KEY_IDS;
 
 /// Bytes of a line.
-pub(crate) const LINE: u64 = 64;
+const LINE: u64 = 64;
 const LINES: usize = 64;
 /// KeyID of the host's own accesses.
 const HOST_KEY: u16 = 0;
@@ -254,6 +254,14 @@ impl KeyTags {
             tag.clear_lines();
         }
     }
+}
+
+/// The lines of a range: the first address of the range in each.
+pub(crate) fn lines(hpa: u64, count: u64) -> impl Iterator<Item = u64> {
+    let first = hpa & !(LINE - 1);
+    (first..hpa + count)
+        .step_by(LINE as usize)
+        .map(move |line| line.max(hpa))
 }
 
 const fn line_of(hpa: u64) -> usize {
