@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering;
 use once_cell::race::OnceBox;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::format;
 
 use crate::abi::StatusCode;
 use crate::dynamic_pamt;
@@ -47,26 +48,27 @@ impl PageType {
     /// The number in the entry.
     pub const fn number(self) -> u8 {
         match self {
-            Self::Nda => 0,
-            Self::Reserved => 1,
-            Self::Regular => 3,
-            Self::Tdr => 4,
-            Self::Tdcx => 5,
-            Self::Tdvpr => 6,
-            Self::Ept => 8,
-            Self::Pamt => 15,
+            Self::Nda => format::PageType::NDA,
+            Self::Reserved => format::PageType::RSVD,
+            Self::Regular => format::PageType::REG,
+            Self::Tdr => format::PageType::TDR,
+            Self::Tdcx => format::PageType::TDCX,
+            Self::Tdvpr => format::PageType::TDVPR,
+            Self::Ept => format::PageType::EPT,
+            Self::Pamt => format::PageType::PAMT,
         }
+        .into_bits()
     }
 
     const fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Nda,
-            3 => Self::Regular,
-            4 => Self::Tdr,
-            5 => Self::Tdcx,
-            6 => Self::Tdvpr,
-            8 => Self::Ept,
-            15 => Self::Pamt,
+        match format::PageType::from_bits(number) {
+            format::PageType::NDA => Self::Nda,
+            format::PageType::REG => Self::Regular,
+            format::PageType::TDR => Self::Tdr,
+            format::PageType::TDCX => Self::Tdcx,
+            format::PageType::TDVPR => Self::Tdvpr,
+            format::PageType::EPT => Self::Ept,
+            format::PageType::PAMT => Self::Pamt,
             _ => Self::Reserved,
         }
     }

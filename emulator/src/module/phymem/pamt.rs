@@ -3,6 +3,7 @@
 //! Source: `tdh_phymem_pamt_add.c` and `tdh_phymem_pamt_remove.c` of the TDX modules that have them.
 
 use tdx_abi::Level;
+use tdx_abi::format::PamtPageInfo;
 
 use super::super::Call;
 use super::super::Outcome;
@@ -72,10 +73,9 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
 
 /// Address and level in an operand, if it has nothing else.
 pub(crate) fn decode(operand: u64) -> Option<(u64, Level)> {
-    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-    const LEVEL: u64 = 7;
-    let level = Level::new((operand & LEVEL) as u8).filter(|&level| level <= Level::Pdpt)?;
-    (operand & !(ADDRESS | LEVEL) == 0).then_some((operand & ADDRESS, level))
+    let info = PamtPageInfo::from_bits(operand);
+    let level = info.level().filter(|&level| level <= Level::Pdpt)?;
+    info.is_reserved_valid().then(|| (info.hpa().bits(), level))
 }
 
 /// RCX: a range of 2 MiB.

@@ -121,11 +121,7 @@ impl Options {
             (options, false)
         } else {
             let options = SysConfigOptions::from_bits(options);
-            let reserved = options.into_bits()
-                & !SysConfigOptions::from_bits(0)
-                    .with_hkid(u16::MAX)
-                    .with_dynamic_pamt(true)
-                    .into_bits();
+            let reserved = options.into_bits() & SysConfigOptions::RESERVED;
             (u64::from(options.hkid()) | reserved, options.dynamic_pamt())
         };
         let key_id = u16::try_from(key_id)
