@@ -17,6 +17,7 @@ use crate::guest_cpu::Program;
 use crate::keys::KeyTags;
 use crate::lp::LpSlot;
 use crate::memory::PhysicalMemory;
+use crate::rules::Rules;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::Tdr;
@@ -68,6 +69,11 @@ impl Core {
     /// The module that is loaded.
     pub(crate) const fn module(&self) -> Module {
         self.config.module
+    }
+
+    /// In what that module differs from others.
+    pub(crate) const fn rules(&self) -> &'static Rules {
+        Rules::of(self.module())
     }
 
     /// Where that module keeps what in its control structures.

@@ -10,8 +10,11 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use once_cell::race::OnceBox;
+use tdx_abi::field::global;
 
+use crate::abi::Module;
 use crate::lock::LockWord;
+use crate::metadata::limit;
 use crate::pamt::Block;
 use crate::pamt::ReservedArea;
 
@@ -20,9 +23,10 @@ pub(crate) const MAX_KEY_IDS: usize = 2048;
 /// Most packages that the module supports.
 pub(crate) const MAX_PACKAGES: usize = 8;
 /// Most TDMRs that the module supports.
-pub(crate) const MAX_TDMRS: usize = 64;
+pub(crate) const MAX_TDMRS: usize = limit(Module::V1_5_01, global::MAX_TDMRS) as usize;
 /// Most reserved areas of a TDMR.
-pub(crate) const MAX_RESERVED_AREAS: usize = 16;
+pub(crate) const MAX_RESERVED_AREAS: usize =
+    limit(Module::V1_5_01, global::MAX_RESERVED_PER_TDMR) as usize;
 
 /// How far the module has been initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -114,6 +114,7 @@ mod migration;
 mod module;
 mod pamt;
 mod platform;
+mod rules;
 mod sept;
 mod servtd;
 mod structures;

@@ -2,29 +2,20 @@
 //!
 //! Source: `tdh_vp_init.c` of the TDX modules that know version 1 of TDH.VP.INIT.
 
-use crate::abi::Module;
+use tdx_abi::field::tdr_tdcs;
+
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::metadata::Area;
+use crate::metadata::added_to_tdcs;
 use crate::structures::Tdcs;
 
 /// Offset in TDCS of the x2APIC id of vCPU 0.
-const X2APIC_IDS: u32 = 0x1680;
+const X2APIC_IDS: u32 = added_to_tdcs(tdr_tdcs::X2APIC_IDS);
 /// Offset in TDCS of the flag that every vCPU so far was given an x2APIC id; the next byte says that #VE can be reduced.
-const TOPOLOGY_ENUM_CONFIGURED: u32 = 0x12c;
+const TOPOLOGY_ENUM_CONFIGURED: u32 = added_to_tdcs(tdr_tdcs::TOPOLOGY_ENUM_CONFIGURED);
 const ID_BYTES: u32 = 4;
-
-/// Most vCPUs of a TD, where a module has a limit of its own: as many as it keeps x2APIC ids.
-///
-/// Source: `MAX_VCPUS_PER_TD` of `global_constants.h`.
-pub(crate) const fn max_vcpus(module: Module) -> Option<u32> {
-    match module {
-        Module::V1_5_01 => None,
-        Module::V1_5_34 => Some(576),
-        Module::V2_0_18 => Some(1376),
-    }
-}
 
 /// Says that a vCPU is given its x2APIC id until one is not.
 pub(crate) fn begin(tdcs: Tdcs<'_>) {

@@ -10,7 +10,6 @@ mod access;
 mod cursor;
 pub(crate) mod fields;
 pub(crate) mod id;
-mod newer;
 mod structure;
 mod system;
 mod table;
@@ -27,6 +26,7 @@ pub(crate) use cursor::cpuid_leaf_index;
 pub(crate) use structure::Area;
 pub(crate) use system::features0;
 pub(crate) use system::limit;
+pub(crate) use table::added_to_tdcs;
 pub(crate) use td::hp_lock_timeout_ticks;
 pub(crate) use td::locate as locate_in_td;
 pub(crate) use vcpu::interrupt_is_pending;
@@ -73,12 +73,9 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The module whose tables are used. Those of 1.5.34 are not known; it gets those of 1.5.01.
+    /// The module whose tables are used.
     pub(crate) const fn module(&self) -> Module {
-        match self.core.module() {
-            Module::V1_5_01 | Module::V1_5_34 => Module::V1_5_01,
-            Module::V2_0_18 => Module::V2_0_18,
-        }
+        self.core.rules().tables
     }
 
     /// Number of L2 VMs of the TD; 0 where no TD is looked at.

@@ -6,16 +6,16 @@ use crate::abi::StatusCode;
 use crate::core::Core;
 use crate::cpu;
 use crate::cpuid;
+use crate::dynamic_pamt::MAX_KEY_ID_SHIFT;
 use crate::metadata::Access;
 use crate::metadata::Context;
 use crate::metadata::MAX_ELEMENTS;
 use crate::metadata::fields::global;
 use crate::metadata::id::Id;
-use crate::metadata::newer;
+use crate::rules::Rules;
 use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
-use tdx_abi::module::Features;
 
 /// TDX_FEATURES0 of the module 1.5.01.
 const FEATURES: u64 = match Module::V1_5_01.features0() {
@@ -23,10 +23,10 @@ const FEATURES: u64 = match Module::V1_5_01.features0() {
     None => 0,
 };
 
-/// What the code of the module 1.5.01 fixes a field of the table GLOBAL to; for constants alone, where a
-/// field without such a value does not compile.
-pub(crate) const fn limit(id: FieldId) -> u64 {
-    match field::fixed(Module::V1_5_01, id) {
+/// What the code of `module` fixes a field of the table GLOBAL to; for constants alone, where a field
+/// without such a value does not compile.
+pub(crate) const fn limit(module: Module, id: FieldId) -> u64 {
+    match field::fixed(module, id) {
         Some(value) => value,
         None => panic!("the manifest has no value for this field"),
     }
@@ -74,8 +74,7 @@ fn value(
     }
     let value = platform_value(context.core, row, field as usize)
         .or_else(|| cpuid_value(row, field as usize, element as usize))
-        .or_else(|| newer::value(context.core, row))
-        .or_else(|| module_value(row))
+        .or_else(|| module_value(context.core.module(), row))
         .ok_or(Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT))?;
     Ok(value & mask)
 }
@@ -89,24 +88,23 @@ fn platform_value(core: &Core, row: &FieldRow, field: usize) -> Option<u64> {
         global::TDX_FEATURES0 => features0(core.module()),
         global::CMR_BASE => config.cmrs.get(field).map_or(0, |cmr| cmr.base),
         global::CMR_SIZE => config.cmrs.get(field).map_or(0, |cmr| cmr.size),
-        global::XFAM_FIXED0 => module_value(row)? & (cpu::XCR0_SUPPORTED | cpu::XSS_SUPPORTED),
+        global::XFAM_FIXED0 => {
+            module_value(core.module(), row)? & (cpu::XCR0_SUPPORTED | cpu::XSS_SUPPORTED)
+        }
         // A platform's own processor is the only model that it is known to stand for.
         global::NUM_ALLOWED_FMS => 1,
         global::ALLOWED_FMS if field == 0 => cpuid::FAMILY_MODEL_STEPPING.into(),
         global::ALLOWED_FMS => 0,
+        global::MIN_DYNAMIC_PAMT_NUM_HKID_BITS => {
+            config.max_pa.saturating_sub(MAX_KEY_ID_SHIFT).into()
+        }
         _ => return None,
     })
 }
 
 /// TDX_FEATURES0 of a module, as far as the emulator has the features.
 pub(crate) const fn features0(module: Module) -> u64 {
-    match module {
-        Module::V1_5_01 => FEATURES,
-        Module::V1_5_34 | Module::V2_0_18 => {
-            let added = Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY);
-            FEATURES | added.into_bits()
-        }
-    }
+    FEATURES | Rules::of(module).added_features.into_bits()
 }
 
 fn cpuid_value(row: &FieldRow, field: usize, element: usize) -> Option<u64> {
@@ -131,13 +129,16 @@ fn cpuid_value(row: &FieldRow, field: usize, element: usize) -> Option<u64> {
     })
 }
 
-fn module_value(row: &FieldRow) -> Option<u64> {
-    if let Some(value) = field::fixed(Module::V1_5_01, row.id) {
-        return Some(value);
+/// What `module` fixes a field to, as 1.5.01 does unless it is known to differ.
+fn module_value(module: Module, row: &FieldRow) -> Option<u64> {
+    let fixed = field::fixed(module, row.id).or_else(|| field::fixed(Module::V1_5_01, row.id));
+    if fixed.is_some() {
+        return fixed;
     }
     Some(match Id::of(row.id) {
         // Build data that differ from release to release, handoff data of an update that never
-        // happened, and limits that are 0 in this module.
+        // happened, limits that are 0, and what belongs to virtual MAXPA and TDX Connect, which are not
+        // emulated; L1 has no attributes that a guest may set.
         global::BUILD_DATE
         | global::BUILD_NUM
         | global::INTERNAL_VERSION
@@ -161,7 +162,10 @@ fn module_value(row: &FieldRow) -> Option<u64> {
         | global::HANDOFF_DATA_SIZE
         | global::VM_CTLS_FIXED1
         | global::VCPU_L2_CTLS_FIXED1
-        | global::VCPU_L2_DEBUG_CTLS_FIXED1 => 0,
+        | global::VCPU_L2_DEBUG_CTLS_FIXED1
+        | global::MIN_VIRT_MAXPA
+        | global::TDX_CONNECT_FEATURES
+        | global::GUEST_GPA_ATTR_MASK => 0,
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! The field tables, in the order in which identifiers are enumerated.
 
 use tdx_abi::field;
+use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
 use tdx_abi::field::Fields;
 
@@ -86,6 +87,15 @@ impl Table {
         };
         let fields = self.fields(module);
         fields.iter().take(self.len(module, l2_vms)).position(holds)
+    }
+}
+
+/// Offset in TDCS of a field that 2.0.18 has and 1.5.01 has not; for constants alone, where a field that
+/// 2.0.18 does not have does not compile.
+pub(crate) const fn added_to_tdcs(id: FieldId) -> u32 {
+    match field::TDR_TDCS.of(Module::V2_0_18).row(id) {
+        Some(row) => row.offset,
+        None => panic!("2.0.18 has no such field"),
     }
 }
 

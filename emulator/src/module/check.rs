@@ -267,11 +267,12 @@ impl Core {
         Ok(Implicit { entry, lock, node })
     }
 
-    /// A status that in modules after 1.5.01 tells the state that is not the right one.
+    /// A status that in newer modules tells the state that is not the right one.
     pub(crate) fn state_incorrect(&self, code: StatusCode, state: u32) -> Status {
-        match self.module() {
-            Module::V1_5_01 => Status::of(code),
-            Module::V1_5_34 | Module::V2_0_18 => Status::with_detail(code, state),
+        if self.rules().statuses_tell_states {
+            Status::with_detail(code, state)
+        } else {
+            Status::of(code)
         }
     }
 

@@ -2,7 +2,11 @@
 //!
 //! Fields are named by their offsets in 1.5.01, which 1.5.34 keeps for all that it shares with it; 2.0 moved some of them.
 
+use tdx_abi::field::global;
+
 use crate::abi::Module;
+use crate::frame::FRAME_BYTES;
+use crate::metadata::limit;
 
 /// From an offset in 1.5.01 on, how many bytes further a field lies; ascending.
 type Shifts = &'static [(usize, usize)];
@@ -13,8 +17,8 @@ pub(crate) struct Layout {
     tdr: Shifts,
     tdcs: Shifts,
     tdvps: Shifts,
-    /// TDCX pages before the one with the MSR bitmaps.
-    first_pages: usize,
+    /// TDCX pages of a TD without L2 VMs.
+    min_tdcs_pages: u32,
 }
 
 /// 1.5: two pages of fields.
@@ -22,7 +26,7 @@ pub(crate) const V1_5: Layout = Layout {
     tdr: &[],
     tdcs: &[],
     tdvps: &[],
-    first_pages: 2,
+    min_tdcs_pages: min_tdcs_pages(Module::V1_5_01),
 };
 
 /// 2.0: three more pages of fields, for TDX Connect.
@@ -41,7 +45,7 @@ pub(crate) const V2_0: Layout = Layout {
         (0x228, 0x10),
         (0x700, 0),
     ],
-    first_pages: 5,
+    min_tdcs_pages: min_tdcs_pages(Module::V2_0_18),
 };
 
 impl Layout {
@@ -55,7 +59,7 @@ impl Layout {
 
     /// TDCX pages of a TD without L2 VMs.
     pub(crate) const fn min_tdcs_pages(self) -> u32 {
-        self.first_pages as u32 + 4
+        self.min_tdcs_pages
     }
 
     /// TDCX pages of a TD with three L2 VMs.
@@ -65,10 +69,12 @@ impl Layout {
 
     /// The number of the TDCX page that is number `page` in 1.5.01.
     pub(crate) const fn tdcs_page(self, page: usize) -> usize {
-        if page < V1_5.first_pages {
+        /// In 1.5.01 the MSR bitmaps follow two pages of fields.
+        const OF_FIELDS: usize = 2;
+        if page < OF_FIELDS {
             page
         } else {
-            page - V1_5.first_pages + self.first_pages
+            page + (self.min_tdcs_pages - V1_5.min_tdcs_pages) as usize
         }
     }
 
@@ -86,6 +92,10 @@ impl Layout {
     pub(crate) const fn tdvps(self, offset: usize) -> usize {
         shift(self.tdvps, offset)
     }
+}
+
+const fn min_tdcs_pages(module: Module) -> u32 {
+    (limit(module, global::TDCS_BASE_SIZE) / FRAME_BYTES as u64) as u32
 }
 
 const fn shift(shifts: Shifts, offset: usize) -> usize {

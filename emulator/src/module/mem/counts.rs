@@ -3,17 +3,17 @@
 //! Pages that come and go by an import are not counted here.
 
 use tdx_abi::Level;
+use tdx_abi::field::tdr_tdcs;
 
-use crate::abi::Module;
 use crate::core::Core;
 use crate::metadata::Area;
+use crate::metadata::added_to_tdcs;
 use crate::sept::SeptEntry;
 use crate::structures::Tdcs;
 
-/// Offsets of the counters in TDCS of 2.0.18. Source: `tdcs_execution_control2_field_t` of `td_control_structures.h`.
-const BLOCKED_COUNT: u32 = 0x1508;
-const PENDING_BLOCKED_COUNT: u32 = 0x1510;
-const MEM_COUNT: u32 = 0x1518;
+const BLOCKED_COUNT: u32 = added_to_tdcs(tdr_tdcs::BLOCKED_COUNT);
+const PENDING_BLOCKED_COUNT: u32 = added_to_tdcs(tdr_tdcs::PENDING_BLOCKED_COUNT);
+const MEM_COUNT: u32 = added_to_tdcs(tdr_tdcs::MEM_COUNT);
 
 impl Core {
     /// Counts the 4 KiB pages of a page of size `level` that the TD gets (`gets`) or gives up.
@@ -34,7 +34,7 @@ impl Core {
     }
 
     fn count(&self, tdcs: Tdcs<'_>, offset: u32, level: Level, up: bool) {
-        if self.module() != Module::V2_0_18 {
+        if !self.rules().counts_memory {
             return;
         }
         let pages = 1u64 << (9 * level as u32);

@@ -7,7 +7,6 @@ use super::super::Outcome;
 use super::super::check::operand_r8_plus;
 use super::entry::Levels;
 use super::entry::Opened;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -107,8 +106,7 @@ pub(crate) fn page_demote(call: &mut Call<'_>) -> Outcome {
             core.claim(pages[vm], *opened.tdr);
         }
     }
-    let looks_for_interrupts = core.module() == Module::V1_5_01 || l2_vms > 0;
-    if looks_for_interrupts && call.interrupt_pending() {
+    if (core.rules().demote_is_interruptible || l2_vms > 0) && call.interrupt_pending() {
         return Err(interrupted(call));
     }
 

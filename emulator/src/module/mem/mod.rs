@@ -13,7 +13,6 @@ use tdx_abi::Level;
 
 use super::Call;
 use super::Outcome;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::SeptState;
@@ -176,10 +175,7 @@ pub(crate) fn range_unblock(call: &mut Call<'_>) -> Outcome {
         };
         if !opened.tdcs.is_tlb_tracked(pamt.bepoch()) {
             let code = StatusCode::TLB_TRACKING_NOT_DONE;
-            let operand = match call.core.module() {
-                Module::V1_5_01 => OperandId::SEPT_TREE,
-                Module::V1_5_34 | Module::V2_0_18 => OperandId::RCX,
-            };
+            let operand = call.core.rules().unblock_untracked;
             return Err(Status::with_operand(code, operand));
         }
     }

@@ -9,7 +9,6 @@ use super::super::Outcome;
 use super::entry::Levels;
 use super::entry::Opened;
 use crate::abi::L2SeptState;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -45,9 +44,11 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
             OperandId::RAX,
         ));
     }
-    let tree = match core.module() {
-        Module::V1_5_01 => Mode::Shared,
-        Module::V1_5_34 | Module::V2_0_18 => Mode::Exclusive,
+    let locks_tree = core.rules().promote_locks_tree;
+    let tree = if locks_tree {
+        Mode::Exclusive
+    } else {
+        Mode::Shared
     };
     let opened = Opened::open(call, LEAF, Levels(Level::Pd, Some(Level::Pdpt)), tree)?;
     opened.require(call, LEAF)?;
@@ -55,11 +56,12 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
     let freed = core.lock_implicit(table, OperandId::RCX, Mode::Exclusive, Level::Pt)?;
     opened.require_tracked(call, opened.entry, freed.entry, OperandId::RCX)?;
     let frame = core.memory().frame(table >> 12);
-    let children = match core.module() {
-        Module::V1_5_01 => lock_uniform(frame, opened.level),
-        Module::V1_5_34 | Module::V2_0_18 => is_uniform(frame, opened.level)
+    let children = if locks_tree {
+        is_uniform(frame, opened.level)
             .then(Vec::new)
-            .ok_or(StatusCode::EPT_INVALID_PROMOTE_CONDITIONS),
+            .ok_or(StatusCode::EPT_INVALID_PROMOTE_CONDITIONS)
+    } else {
+        lock_uniform(frame, opened.level)
     };
     let children = children.map_err(|code| opened.refuse(call, code))?;
 

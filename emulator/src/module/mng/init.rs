@@ -25,17 +25,18 @@ use tdx_abi::field::global;
 /// Bytes of TD_PARAMS.
 const PARAMS: usize = 1024;
 /// ATTRIBUTES bits that a TD may have.
-const ATTRIBUTES_ALLOWED: u64 = limit(global::ATTRIBUTES_FIXED0);
+const ATTRIBUTES_ALLOWED: u64 = limit(Module::V1_5_01, global::ATTRIBUTES_FIXED0);
 /// CONFIG_FLAGS bits that a TD may have.
-pub(crate) const CONFIG_FLAGS_ALLOWED: u64 = limit(global::CONFIG_FLAGS_FIXED0);
+pub(crate) const CONFIG_FLAGS_ALLOWED: u64 = limit(Module::V1_5_01, global::CONFIG_FLAGS_FIXED0);
 /// XFAM bits that a TD must have.
-const XFAM_FIXED1: u64 = limit(global::XFAM_FIXED1);
+const XFAM_FIXED1: u64 = limit(Module::V1_5_01, global::XFAM_FIXED1);
 /// Most L2 VMs.
 const MAX_L2_VMS: u8 = 3;
 /// Default of HP_LOCK_TIMEOUT.
 const HP_LOCK_TIMEOUT_US: u64 = 1_000_000;
 /// IA32_ARCH_CAPABILITIES bits that the host may configure: SSB_NO, RRSBA, BHI_NO and PBRSB_NO.
-const ARCH_CAPABILITIES_CONFIGURABLE: u64 = limit(global::IA32_ARCH_CAPABILITIES_CONFIG_MASK);
+const ARCH_CAPABILITIES_CONFIGURABLE: u64 =
+    limit(Module::V1_5_01, global::IA32_ARCH_CAPABILITIES_CONFIG_MASK);
 /// IA32_ARCH_CAPABILITIES bits that a TD always sees set.
 const ARCH_CAPABILITIES_FIXED1: u64 = 0xf16b;
 /// IA32_ARCH_CAPABILITIES.TSX_CTRL, which a TD with TSX has.
@@ -65,7 +66,7 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     configure(core, *tdr, *tdcs, &params)?;
     configure_cpuid(call, *tdcs, &params)?;
     configure_arch_capabilities(*tdcs, &params)?;
-    if core.module() != Module::V1_5_01 {
+    if core.rules().max_vcpus.is_some() {
         topology::begin(*tdcs);
     }
     if tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) && tdcs.l2_vms() > 0 {
@@ -130,8 +131,8 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
     }
     tdcs.set(tdcs::XFAM, xfam);
     let max_vcpus = params.u16(16);
-    let limit = topology::max_vcpus(core.module());
-    if max_vcpus == 0 || limit.is_some_and(|limit| u32::from(max_vcpus) > limit) {
+    let most = core.rules().max_vcpus;
+    if max_vcpus == 0 || most.is_some_and(|most| u32::from(max_vcpus) > most) {
         return Err(invalid(OperandId::MAX_VCPUS));
     }
     tdcs.set(tdcs::MAX_VCPUS, u32::from(max_vcpus));

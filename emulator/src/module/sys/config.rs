@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use tdx_abi::field::global;
 use tdx_abi::format::SysConfigOptions;
 
 use super::Call;
@@ -22,6 +23,7 @@ use crate::global::SysState;
 use crate::global::TdmrConfig;
 use crate::lock::Mode;
 use crate::metadata::features0;
+use crate::metadata::limit;
 use crate::pamt::ReservedArea;
 
 const GIB: u64 = 1 << 30;
@@ -29,7 +31,7 @@ const PAGE: u64 = 4096;
 /// Pages that a byte of the bitmap stands for, which Dynamic PAMT has in place of 4 KiB entries.
 const BITS_PER_BYTE: u64 = 8;
 /// Bytes of a PAMT entry.
-const PAMT_ENTRY: u64 = 16;
+const PAMT_ENTRY: u64 = limit(Module::V1_5_01, global::PAMT_4K_ENTRY_SIZE);
 /// Alignment of the array of TDMR_INFO addresses and of each TDMR_INFO.
 const INFO_ALIGNMENT: u64 = 512;
 
@@ -72,8 +74,7 @@ pub(crate) fn config(call: &mut Call<'_>) -> Outcome {
         global.kot[usize::from(key_id)].set_state(KeyState::Reserved);
         global.key_id.store(key_id, Ordering::Release);
     };
-    if core.module() == Module::V1_5_01 {
-        // Even if one of the checks below fails.
+    if core.rules().config_reserves_key_early {
         keep_key_id();
     }
 
@@ -117,12 +118,12 @@ impl Options {
     fn decode(call: &mut Call<'_>, options: u64) -> Result<Self, Status> {
         let core = call.core;
         let invalid = |operand| Status::with_operand(StatusCode::OPERAND_INVALID, operand);
-        let (key_id, dynamic_pamt) = if core.module() == Module::V1_5_01 {
-            (options, false)
-        } else {
+        let (key_id, dynamic_pamt) = if core.rules().config_has_options {
             let options = SysConfigOptions::from_bits(options);
             let reserved = options.into_bits() & SysConfigOptions::RESERVED;
             (u64::from(options.hkid()) | reserved, options.dynamic_pamt())
+        } else {
+            (options, false)
         };
         let key_id = u16::try_from(key_id)
             .ok()

@@ -4,7 +4,6 @@ use tdx_abi::Level;
 
 use super::super::Call;
 use super::super::Outcome;
-use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -52,7 +51,7 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::MAX_VCPUS_EXCEEDED));
     }
     tdvps.set(tdvps::VCPU_INDEX, index);
-    if core.module() != Module::V1_5_01 {
+    if core.rules().max_vcpus.is_some() {
         let chosen = with_x2apic_id.then_some(x2apic_id);
         topology::set_x2apic_id(*tdcs, index, chosen).inspect_err(|_| {
             tdcs.update(tdcs::NUM_VCPUS, |count: u32| count.wrapping_sub(1));

@@ -1,0 +1,81 @@
+//! In what the releases of the module differ that no table of the ABI tells.
+
+use tdx_abi::field::global;
+use tdx_abi::module::Features;
+
+use crate::abi::Module;
+use crate::abi::OperandId;
+use crate::metadata::limit;
+
+/// How one release behaves.
+///
+/// Source: the files of the release that the users of each rule name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// The release whose metadata tables are used.
+    pub(crate) tables: Module,
+    /// Features that TDX_FEATURES0 has beyond those of 1.5.01, as far as the emulator has them.
+    pub(crate) added_features: Features,
+    /// Whether OP_STATE_INCORRECT and VCPU_STATE_INCORRECT tell the state.
+    pub(crate) statuses_tell_states: bool,
+    /// Whether R8 of TDH.SYS.CONFIG has options beside the KeyID.
+    pub(crate) config_has_options: bool,
+    /// Whether TDH.SYS.CONFIG reserves the KeyID even if it fails on a TDMR.
+    pub(crate) config_reserves_key_early: bool,
+    /// Whether TDH.MEM.PAGE.PROMOTE locks the Secure-EPT exclusively instead of the entries that it merges.
+    pub(crate) promote_locks_tree: bool,
+    /// Whether TDH.MEM.PAGE.DEMOTE looks for interrupts even in a TD without L2 VMs.
+    pub(crate) demote_is_interruptible: bool,
+    /// The operand by which TDH.MEM.RANGE.UNBLOCK says that TLB tracking is not done.
+    pub(crate) unblock_untracked: OperandId,
+    /// Whether TDCS counts the TD's memory.
+    pub(crate) counts_memory: bool,
+    /// Most vCPUs of a TD, where the module keeps their x2APIC ids and so has a limit of its own.
+    pub(crate) max_vcpus: Option<u32>,
+}
+
+const V1_5_01: Rules = Rules {
+    tables: Module::V1_5_01,
+    added_features: Features::from_bits(0),
+    statuses_tell_states: false,
+    config_has_options: false,
+    config_reserves_key_early: true,
+    promote_locks_tree: false,
+    demote_is_interruptible: true,
+    unblock_untracked: OperandId::SEPT_TREE,
+    counts_memory: false,
+    max_vcpus: None,
+};
+
+/// Its own metadata tables were not published.
+const V1_5_34: Rules = Rules {
+    tables: Module::V1_5_01,
+    added_features: Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY),
+    statuses_tell_states: true,
+    config_has_options: true,
+    config_reserves_key_early: false,
+    promote_locks_tree: true,
+    demote_is_interruptible: false,
+    unblock_untracked: OperandId::RCX,
+    counts_memory: false,
+    // `MAX_VCPUS_PER_TD` of its global_constants.h.
+    max_vcpus: Some(576),
+};
+
+const V2_0_18: Rules = Rules {
+    tables: Module::V2_0_18,
+    counts_memory: true,
+    max_vcpus: Some(limit(Module::V2_0_18, global::MAX_VCPUS_PER_TD) as u32),
+    ..V1_5_34
+};
+
+impl Rules {
+    /// The rules of a release.
+    pub(crate) const fn of(module: Module) -> &'static Self {
+        match module {
+            Module::V1_5_01 => &V1_5_01,
+            Module::V1_5_34 => &V1_5_34,
+            Module::V2_0_18 => &V2_0_18,
+        }
+    }
+}
