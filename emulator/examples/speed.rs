@@ -60,23 +60,14 @@ fn main() {
         used >> 20,
         used / count
     );
-    let start = Instant::now();
-    for page in 0..count {
-        ok(
-            &lp,
-            SeamcallLeaf::TDH_MEM_RANGE_BLOCK,
-            [page * PAGE, td.tdr, 0, 0],
-        );
-    }
-    report("TDH.MEM.RANGE.BLOCK", start);
+    let each = |leaf: SeamcallLeaf| {
+        let start = Instant::now();
+        for page in 0..count {
+            ok(&lp, leaf, [page * PAGE, td.tdr, 0, 0]);
+        }
+        report(&leaf.to_string(), start);
+    };
+    each(SeamcallLeaf::TDH_MEM_RANGE_BLOCK);
     ok(&lp, SeamcallLeaf::TDH_MEM_TRACK, [td.tdr, 0, 0, 0]);
-    let start = Instant::now();
-    for page in 0..count {
-        ok(
-            &lp,
-            SeamcallLeaf::TDH_MEM_PAGE_REMOVE,
-            [page * PAGE, td.tdr, 0, 0],
-        );
-    }
-    report("TDH.MEM.PAGE.REMOVE", start);
+    each(SeamcallLeaf::TDH_MEM_PAGE_REMOVE);
 }

@@ -66,8 +66,11 @@
 //! - TDH.MEM.SCAN.* is refused with OPERAND_INVALID of RAX.
 //! - Version 1 of TDH.EXPORT.BLOCKW, EXPORT.MEM, EXPORT.RESTORE, IMPORT.MEM and TDG.VP.VEINFO.GET is refused as a version that is not
 //!   supported. Export that does not block is reported as absent.
-//! - Migration follows the rules of 1.5.01: imported pages do not count in MEM_COUNT, and the larger minimum sizes of lists are
-//!   not asked for.
+//! - Migration follows the rules of 1.5.01: the larger minimum sizes of lists are not asked for, and imported pages do not count
+//!   in MEM_COUNT. Where one of them is removed by TDH.MEM.PAGE.REMOVE, MEM_COUNT is too small from then on.
+//! - The state that OP_STATE_INCORRECT and VCPU_STATE_INCORRECT tell is told by the checks that leaves have in common. Where a leaf
+//!   has a check of its own (TDH.MNG.ADDCX with all pages of a TD without L2 VMs, the first binding of a service TD,
+//!   TDH.EXPORT.TRACK, TDH.IMPORT.MEM, TDH.IMPORT.STATE.VP) it is not.
 //! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f, TD_CTLS), reduction of #VE, event filters (RCX bit 0 and R8 of
 //!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
 //!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
@@ -79,7 +82,8 @@
 //!
 //! - Guest code is a Rust closure, not x86 instructions. A kernel that lets its own CPU run the guest uses
 //!   [`Lp::host_call`], [`Lp::inside`], [`Lp::guest_call`] and [`Lp::guest_exit`] instead.
-//! - CPUID and MSR values are those of one made-up CPU. Module update and TD preservation are left out.
+//! - CPUID and MSR values are those of one made-up CPU. TDH.SYS.SHUTDOWN hands nothing over and TDH.SYS.UPDATE finds nothing, so that
+//!   no TD outlives its module.
 //! - The module never shuts itself down by a failed internal check, except where a recording shows it.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

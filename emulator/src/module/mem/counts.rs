@@ -1,6 +1,6 @@
 //! What 2.0.18 counts of a TD's memory: pages, and pages that are blocked. The host reads it as metadata.
 //!
-//! Pages that come and go by an import are not counted here.
+//! Pages that come and go by TDH.IMPORT.MEM are not counted here; TDH.MEM.PAGE.REMOVE counts them off as any other.
 
 use tdx_abi::Level;
 use tdx_abi::field::tdr_tdcs;
