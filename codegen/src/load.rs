@@ -173,49 +173,33 @@ impl Loader<'_> {
             return;
         };
         let Some(name) = kind.text() else { return };
-        let read: fn(&mut Self, &mut Record<'_>) -> Option<()> = match name.as_str() {
-            "sources" => Self::sources,
-            "features" => Self::features,
-            "releases" => Self::releases,
-            "module" => Self::module,
-            "statuses" => Self::statuses,
-            "operands" => Self::operands,
-            "op_states" => Self::op_states,
-            "sept_states" => Self::sept_states,
-            "fields" => Self::fields,
-            "msrs" => Self::msrs,
-            "cpuid" => Self::cpuid,
-            "enum" => Self::enumeration,
-            "format" => Self::format,
-            "structure" => Self::structure,
-            "leaf" => Self::leaf,
-            _ => {
-                let known = [
-                    "sources",
-                    "features",
-                    "releases",
-                    "module",
-                    "statuses",
-                    "operands",
-                    "op_states",
-                    "sept_states",
-                    "fields",
-                    "msrs",
-                    "cpuid",
-                    "enum",
-                    "format",
-                    "structure",
-                    "leaf",
-                ];
-                let diagnostic = Diagnostic::new(
-                    Code::UnknownName,
-                    kind.place(),
-                    format!("unknown kind `{name}`"),
-                );
-                self.reader
-                    .report(diagnostic.help(record::suggestion(&name, &known)));
-                return;
-            }
+        let kinds: [(&str, fn(&mut Self, &mut Record<'_>)); 15] = [
+            ("sources", Self::sources),
+            ("features", Self::features),
+            ("releases", Self::releases),
+            ("module", Self::module),
+            ("statuses", Self::statuses),
+            ("operands", Self::operands),
+            ("op_states", Self::op_states),
+            ("sept_states", Self::sept_states),
+            ("fields", Self::fields),
+            ("msrs", Self::msrs),
+            ("cpuid", Self::cpuid),
+            ("enum", Self::enumeration),
+            ("format", Self::format),
+            ("structure", Self::structure),
+            ("leaf", Self::leaf),
+        ];
+        let Some((_, read)) = kinds.iter().find(|(known, _)| *known == name) else {
+            let known = kinds.map(|(known, _)| known);
+            let diagnostic = Diagnostic::new(
+                Code::UnknownName,
+                kind.place(),
+                format!("unknown kind `{name}`"),
+            );
+            self.reader
+                .report(diagnostic.help(record::suggestion(&name, &known)));
+            return;
         };
         read(self, &mut record);
         // What makes the file incomplete has been reported.

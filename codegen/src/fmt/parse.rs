@@ -100,28 +100,29 @@ impl Parser {
         self.text[from..to].iter().collect()
     }
 
+    /// Takes the comment that begins here, up to the end of the line.
+    fn comment(&mut self) -> String {
+        let from = self.at;
+        self.at = self.line_end(from);
+        self.slice(from, self.at).trim_end().to_owned()
+    }
+
     /// Steps over empty lines and comments up to the next token.
     fn between(&mut self) -> Result<(), Error> {
         loop {
-            let start = self.at;
             self.spaces();
             match self.peek(0) {
                 Some('\t') => return Err(self.unsupported("a tab")),
                 Some('#') => {
-                    let end = self.line_end(self.at);
-                    let comment = self.slice(self.at, end).trim_end().to_owned();
+                    let comment = self.comment();
                     self.remarks.push(Remark::Comment(comment));
-                    self.at = (end + 1).min(self.text.len());
+                    self.at = (self.at + 1).min(self.text.len());
                 }
                 Some('\n') => {
                     self.at += 1;
                     self.remarks.push(Remark::Empty);
                 }
-                None => return Ok(()),
-                Some(_) => {
-                    let _ = start;
-                    return Ok(());
-                }
+                None | Some(_) => return Ok(()),
             }
         }
     }
@@ -129,15 +130,7 @@ impl Parser {
     /// The rest of a line after a value: nothing, or a comment.
     fn end_of_line(&mut self) -> Result<Option<String>, Error> {
         self.spaces();
-        let comment = match self.peek(0) {
-            Some('#') => {
-                let end = self.line_end(self.at);
-                let comment = self.slice(self.at, end).trim_end().to_owned();
-                self.at = end;
-                Some(comment)
-            }
-            _ => None,
-        };
+        let comment = (self.peek(0) == Some('#')).then(|| self.comment());
         match self.peek(0) {
             None => Ok(comment),
             Some('\n') => {
@@ -295,6 +288,14 @@ impl Parser {
         }
     }
 
+    /// A scalar in quotes.
+    fn quoted(&mut self, quote: char) -> Result<Form, Error> {
+        let from = self.at;
+        let end = self.quoted_end(from, quote);
+        self.at = end.ok_or_else(|| self.unsupported("a quote that does not end"))?;
+        Ok(Form::Scalar(self.slice(from, self.at)))
+    }
+
     /// A value that begins on the line of its key or dash, which stands in `column`.
     fn inline(&mut self, column: usize) -> Result<Form, Error> {
         match self.peek(0) {
@@ -317,12 +318,7 @@ impl Parser {
                 }
                 Ok(Form::Scalar(self.slice(from, self.at)))
             }
-            Some(quote @ ('"' | '\'')) => {
-                let from = self.at;
-                let end = self.quoted_end(from, quote);
-                self.at = end.ok_or_else(|| self.unsupported("a quote that does not end"))?;
-                Ok(Form::Scalar(self.slice(from, self.at)))
-            }
+            Some(quote @ ('"' | '\'')) => self.quoted(quote),
             _ => {
                 let from = self.at;
                 self.plain_line();
@@ -366,7 +362,7 @@ impl Parser {
         }
     }
 
-    /// Steps over spaces, line ends and comments within braces; the comments move before the line.
+    /// Steps over spaces and line ends within braces; comments are refused there.
     fn flow_between(&mut self) -> Result<(), Error> {
         loop {
             match self.peek(0) {
@@ -378,69 +374,67 @@ impl Parser {
         }
     }
 
+    /// What stands between the bracket or brace here and `close`, which may be missing.
+    fn flow_items<T>(
+        &mut self,
+        close: char,
+        missing: &'static str,
+        item: fn(&mut Self) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.at += 1;
+        let mut items = Vec::new();
+        loop {
+            self.flow_between()?;
+            match self.peek(0) {
+                Some(',') => self.at += 1,
+                Some(c) if c == close => break,
+                None => return Err(self.unsupported(missing)),
+                Some(_) => items.push(item(self)?),
+            }
+        }
+        self.at += 1;
+        Ok(items)
+    }
+
+    fn flow_item(&mut self) -> Result<Form, Error> {
+        let item = self.flow()?;
+        self.flow_between()?;
+        if self.peek(0) == Some(':') {
+            return Err(self.unsupported("a pair in a list"));
+        }
+        Ok(item)
+    }
+
+    fn flow_pair(&mut self) -> Result<(Form, Form), Error> {
+        let key = self.flow()?;
+        self.flow_between()?;
+        if self.peek(0) != Some(':') {
+            return Ok((key, Form::Scalar(String::new())));
+        }
+        self.at += 1;
+        self.flow_between()?;
+        let value = match self.peek(0) {
+            Some(',' | '}') => Form::Scalar(String::new()),
+            _ => self.flow()?,
+        };
+        Ok((key, value))
+    }
+
     fn flow(&mut self) -> Result<Form, Error> {
         self.flow_between()?;
         match self.peek(0) {
             Some('[') => {
-                self.at += 1;
-                let mut items = Vec::new();
-                loop {
-                    self.flow_between()?;
-                    match self.peek(0) {
-                        Some(']') => break,
-                        Some(',') => self.at += 1,
-                        None => return Err(self.unsupported("a bracket that does not end")),
-                        Some(_) => {
-                            let item = self.flow()?;
-                            self.flow_between()?;
-                            if self.peek(0) == Some(':') {
-                                return Err(self.unsupported("a pair in a list"));
-                            }
-                            items.push(item);
-                        }
-                    }
-                }
-                self.at += 1;
+                let items = self.flow_items(']', "a bracket that does not end", Self::flow_item)?;
                 Ok(Form::FlowList(items))
             }
             Some('{') => {
-                self.at += 1;
-                let mut pairs = Vec::new();
-                loop {
-                    self.flow_between()?;
-                    match self.peek(0) {
-                        Some('}') => break,
-                        Some(',') => self.at += 1,
-                        None => return Err(self.unsupported("a brace that does not end")),
-                        Some(_) => {
-                            let key = self.flow()?;
-                            self.flow_between()?;
-                            let value = if self.peek(0) == Some(':') {
-                                self.at += 1;
-                                self.flow_between()?;
-                                match self.peek(0) {
-                                    Some(',' | '}') => Form::Scalar(String::new()),
-                                    _ => self.flow()?,
-                                }
-                            } else {
-                                Form::Scalar(String::new())
-                            };
-                            pairs.push((key, value));
-                        }
-                    }
-                }
-                self.at += 1;
+                let pairs = self.flow_items('}', "a brace that does not end", Self::flow_pair)?;
                 Ok(Form::FlowMap(pairs))
             }
             Some('&' | '*' | '!' | '%' | '?' | '@' | '`') => {
                 Err(self.unsupported("an anchor, alias or tag"))
             }
-            Some(quote @ ('"' | '\'')) => {
-                let from = self.at;
-                let end = self.quoted_end(from, quote);
-                self.at = end.ok_or_else(|| self.unsupported("a quote that does not end"))?;
-                Ok(Form::Scalar(self.slice(from, self.at)))
-            }
+            Some(quote @ ('"' | '\'')) => self.quoted(quote),
             _ => {
                 let from = self.at;
                 while let Some(c) = self.peek(0) {

@@ -2,7 +2,6 @@
 
 use super::Loader;
 use super::modules::cites;
-use super::record::Item;
 use super::record::Record;
 use crate::model::CpuidConfigurable;
 use crate::model::CpuidLookup;
@@ -11,66 +10,55 @@ use crate::model::CpuidValues;
 use crate::model::CpuidXfamMask;
 
 impl Loader<'_> {
-    pub(super) fn cpuid(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn cpuid(&mut self, record: &mut Record<'_>) {
         let table = CpuidTable {
             place: record.place(),
             modules: self.module_set(record, self.every_module()),
             cite: cites(record),
-            lookup: record.require_or_default("lookup", |list| list.each(lookup)),
-            configurable: record.require_or_default("configurable", |list| list.each(configurable)),
+            lookup: record.require_or_default("lookup", |list| list.each_mapping(lookup)),
+            configurable: record
+                .require_or_default("configurable", |list| list.each_mapping(configurable)),
             xfam_masks: record
-                .optional("xfam_masks", |list| list.each(xfam_mask))
+                .optional("xfam_masks", |list| list.each_mapping(xfam_mask))
                 .unwrap_or_default(),
         };
         self.spec.cpuid.push(table);
-        Some(())
     }
 }
 
-fn lookup(item: Item<'_>) -> Option<CpuidLookup> {
-    let mut row = item.record()?;
-    let lookup = CpuidLookup {
+fn lookup(row: &mut Record<'_>) -> CpuidLookup {
+    CpuidLookup {
         place: row.place(),
         leaf: row.required_u32("leaf"),
         subleaf: row.optional("subleaf", |item| item.u32()),
         faulting: row.flag("faulting"),
-        verify_mask: values(&mut row, "verify_mask"),
-        verify_value: values(&mut row, "verify_value"),
-        verify_same: values(&mut row, "verify_same"),
-        fixed0_or_dynamic: values(&mut row, "fixed0_or_dynamic"),
-        fixed1: values(&mut row, "fixed1"),
+        verify_mask: values(row, "verify_mask"),
+        verify_value: values(row, "verify_value"),
+        verify_same: values(row, "verify_same"),
+        fixed0_or_dynamic: values(row, "fixed0_or_dynamic"),
+        fixed1: values(row, "fixed1"),
         config: row.optional("config", |item| item.u32()),
-    };
-    row.finish()?;
-    Some(lookup)
+    }
 }
 
-fn configurable(item: Item<'_>) -> Option<CpuidConfigurable> {
-    let mut row = item.record()?;
-    let configurable = CpuidConfigurable {
+fn configurable(row: &mut Record<'_>) -> CpuidConfigurable {
+    CpuidConfigurable {
         place: row.place(),
         leaf: row.required_u32("leaf"),
         subleaf: row.optional("subleaf", |item| item.u32()),
-        direct: values(&mut row, "direct"),
-        allow: values(&mut row, "allow"),
-    };
-    row.finish()?;
-    Some(configurable)
+        direct: values(row, "direct"),
+        allow: values(row, "allow"),
+    }
 }
 
-fn xfam_mask(item: Item<'_>) -> Option<CpuidXfamMask> {
-    let mut row = item.record()?;
-    let mask = CpuidXfamMask {
+fn xfam_mask(row: &mut Record<'_>) -> CpuidXfamMask {
+    CpuidXfamMask {
         place: row.place(),
         leaf: row.required_u32("leaf"),
         subleaf: row.optional("subleaf", |item| item.u32()),
-        xfam_bit: row.require_or_default("xfam_bit", |item| {
-            item.number_to(63).and_then(|bit| u32::try_from(bit).ok())
-        }),
-        mask: values(&mut row, "mask"),
-    };
-    row.finish()?;
-    Some(mask)
+        xfam_bit: row.require_or_default("xfam_bit", |item| item.number_to(63)),
+        mask: values(row, "mask"),
+    }
 }
 
 /// EAX, EBX, ECX and EDX; zeros if absent.

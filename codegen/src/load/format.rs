@@ -19,38 +19,29 @@ use crate::model::StructureField;
 use crate::model::StructureItem;
 
 impl Loader<'_> {
-    pub(super) fn enumeration(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn enumeration(&mut self, record: &mut Record<'_>) {
         let entity = Enum {
             place: record.place(),
             name: record.required_text("name"),
-            width: record.require_or_default("width", |item| {
-                item.number_to(64)
-                    .and_then(|width| u32::try_from(width).ok())
-            }),
+            width: record.require_or_default("width", |item| item.number_to(64)),
             doc: record
                 .need("doc")
                 .and_then(|item| item.text())
                 .unwrap_or_default(),
             cite: cites(record),
             values: record.require_or_default("values", |list| {
-                list.each(|item| {
-                    let mut row = item.record()?;
-                    let value = EnumValue {
-                        place: row.place(),
-                        name: row.required_text("name"),
-                        value: row.required_number("value"),
-                        doc: row.text("doc"),
-                    };
-                    row.finish()?;
-                    Some(value)
+                list.each_mapping(|row| EnumValue {
+                    place: row.place(),
+                    name: row.required_text("name"),
+                    value: row.required_number("value"),
+                    doc: row.text("doc"),
                 })
             }),
         };
         self.spec.enums.push(entity);
-        Some(())
     }
 
-    pub(super) fn format(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn format(&mut self, record: &mut Record<'_>) {
         let width = record.require("width", |item| {
             let bits = item.number()?;
             if ![8, 16, 32, 64].contains(&bits) {
@@ -79,20 +70,19 @@ impl Loader<'_> {
             cite: cites(record),
             items: record
                 .need("fields")
-                .and_then(|list| list.each(bit_item))
+                .and_then(|list| list.each_mapping(bit_item))
                 .unwrap_or_default(),
             views: record
-                .optional("views", |list| list.each(view))
+                .optional("views", |list| list.each_mapping(view))
                 .unwrap_or_default(),
         };
         // Without a width no bit can be said to be there or not.
         if width.is_some() {
             self.spec.formats.push(format);
         }
-        Some(())
     }
 
-    pub(super) fn structure(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn structure(&mut self, record: &mut Record<'_>) {
         let structure = Structure {
             place: record.place(),
             name: record.required_text("name"),
@@ -107,28 +97,24 @@ impl Loader<'_> {
             cite: cites(record),
             items: record
                 .need("fields")
-                .and_then(|list| list.each(structure_item))
+                .and_then(|list| list.each_mapping(structure_item))
                 .unwrap_or_default(),
         };
         self.spec.structures.push(structure);
-        Some(())
     }
 }
 
-fn bit_item(item: Item<'_>) -> Option<BitItem> {
-    let mut row = item.record()?;
+fn bit_item(row: &mut Record<'_>) -> BitItem {
     let place = row.place();
     let bits = row.require_or_default("bits", bit_list);
-    let read = if let Some(ones) = reserved(&mut row) {
+    if let Some(ones) = reserved(row) {
         BitItem::Reserved { place, bits, ones }
     } else if row.flag("ignored") {
         row.text("doc");
         BitItem::Ignored { place, bits }
     } else {
-        BitItem::Field(bit_field(&mut row, bits))
-    };
-    row.finish()?;
-    Some(read)
+        BitItem::Field(bit_field(row, bits))
+    }
 }
 
 /// Whether bits or bytes are reserved, and then as ones.
@@ -142,12 +128,9 @@ fn reserved(row: &mut Record<'_>) -> Option<bool> {
     Some(value == Some(1))
 }
 
-fn view(item: Item<'_>) -> Option<BitField> {
-    let mut row = item.record()?;
+fn view(row: &mut Record<'_>) -> BitField {
     let bits = row.require_or_default("bits", bit_list);
-    let view = bit_field(&mut row, bits);
-    row.finish()?;
-    Some(view)
+    bit_field(row, bits)
 }
 
 fn bit_field(row: &mut Record<'_>, bits: Vec<Bits>) -> BitField {
@@ -157,10 +140,7 @@ fn bit_field(row: &mut Record<'_>, bits: Vec<Bits>) -> BitField {
         bits,
         ty: row.get("type").and_then(|item| item.at_text()),
         shift: row
-            .optional("shift", |item| {
-                item.number_to(63)
-                    .and_then(|shift| u32::try_from(shift).ok())
-            })
+            .optional("shift", |item| item.number_to(63))
             .unwrap_or_default(),
         doc: row.text("doc"),
     }
@@ -201,11 +181,10 @@ pub(super) fn bit_range(item: Item<'_>) -> Option<Bits> {
     None
 }
 
-fn structure_item(item: Item<'_>) -> Option<StructureItem> {
-    let mut row = item.record()?;
+fn structure_item(row: &mut Record<'_>) -> StructureItem {
     let place = row.place();
     let offset = row.required_u32("offset");
-    let read = if let Some(ones) = reserved(&mut row) {
+    if let Some(ones) = reserved(row) {
         StructureItem::Reserved {
             place,
             offset,
@@ -226,7 +205,5 @@ fn structure_item(item: Item<'_>) -> Option<StructureItem> {
             count,
             doc: row.text("doc"),
         })
-    };
-    row.finish()?;
-    Some(read)
+    }
 }

@@ -55,7 +55,7 @@ const TYPES: [&str; 17] = [
 const PAGE: u64 = 4096;
 
 impl Loader<'_> {
-    pub(super) fn leaf(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn leaf(&mut self, record: &mut Record<'_>) {
         let name = record.require("name", |item| item.at_text());
         let side = name.as_ref().and_then(|name| self.side(name));
         let limit = match side {
@@ -75,12 +75,7 @@ impl Loader<'_> {
             number: number.clone().unwrap_or_default(),
             variant: record.text("variant"),
             versions: match record.get("versions") {
-                Some(list) => list
-                    .each(|item| {
-                        item.number_to(255)
-                            .and_then(|version| u8::try_from(version).ok())
-                    })
-                    .unwrap_or_default(),
+                Some(list) => list.each(|item| item.number_to(255)).unwrap_or_default(),
                 None => vec![0],
             },
             modules: self.module_set(record, self.every_module()),
@@ -96,7 +91,7 @@ impl Loader<'_> {
             statuses: names(record, "statuses"),
             locks: record
                 .get("locks")
-                .and_then(|list| list.each(lock))
+                .and_then(|list| list.each_mapping(lock))
                 .unwrap_or_default(),
             op_states: self.allowed(record, "op_states"),
             sept_states: self.allowed(record, "sept_states"),
@@ -118,7 +113,6 @@ impl Loader<'_> {
         } else {
             self.spec.unread.push(leaf.name);
         }
-        Some(())
     }
 
     /// The side that a leaf's name begins with.
@@ -142,14 +136,9 @@ impl Loader<'_> {
         let Some(list) = record.get(key) else {
             return Vec::new();
         };
-        list.each(|item| {
-            let mut row = item.record()?;
-            let allowed = Allowed {
-                modules: self.module_set(&mut row, self.every_module()),
-                states: row.require_or_default("states", |list| list.each(|item| item.at_text())),
-            };
-            row.finish()?;
-            Some(allowed)
+        list.each_mapping(|row| Allowed {
+            modules: self.module_set(row, self.every_module()),
+            states: row.require_or_default("states", |list| list.each(|item| item.at_text())),
         })
         .unwrap_or_default()
     }
@@ -201,24 +190,17 @@ fn operands(record: &mut Record<'_>, key: &'static str, output: bool) -> Vec<Ope
 }
 
 fn meanings(item: Item<'_>, output: bool) -> Option<(Vec<Meaning>, Option<LockMode>)> {
-    let mut row = item.record()?;
-    let lock = row
-        .get("lock")
-        .and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
-    let mut list = vec![meaning(&mut row, output)];
-    if output {
-        let also = row.optional("also", |list| {
-            list.each(|item| {
-                let mut row = item.record()?;
-                let meaning = meaning(&mut row, output);
-                row.finish()?;
-                Some(meaning)
-            })
-        });
-        list.extend(also.unwrap_or_default());
-    }
-    row.finish()?;
-    Some((list, lock))
+    item.mapping(|row| {
+        let lock = row
+            .get("lock")
+            .and_then(|item| one_of(item, "lock mode", &LockMode::NAMES));
+        let mut list = vec![meaning(row, output)];
+        if output {
+            let also = row.optional("also", |list| list.each_mapping(|row| meaning(row, output)));
+            list.extend(also.unwrap_or_default());
+        }
+        (list, lock)
+    })
 }
 
 fn meaning(row: &mut Record<'_>, output: bool) -> Meaning {
@@ -226,12 +208,7 @@ fn meaning(row: &mut Record<'_>, output: bool) -> Meaning {
     let on = if output { names(row, "on") } else { Vec::new() };
     let parts = match row.get("parts") {
         Some(list) => {
-            let parts = list.each(|item| {
-                let mut row = item.record()?;
-                let part = part(&mut row);
-                row.finish()?;
-                Some(part)
-            });
+            let parts = list.each_mapping(part);
             if parts.is_none() {
                 row.spoil();
             }
@@ -351,8 +328,7 @@ fn level(item: Item<'_>) -> Option<u8> {
     None
 }
 
-fn lock(item: Item<'_>) -> Option<Lock> {
-    let mut row = item.record()?;
+fn lock(row: &mut Record<'_>) -> Lock {
     let lock = Lock {
         resource: row.required_text("resource"),
         mode: row.require_or_default("mode", |item| one_of(item, "lock mode", &LockMode::NAMES)),
@@ -361,8 +337,7 @@ fn lock(item: Item<'_>) -> Option<Lock> {
         when: row.text("when"),
     };
     row.text("doc");
-    row.finish()?;
-    Some(lock)
+    lock
 }
 
 fn resume(item: Item<'_>) -> Option<Vec<Resume>> {

@@ -132,12 +132,12 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A number of at most `max`.
-    pub(crate) fn number_to(&self, max: u64) -> Option<u64> {
+    /// A number of at most `max`, which the type holds.
+    pub(crate) fn number_to<T: TryFrom<u64>>(&self, max: u64) -> Option<T> {
         self.note(Use::Max(max));
         let value = self.number()?;
         if value <= max {
-            return Some(value);
+            return T::try_from(value).ok();
         }
         let message = format!("{value} is out of range");
         let help = format!("the largest value here is {max} ({max:#x})");
@@ -148,7 +148,6 @@ impl<'n> Item<'n> {
 
     pub(crate) fn u32(&self) -> Option<u32> {
         self.number_to(u64::from(u32::MAX))
-            .and_then(|value| u32::try_from(value).ok())
     }
 
     pub(crate) fn list(&self) -> Option<impl Iterator<Item = Self> + use<'n>> {
@@ -202,6 +201,22 @@ impl<'n> Item<'n> {
             }),
             _ => self.wrong("a mapping"),
         }
+    }
+
+    /// What `read` makes of a mapping whose keys are the schema's: [`Self::record`], all of it, and [`Record::finish`].
+    pub(crate) fn mapping<T>(&self, read: impl FnOnce(&mut Record<'n>) -> T) -> Option<T> {
+        let mut record = self.record()?;
+        let value = read(&mut record);
+        record.finish()?;
+        Some(value)
+    }
+
+    /// [`Self::mapping`] for each element.
+    pub(crate) fn each_mapping<T>(
+        &self,
+        mut read: impl FnMut(&mut Record<'n>) -> T,
+    ) -> Option<Vec<T>> {
+        self.each(|item| item.mapping(&mut read))
     }
 }
 

@@ -4,7 +4,6 @@ use super::Loader;
 use super::modules::cites;
 use super::modules::optional_cites;
 use super::one_of;
-use super::record::Item;
 use super::record::Record;
 use super::record::suggestion;
 use crate::diagnostic::Code;
@@ -32,82 +31,67 @@ const FIELD_TABLES: [(&str, ()); 5] = [
 ];
 
 impl Loader<'_> {
-    pub(super) fn statuses(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn statuses(&mut self, record: &mut Record<'_>) {
         let callee = record.require("callee", |item| one_of(item, "callee", &Callee::NAMES));
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let rows = record.require_or_default("statuses", |list| {
-            list.each(|item| {
-                let mut row = item.record()?;
-                let status = StatusRow {
-                    place: row.place(),
-                    name: row.required_text("name"),
-                    value: row.required_number("value"),
-                    modules: self.module_set(&mut row, modules),
-                    retry: row
-                        .get("retry")
-                        .and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
-                    low: row
-                        .get("low")
-                        .and_then(|item| one_of(item, "content", &Low::NAMES))
-                        .unwrap_or_default(),
-                    contested: row.flag("contested"),
-                    doc: row.text("doc"),
-                    cause: row.text("cause"),
-                    remedy: row.text("remedy"),
-                    cite: optional_cites(&mut row),
-                };
-                row.finish()?;
-                Some(status)
+            list.each_mapping(|row| StatusRow {
+                place: row.place(),
+                name: row.required_text("name"),
+                value: row.required_number("value"),
+                modules: self.module_set(row, modules),
+                retry: row
+                    .get("retry")
+                    .and_then(|item| one_of(item, "way to retry", &Retry::NAMES)),
+                low: row
+                    .get("low")
+                    .and_then(|item| one_of(item, "content", &Low::NAMES))
+                    .unwrap_or_default(),
+                contested: row.flag("contested"),
+                doc: row.text("doc"),
+                cause: row.text("cause"),
+                remedy: row.text("remedy"),
+                cite: optional_cites(row),
             })
         });
-        self.spec.statuses.push(StatusTable {
-            callee: callee?,
-            cite,
-            rows,
-        });
-        Some(())
+        if let Some(callee) = callee {
+            self.spec.statuses.push(StatusTable { callee, cite, rows });
+        }
     }
 
-    pub(super) fn operands(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn operands(&mut self, record: &mut Record<'_>) {
         cites(record);
         let modules = self.module_set(record, self.every_module());
         let rows = record.require_or_default("operands", |list| {
-            list.each(|item| {
-                let mut row = item.record()?;
-                let operand = OperandId {
-                    place: row.place(),
-                    name: row.required_text("name"),
-                    value: row.required_u32("value"),
-                    modules: self.module_set(&mut row, modules),
-                    doc: row.text("doc"),
-                };
-                row.finish()?;
-                Some(operand)
+            list.each_mapping(|row| OperandId {
+                place: row.place(),
+                name: row.required_text("name"),
+                value: row.required_u32("value"),
+                modules: self.module_set(row, modules),
+                doc: row.text("doc"),
             })
         });
         self.spec.operands.extend(rows);
-        Some(())
     }
 
-    pub(super) fn op_states(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn op_states(&mut self, record: &mut Record<'_>) {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let flags = flags(record);
         let rows = record.require_or_default("states", |list| {
-            list.each(|item| self.state(item, "value", &flags, modules))
+            list.each_mapping(|row| self.state(row, "value", &flags, modules))
         });
         self.spec.op_states = FlagTable { flags, rows, cite };
-        Some(())
     }
 
-    pub(super) fn sept_states(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn sept_states(&mut self, record: &mut Record<'_>) {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let flags = flags(record);
         let mut rows = |key| {
             record.require_or_default(key, |list| {
-                list.each(|item| self.state(item, "encoding", &flags, modules))
+                list.each_mapping(|row| self.state(row, "encoding", &flags, modules))
             })
         };
         let (l1, l2) = (rows("l1"), rows("l2"));
@@ -121,17 +105,15 @@ impl Loader<'_> {
             rows: l2,
             cite,
         };
-        Some(())
     }
 
     fn state(
         &self,
-        item: Item<'_>,
+        row: &mut Record<'_>,
         value: &'static str,
         flags: &[Flag],
         modules: ModuleSet,
-    ) -> Option<StateRow> {
-        let mut row = item.record()?;
+    ) -> StateRow {
         let set = row.require_or_default("flags", |list| {
             list.each(|flag| {
                 let name = flag.text()?;
@@ -149,7 +131,7 @@ impl Loader<'_> {
                 found
             })
         });
-        let state = StateRow {
+        StateRow {
             place: row.place(),
             name: row.required_text("name"),
             value: row.require_or_default(value, |item| item.number_to(255)),
@@ -158,14 +140,12 @@ impl Loader<'_> {
             index: row.get("index").and_then(|item| item.number()),
             table_index: row.get("table_index").and_then(|item| item.number()),
             flags: set,
-            modules: self.module_set(&mut row, modules),
+            modules: self.module_set(row, modules),
             doc: row.text("doc"),
-        };
-        row.finish()?;
-        Some(state)
+        }
     }
 
-    pub(super) fn fields(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn fields(&mut self, record: &mut Record<'_>) {
         let name = record.require_or_default("table", |item| {
             one_of(item, "field table", &FIELD_TABLES)?;
             item.text()
@@ -173,7 +153,7 @@ impl Loader<'_> {
         let cite = cites(record);
         let modules = self.module_set(record, self.every_module());
         let rows = record.require_or_default("fields", |list| {
-            list.each(|item| self.field(item, &name, modules))
+            list.each_mapping(|row| self.field(row, &name, modules))
         });
         self.spec.fields.push(FieldTable {
             place: record.place(),
@@ -182,11 +162,9 @@ impl Loader<'_> {
             rows,
             cite,
         });
-        Some(())
     }
 
-    fn field(&self, item: Item<'_>, table: &str, modules: ModuleSet) -> Option<FieldRow> {
-        let mut row = item.record()?;
+    fn field(&self, row: &mut Record<'_>, table: &str, modules: ModuleSet) -> FieldRow {
         let mut masks = [0; 10];
         for (mask, name) in masks.iter_mut().zip(FieldRow::MASKS) {
             let key = match (table, name) {
@@ -207,11 +185,11 @@ impl Loader<'_> {
                 one_of(item, "attribute", &known)
             })
         });
-        let field = FieldRow {
+        FieldRow {
             place: row.place(),
             name: row.required_text("name"),
             id: row.required_number("id"),
-            modules: self.module_set(&mut row, modules),
+            modules: self.module_set(row, modules),
             num_of_fields: row
                 .optional("num_of_fields", |item| item.u32())
                 .unwrap_or(1),
@@ -228,32 +206,24 @@ impl Loader<'_> {
                 .fold(0, |all, bit| all | bit),
             count_from: row.get("count_from").and_then(|item| item.at_text()),
             doc: row.text("doc"),
-        };
-        row.finish()?;
-        Some(field)
+        }
     }
 
-    pub(super) fn msrs(&mut self, record: &mut Record<'_>) -> Option<()> {
+    pub(super) fn msrs(&mut self, record: &mut Record<'_>) {
         cites(record);
         let modules = self.module_set(record, self.every_module());
         let rows = record.require_or_default("msrs", |list| {
-            list.each(|item| {
-                let mut row = item.record()?;
-                let msr = MsrRow {
-                    place: row.place(),
-                    name: row.required_text("name"),
-                    start: row.required_u32("start"),
-                    end: row.required_u32("end"),
-                    modules: self.module_set(&mut row, modules),
-                    read: row.required_text("read"),
-                    write: row.required_text("write"),
-                };
-                row.finish()?;
-                Some(msr)
+            list.each_mapping(|row| MsrRow {
+                place: row.place(),
+                name: row.required_text("name"),
+                start: row.required_u32("start"),
+                end: row.required_u32("end"),
+                modules: self.module_set(row, modules),
+                read: row.required_text("read"),
+                write: row.required_text("write"),
             })
         });
         self.spec.msrs.extend(rows);
-        Some(())
     }
 }
 
