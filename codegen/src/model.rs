@@ -64,6 +64,20 @@ pub struct At<T> {
     pub value: T,
 }
 
+/// A type whose values have names.
+macro_rules! words {
+    ($($word:ty),*) => {
+        $(impl $word {
+            /// Its name in [`NAMES`](Self::NAMES).
+            pub fn name(self) -> &'static str {
+                let mut names = Self::NAMES.iter();
+                names.find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+            }
+        })*
+    };
+}
+words!(Callee, Retry, Low, LockMode, Side, Yields);
+
 /// Everything that the files say.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
@@ -101,4 +115,12 @@ pub struct Spec {
     pub leaves: Vec<Leaf>,
     /// Names of leaves whose file could not be read as one: they exist, but nothing is known of them.
     pub unread: Vec<String>,
+}
+
+impl Spec {
+    /// Names of the modules in `set`.
+    pub fn module_names(&self, set: ModuleSet) -> Vec<&str> {
+        let modules = set.iter().filter_map(|index| self.modules.get(index));
+        modules.map(|module| module.name.as_str()).collect()
+    }
 }

@@ -71,11 +71,7 @@ impl<'s> StatusReading<'s> {
 
     /// How to call again.
     pub(crate) fn retry(&self) -> Option<&'static str> {
-        let retry = self.row?.retry?;
-        Retry::NAMES
-            .iter()
-            .find(|(_, known)| *known == retry)
-            .map(|(name, _)| *name)
+        self.row?.retry.map(Retry::name)
     }
 
     pub(crate) fn json(&self) -> Value {

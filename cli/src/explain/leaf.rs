@@ -1,7 +1,6 @@
 //! A leaf with its operands, locks, states and statuses.
 
 use tdx_codegen::model::Leaf;
-use tdx_codegen::model::LockMode;
 use tdx_codegen::model::Operand;
 use tdx_codegen::model::Spec;
 
@@ -13,7 +12,7 @@ use crate::reference;
 pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
     let leaf = entry.leaf;
     let versions: Vec<String> = entry.versions.iter().map(u8::to_string).collect();
-    let modules = reference::module_names(spec, entry.dispatched).join(", ");
+    let modules = spec.module_names(entry.dispatched).join(", ");
     let status = match entry.status() {
         "dispatched" => format!("dispatched by {modules}, version {}", versions.join(", ")),
         "reserved" => "numbered, but dispatched by no module whose source is public".to_string(),
@@ -38,11 +37,7 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
         .locks
         .iter()
         .map(|lock| {
-            let mode = if lock.mode == LockMode::Exclusive {
-                "exclusive"
-            } else {
-                "shared"
-            };
+            let mode = lock.mode.name();
             let priority = if lock.host_priority {
                 ", host priority"
             } else {
@@ -65,7 +60,7 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
                 format!(
                     "{} (module {})",
                     states.join(", "),
-                    reference::module_names(spec, row.modules).join(", ")
+                    spec.module_names(row.modules).join(", ")
                 ),
             ));
         }
@@ -81,12 +76,7 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
         table.extend(operands(variant, "out", &variant.outputs));
     }
     Entry {
-        heading: format!(
-            "{}  {} leaf {}",
-            leaf.name,
-            reference::side_name(leaf.side),
-            number(leaf)
-        ),
+        heading: format!("{}  {} leaf {}", leaf.name, leaf.side.name(), number(leaf)),
         lines,
         table,
         json: list::leaf_json(spec, entry, None),

@@ -203,10 +203,7 @@ fn status(spec: &Spec, callee: Callee, value: u64) -> Entry {
     // A code by itself has no low bits that could say something.
     lines.retain(|(label, _)| *label != "says");
     if let Some(row) = reading.row.filter(|_| callee == Callee::Module) {
-        lines.push((
-            "modules",
-            reference::module_names(spec, row.modules).join(", "),
-        ));
+        lines.push(("modules", spec.module_names(row.modules).join(", ")));
         let returned: Vec<&str> = spec
             .leaves
             .iter()
@@ -232,7 +229,7 @@ fn status(spec: &Spec, callee: Callee, value: u64) -> Entry {
 fn field(spec: &'static Spec, id: u64) -> Option<Entry> {
     let found = reference::field(spec, id)?;
     let row = found.row;
-    let modules = reference::module_names(spec, row.modules);
+    let modules = spec.module_names(row.modules);
     let mut lines = Vec::new();
     lines.extend(row.doc.clone().map(|doc| ("meaning", doc)));
     lines.push(("scope", found.table.name.to_lowercase()));

@@ -4,7 +4,6 @@ use serde_json::json;
 use tdx_codegen::model::Spec;
 
 use super::Entry;
-use crate::reference;
 
 pub(super) fn states(spec: &Spec, is: impl Fn(&str) -> bool) -> Vec<Entry> {
     let tables = [
@@ -35,10 +34,7 @@ pub(super) fn states(spec: &Spec, is: impl Fn(&str) -> bool) -> Vec<Entry> {
             let mut lines = Vec::new();
             lines.extend(row.doc.clone().map(|doc| ("meaning", doc)));
             lines.push(("flags", flags.join(", ")));
-            lines.push((
-                "modules",
-                reference::module_names(spec, row.modules).join(", "),
-            ));
+            lines.push(("modules", spec.module_names(row.modules).join(", ")));
             if !allowed.is_empty() {
                 lines.push(("legal for", allowed.join(", ")));
             }

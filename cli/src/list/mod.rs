@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use tdx_codegen::emit::first_sentence;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::Leaf;
 use tdx_codegen::model::Side;
@@ -127,7 +128,7 @@ fn leaves(spec: &Spec, module: Option<usize>, side: Option<SideName>) -> Listing
             leaf.name.clone(),
             versions.join(","),
             entry.status().to_string(),
-            reference::module_names(spec, entry.dispatched).join(" "),
+            spec.module_names(entry.dispatched).join(" "),
             leaf.feature
                 .as_ref()
                 .map(|feature| feature.value.clone())
@@ -166,11 +167,11 @@ pub(crate) fn leaf_json(spec: &Spec, entry: &LeafEntry<'_>, module: Option<usize
     };
     json!({
         "name": leaf.name,
-        "side": reference::side_name(leaf.side),
+        "side": leaf.side.name(),
         "number": leaf.number.value,
         "versions": entry.versions,
         "status": entry.status(),
-        "modules": reference::module_names(spec, entry.dispatched),
+        "modules": spec.module_names(entry.dispatched),
         "feature": leaf.feature.as_ref().map(|feature| &feature.value),
         "inputs": operands(&shown.inputs),
         "outputs": operands(&shown.outputs),
@@ -187,8 +188,8 @@ fn statuses(spec: &Spec, module: Option<usize>) -> Listing {
     let rows = reference::statuses(spec).filter(|(callee, row)| has(*callee, row.modules)).map(|(callee, row)| {
         let name = reference::status_name(callee, row);
         let value = format!("{:#018x}", row.value);
-        let modules = if callee == Callee::Module { reference::module_names(spec, row.modules) } else { Vec::new() };
-        let from = callee_name(callee);
+        let modules = if callee == Callee::Module { spec.module_names(row.modules) } else { Vec::new() };
+        let from = callee.name();
         let cells = vec![value.clone(), name.clone(), from.to_string(), modules.join(" ")];
         let json = json!({ "name": name, "value": value, "modules": modules, "from": from, "doc": row.doc });
         (cells, json)
@@ -200,21 +201,13 @@ fn statuses(spec: &Spec, module: Option<usize>) -> Listing {
     }
 }
 
-/// How the command names who returned a status.
-pub(crate) fn callee_name(callee: Callee) -> &'static str {
-    Callee::NAMES
-        .iter()
-        .find(|(_, known)| *known == callee)
-        .map_or("", |(name, _)| name)
-}
-
 fn operands(spec: &Spec, module: Option<usize>) -> Listing {
     let rows = spec
         .operands
         .iter()
         .filter(|row| module.is_none_or(|index| row.modules.contains(index)))
         .map(|row| {
-            let modules = reference::module_names(spec, row.modules);
+            let modules = spec.module_names(row.modules);
             let cells = vec![row.value.to_string(), row.name.clone(), modules.join(" ")];
             (
                 cells,
@@ -238,7 +231,7 @@ fn fields(spec: &Spec, module: Option<usize>) -> Listing {
         .map(|(table, row)| {
             let scope = table.name.to_lowercase();
             let id = format!("{:#018x}", row.id);
-            let modules = reference::module_names(spec, row.modules);
+            let modules = spec.module_names(row.modules);
             let cells = vec![
                 id.clone(),
                 row.name.clone(),
@@ -288,7 +281,7 @@ fn formats(spec: &Spec, module: Option<usize>) -> Listing {
             format!("{size} {unit}"),
             first_sentence(doc).to_string(),
         ];
-        let modules = reference::module_names(spec, modules);
+        let modules = spec.module_names(modules);
         (
             cells,
             json!({ "name": name, "size": size, "unit": unit, "doc": doc, "modules": modules }),
@@ -299,11 +292,6 @@ fn formats(spec: &Spec, module: Option<usize>) -> Listing {
         right: &[1],
         rows: rows.collect(),
     }
-}
-
-/// A text up to its first full stop.
-pub(crate) fn first_sentence(text: &str) -> &str {
-    text.find(". ").map_or(text, |end| &text[..=end])
 }
 
 fn states(spec: &Spec, module: Option<usize>) -> Listing {
@@ -324,7 +312,7 @@ fn states(spec: &Spec, module: Option<usize>) -> Listing {
                 .iter()
                 .filter_map(|&flag| Some(&*table.flags.get(flag)?.name))
                 .collect();
-            let modules = reference::module_names(spec, row.modules);
+            let modules = spec.module_names(row.modules);
             let cells = vec![
                 kind.to_string(),
                 format!("{:#x}", row.value),

@@ -2,24 +2,7 @@ use std::collections::BTreeSet;
 
 use tdx_codegen::model::Leaf;
 use tdx_codegen::model::ModuleSet;
-use tdx_codegen::model::Side;
 use tdx_codegen::model::Spec;
-
-/// Sides as the command names them.
-const SIDES: [(&str, Side); 4] = [
-    ("host", Side::Host),
-    ("guest", Side::Guest),
-    ("seamldr", Side::Seamldr),
-    ("vmcall", Side::Vmcall),
-];
-
-/// How the command names a side.
-pub(crate) fn side_name(side: Side) -> &'static str {
-    SIDES
-        .iter()
-        .find(|(_, known)| *known == side)
-        .map_or("", |(name, _)| name)
-}
 
 /// A leaf with all its operand lists.
 pub(crate) struct LeafEntry<'s> {

@@ -10,7 +10,6 @@ use tdx_abi::field::FieldId;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::FieldRow;
 use tdx_codegen::model::FieldTable;
-use tdx_codegen::model::ModuleSet;
 use tdx_codegen::model::Spec;
 use tdx_codegen::model::StatusRow;
 use tdx_codegen::source::Sources;
@@ -23,7 +22,6 @@ pub(crate) use close::closest;
 pub(crate) use close::plain;
 pub(crate) use leaves::LeafEntry;
 pub(crate) use leaves::leaves;
-pub(crate) use leaves::side_name;
 
 use crate::error::Error;
 
@@ -57,16 +55,6 @@ pub(crate) fn module(spec: &Spec, version: &str) -> Result<usize, Error> {
                 known.join(", ")
             ))
         })
-}
-
-/// Names of the modules in a set.
-pub(crate) fn module_names(spec: &Spec, modules: ModuleSet) -> Vec<&str> {
-    spec.modules
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| modules.contains(*index))
-        .map(|(_, module)| &*module.name)
-        .collect()
 }
 
 /// A status as people know it: with `TDX_` where the TDX module returns it.

@@ -118,12 +118,8 @@ struct Book<'s> {
 }
 
 impl Book<'_> {
-    fn page(&self, path: impl Into<String>, title: &str) -> Page {
-        Page::new(path.into(), title)
-    }
-
     fn introduction(&self) -> Page {
-        let mut page = self.page("index.md", "The ABI of Intel TDX");
+        let mut page = Page::new("index.md", "The ABI of Intel TDX");
         page.text(
             "What the TDX module and P-SEAMLDR take and return, for whoever writes a hypervisor, a kernel or a guest. Every fact \
              names its source. Search with the magnifying glass or the key `s`.",
@@ -177,7 +173,7 @@ impl Book<'_> {
     }
 
     fn index(&self, path: &str, title: &str, children: &[Page]) -> Page {
-        let mut page = self.page(path, title);
+        let mut page = Page::new(path, title);
         let rows = children.iter().map(|child| {
             vec![
                 format!(

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::File;
 use crate::model::Cite;
-use crate::model::ModuleSet;
 use crate::model::Spec;
 
 /// The JSON Schema of what [`value`] returns.
@@ -55,21 +54,8 @@ fn hex(number: u64) -> Value {
     Value::String(format!("{number:#x}"))
 }
 
-fn module_names(spec: &Spec, set: ModuleSet) -> Vec<&str> {
-    let modules = set.iter().filter_map(|index| spec.modules.get(index));
-    modules.map(|module| module.name.as_str()).collect()
-}
-
 fn cites(list: &[Cite]) -> Vec<Value> {
     list.iter()
         .map(|cite| json!({ "id": cite.id.value, "at": cite.at }))
         .collect()
-}
-
-/// The name of `value` in `names`.
-fn name_of<T: PartialEq + Copy>(names: &[(&'static str, T)], value: T) -> &'static str {
-    names
-        .iter()
-        .find(|(_, known)| *known == value)
-        .map_or("", |(name, _)| name)
 }

@@ -96,17 +96,9 @@ impl Loader<'_> {
             op_states: self.allowed(record, "op_states"),
             sept_states: self.allowed(record, "sept_states"),
             resume: record.get("resume").and_then(resume).unwrap_or_default(),
-            yields: record.get("yields").and_then(|item| {
-                one_of(
-                    item,
-                    "evidence",
-                    &[
-                        ("blocked", Yields::Blocked),
-                        ("tracked", Yields::Tracked),
-                        ("reclaimed", Yields::Reclaimed),
-                    ],
-                )
-            }),
+            yields: record
+                .get("yields")
+                .and_then(|item| one_of(item, "evidence", &Yields::NAMES)),
         };
         if number.is_some() && side.is_some() {
             self.spec.leaves.push(leaf);

@@ -154,6 +154,15 @@ impl BitField {
     pub fn width(&self) -> u32 {
         self.bits.iter().map(|bits| bits.width()).sum()
     }
+
+    /// Its bits, each with the place in the value of the lowest of them.
+    pub fn pieces(&self) -> impl Iterator<Item = (Bits, u32)> {
+        let mut at = self.width();
+        self.bits.iter().map(move |bits| {
+            at -= bits.width();
+            (*bits, at)
+        })
+    }
 }
 
 /// A read-only overlay on the bits of a format.

@@ -26,6 +26,14 @@ impl Side {
         ("SEAMLDR", Self::Seamldr),
         ("TDVMCALL", Self::Vmcall),
     ];
+
+    /// Names for tools.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("host", Self::Host),
+        ("guest", Self::Guest),
+        ("seamldr", Self::Seamldr),
+        ("vmcall", Self::Vmcall),
+    ];
 }
 
 /// One operand list of one leaf.
@@ -69,6 +77,14 @@ pub struct Leaf {
     pub resume: Vec<Resume>,
     /// Evidence that success yields.
     pub yields: Option<Yields>,
+}
+
+impl Leaf {
+    /// RAX of a call of this version; of a sub-function of TDG.VP.VMCALL, which has no versions, R11.
+    pub fn rax(&self, version: u8) -> u64 {
+        let seamldr = u64::from(self.side == Side::Seamldr) << 63;
+        self.number.value | u64::from(version) << 16 | seamldr
+    }
 }
 
 /// States allowed in some modules.
@@ -202,6 +218,15 @@ pub enum Yields {
     Tracked,
     /// The page that the first input names is the host's again, of the size that an output gives.
     Reclaimed,
+}
+
+impl Yields {
+    /// Names as in the files.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("blocked", Self::Blocked),
+        ("tracked", Self::Tracked),
+        ("reclaimed", Self::Reclaimed),
+    ];
 }
 
 /// A lock that a leaf takes.

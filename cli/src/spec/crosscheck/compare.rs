@@ -137,7 +137,7 @@ impl Ours {
         }
         for table in &spec.fields {
             for row in &table.rows {
-                let modules = crate::reference::module_names(spec, row.modules).join(", ");
+                let modules = spec.module_names(row.modules).join(", ");
                 add(
                     Subject::Field,
                     &row.name,

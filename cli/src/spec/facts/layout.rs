@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tdx_codegen::emit::rust::type_size;
 use tdx_codegen::model::At;
 use tdx_codegen::model::BitField;
 use tdx_codegen::model::BitItem;
@@ -107,7 +108,7 @@ fn structure(spec: &Spec, entity: &Structure, facts: &mut Facts) {
     for item in &entity.items {
         match item {
             StructureItem::Field(field) => {
-                let size = size(spec, &field.ty.value).unwrap_or(field.size);
+                let size = type_size(spec, &field.ty.value).unwrap_or(field.size);
                 let mut text = format!("{}+{size} {}", field.offset, field.ty.value);
                 if let Some(count) = field.count {
                     text.push_str(&format!(" x {count}"));
@@ -125,26 +126,6 @@ fn structure(spec: &Spec, entity: &Structure, facts: &mut Facts) {
     }
     for (word, bytes) in reserved {
         add(word, bytes.join(","));
-    }
-}
-
-/// Bytes of a value of this type, if the type alone says so.
-fn size(spec: &Spec, ty: &str) -> Option<u32> {
-    let bits = |width: u32| width.div_ceil(8);
-    match ty {
-        "u8" => Some(1),
-        "u16" => Some(2),
-        "u32" => Some(4),
-        "u64" => Some(8),
-        _ => {
-            let of_enum = spec.enums.iter().find(|it| it.name == ty);
-            let of_format = spec.formats.iter().find(|it| it.name == ty);
-            let of_structure = spec.structures.iter().find(|it| it.name == ty);
-            of_enum
-                .map(|it| bits(it.width))
-                .or_else(|| of_format.map(|it| bits(it.width)))
-                .or_else(|| of_structure.map(|it| it.size))
-        }
     }
 }
 

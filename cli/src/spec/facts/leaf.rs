@@ -9,13 +9,11 @@ use tdx_codegen::model::Evidence;
 use tdx_codegen::model::Kind as Type;
 use tdx_codegen::model::Leaf;
 use tdx_codegen::model::Lock;
-use tdx_codegen::model::LockMode;
 use tdx_codegen::model::Meaning;
 use tdx_codegen::model::ModuleSet;
 use tdx_codegen::model::Operand;
 use tdx_codegen::model::Part;
 use tdx_codegen::model::Spec;
-use tdx_codegen::model::Yields;
 
 use super::Facts;
 use super::Kind;
@@ -157,12 +155,7 @@ fn operand_list(spec: &Spec, leaf: &Leaf, facts: &mut Facts) {
         add(&format!("resume {}", resume.register), value);
     }
     if let Some(yields) = leaf.yields {
-        let evidence = match yields {
-            Yields::Blocked => "blocked",
-            Yields::Tracked => "tracked",
-            Yields::Reclaimed => "reclaimed",
-        };
-        add("yields", evidence.to_owned());
+        add("yields", yields.name().to_owned());
     }
     for status in &leaf.statuses {
         let aspect = format!("{prefix}status {}", status.value);
@@ -191,15 +184,8 @@ fn known_in(spec: &Spec, status: &str, scope: &Scope) -> Scope {
         .collect()
 }
 
-const fn mode(mode: LockMode) -> &'static str {
-    match mode {
-        LockMode::Shared => "shared",
-        LockMode::Exclusive => "exclusive",
-    }
-}
-
 fn lock_text(lock: &Lock) -> String {
-    let mut text = mode(lock.mode).to_owned();
+    let mut text = lock.mode.name().to_owned();
     if lock.host_priority {
         text.push_str(", host priority");
     }
@@ -212,7 +198,7 @@ fn lock_text(lock: &Lock) -> String {
 fn text(operand: &Operand) -> String {
     let mut text: Vec<String> = operand.meanings.iter().map(meaning).collect();
     if let Some(lock) = operand.lock {
-        text.push(format!("locked {}", mode(lock)));
+        text.push(format!("locked {}", lock.name()));
     }
     text.join("; ")
 }

@@ -90,7 +90,7 @@ pub(super) type View = BTreeMap<(Kind, String), BTreeMap<String, String>>;
 
 /// Names of the modules of `spec` that are in `set`.
 fn scope(spec: &Spec, set: ModuleSet) -> Scope {
-    crate::reference::module_names(spec, set)
+    spec.module_names(set)
         .into_iter()
         .map(|name| Some(name.to_owned()))
         .collect()

@@ -5,7 +5,6 @@ use tdx_codegen::model::CpuidValues;
 use tdx_codegen::model::FieldRow;
 use tdx_codegen::model::FlagTable;
 use tdx_codegen::model::Low;
-use tdx_codegen::model::Retry;
 use tdx_codegen::model::Spec;
 
 use super::Facts;
@@ -127,13 +126,6 @@ fn modules(spec: &Spec, facts: &mut Facts) {
     }
 }
 
-fn word<T: PartialEq>(value: &T, names: &[(&'static str, T)]) -> &'static str {
-    names
-        .iter()
-        .find(|(_, known)| known == value)
-        .map_or("", |(name, _)| name)
-}
-
 fn statuses(spec: &Spec, facts: &mut Facts) {
     for table in &spec.statuses {
         for row in &table.rows {
@@ -151,11 +143,11 @@ fn statuses(spec: &Spec, facts: &mut Facts) {
             let value = format!("{:#018x}", row.value);
             facts.add(Kind::Status, &entity, "value", value, &scope);
             if let Some(retry) = &row.retry {
-                let retry = word(retry, &Retry::NAMES).to_owned();
+                let retry = retry.name().to_owned();
                 facts.add(Kind::Status, &entity, "retry", retry, &scope);
             }
             if row.low != Low::None {
-                let low = word(&row.low, &Low::NAMES).to_owned();
+                let low = row.low.name().to_owned();
                 facts.add(Kind::Status, &entity, "low", low, &scope);
             }
         }

@@ -6,7 +6,7 @@ use crate::model::CpuidValues;
 
 impl Book<'_> {
     pub(super) fn cpuid(&self) -> Page {
-        let mut page = self.page("cpuid.md", "CPUID virtualization");
+        let mut page = Page::new("cpuid.md", "CPUID virtualization");
         for table in &self.spec.cpuid {
             page.heading(&format!("Modules {}", self.module_names(table.modules)));
             page.text("What the guest gets for each leaf: bits that the module demands of the CPU, that are fixed, or that TD\\_PARAMS configures.");

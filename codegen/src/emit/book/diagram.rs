@@ -38,9 +38,7 @@ fn item(item: &BitItem) -> Vec<Cell> {
     match item {
         BitItem::Field(field) => {
             let target = Some(field_anchor(field));
-            let mut at = field.width();
-            let pieces = field.bits.iter().map(|bits| {
-                at -= bits.width();
+            let pieces = field.pieces().map(|(bits, at)| {
                 let label = if field.bits.len() == 1 {
                     field.name.clone()
                 } else {
@@ -50,7 +48,7 @@ fn item(item: &BitItem) -> Vec<Cell> {
                     };
                     format!("{}[{piece}]", field.name)
                 };
-                cell(bits, label, target.clone(), "field")
+                cell(&bits, label, target.clone(), "field")
             });
             pieces.collect()
         }

@@ -4,10 +4,10 @@ use super::Book;
 use super::diagram::cells;
 use super::diagram::diagram;
 use super::diagram::field_anchor;
-use super::leaf::first_sentence;
 use super::page::Page;
 use super::page::anchor;
 use super::page::code;
+use crate::emit::first_sentence;
 use crate::model::BitField;
 use crate::model::BitItem;
 use crate::model::Bits;
@@ -20,7 +20,7 @@ impl Book<'_> {
     }
 
     fn format(&self, format: &Format) -> Page {
-        let mut page = self.page(format!("formats/{}.md", format.name), &format.name);
+        let mut page = Page::new(format!("formats/{}.md", format.name), &format.name);
         page.about = self.links.prose(&page, first_sentence(&format.doc));
         page.text(&self.links.prose(&page, &format.doc));
         let mut notes = format!("{} bits.", format.width);
@@ -107,7 +107,7 @@ impl Book<'_> {
 
     pub(super) fn enums(&self) -> Vec<Page> {
         let enums = self.spec.enums.iter().map(|entity| {
-            let mut page = self.page(format!("enums/{}.md", entity.name), &entity.name);
+            let mut page = Page::new(format!("enums/{}.md", entity.name), &entity.name);
             page.about = self.links.prose(&page, first_sentence(&entity.doc));
             page.text(&self.links.prose(&page, &entity.doc));
             let rows = entity.values.iter().map(|value| {

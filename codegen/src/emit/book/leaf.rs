@@ -4,17 +4,17 @@ use super::Book;
 use super::page::Page;
 use super::page::code;
 use super::page::escaped;
+use crate::emit::first_sentence;
 use crate::model::Allowed;
 use crate::model::Cite;
 use crate::model::Leaf;
-use crate::model::LockMode;
 use crate::model::ModuleSet;
 use crate::model::Side;
 use crate::model::Yields;
 
 impl Book<'_> {
     pub(super) fn leaf_group(&self, path: &str, title: &str, text: &str, leaves: &[&Leaf]) -> Page {
-        let mut page = self.page(path, title);
+        let mut page = Page::new(path, title);
         page.text(text);
         let rows = leaves.iter().map(|leaf| {
             vec![
@@ -30,7 +30,7 @@ impl Book<'_> {
     }
 
     pub(super) fn leaf(&self, leaf: &Leaf) -> Page {
-        let mut page = self.page(format!("leaves/{}.md", leaf.name), &leaf.name);
+        let mut page = Page::new(format!("leaves/{}.md", leaf.name), &leaf.name);
         page.text(&self.links.prose(&page, &leaf.doc));
         let mut facts = vec![vec!["number".to_owned(), number(leaf)]];
         let mut fact = |name: &str, text: String| facts.push(vec![name.to_owned(), text]);
@@ -54,7 +54,7 @@ impl Book<'_> {
                     fact("numbered, not dispatched by", reserved.join(", "));
                 }
             }
-            Side::Seamldr => fact("RAX", format!("`{:#x}`", leaf.number.value | 1 << 63)),
+            Side::Seamldr => fact("RAX", format!("`{:#x}`", leaf.rax(0))),
             Side::Vmcall => fact("R11", format!("`{:#x}`", leaf.number.value)),
         }
         if let Some(feature) = &leaf.feature {
@@ -167,10 +167,6 @@ impl Book<'_> {
         }
         page.subheading("Locks");
         let rows = leaf.locks.iter().map(|lock| {
-            let mode = match lock.mode {
-                LockMode::Shared => "shared",
-                LockMode::Exclusive => "exclusive",
-            };
             let priority = if lock.host_priority {
                 "host has priority"
             } else {
@@ -178,7 +174,7 @@ impl Book<'_> {
             };
             vec![
                 code(&lock.resource),
-                mode.to_owned(),
+                lock.mode.name().to_owned(),
                 lock.operand
                     .as_ref()
                     .map(|operand| code(&operand.to_uppercase()))
@@ -244,11 +240,7 @@ impl Book<'_> {
     }
 
     pub(super) fn module_names(&self, set: ModuleSet) -> String {
-        let modules = set.iter().filter_map(|index| self.spec.modules.get(index));
-        modules
-            .map(|module| module.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.spec.module_names(set).join(", ")
     }
 
     pub(super) fn sources_of(&self, page: &mut Page, cites: &[Cite]) {
@@ -260,9 +252,7 @@ impl Book<'_> {
         let items: Vec<String> = items.collect();
         page.list(items.into_iter());
     }
-}
 
-impl Book<'_> {
     fn source(&self, page: &Page, cite: &Cite) -> String {
         let source = self.links.source(page, &cite.id.value);
         match &cite.at {
@@ -283,10 +273,4 @@ fn is_version(variant: &str) -> bool {
     variant
         .strip_prefix('V')
         .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
-}
-
-/// The text up to its first full stop.
-pub(super) fn first_sentence(text: &str) -> &str {
-    let end = text.find(". ").map_or(text.len(), |at| at + 1);
-    &text[..end]
 }

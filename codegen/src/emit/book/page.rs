@@ -15,10 +15,10 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new(path: String, title: &str) -> Self {
+    pub(super) fn new(path: impl Into<String>, title: &str) -> Self {
         Self {
             body: format!("# {}\n", escaped(title)),
-            path,
+            path: path.into(),
             title: title.to_owned(),
             about: String::new(),
         }
@@ -27,10 +27,7 @@ impl Page {
     /// A path below `src` as seen from this page.
     pub(super) fn relative(&self, path: &str) -> String {
         let depth = self.path.matches('/').count();
-        match path.strip_prefix('#') {
-            Some(_) => path.to_owned(),
-            None => format!("{}{path}", "../".repeat(depth)),
-        }
+        format!("{}{path}", "../".repeat(depth))
     }
 
     pub(super) fn heading(&mut self, text: &str) {

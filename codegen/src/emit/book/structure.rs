@@ -1,9 +1,9 @@
 //! Pages of structures.
 
 use super::Book;
-use super::leaf::first_sentence;
 use super::page::Page;
 use super::page::code;
+use crate::emit::first_sentence;
 use crate::emit::rust::type_size;
 use crate::model::Structure;
 use crate::model::StructureItem;
@@ -17,7 +17,7 @@ impl Book<'_> {
     }
 
     fn structure(&self, structure: &Structure) -> Page {
-        let mut page = self.page(format!("structures/{}.md", structure.name), &structure.name);
+        let mut page = Page::new(format!("structures/{}.md", structure.name), &structure.name);
         page.about = self.links.prose(&page, first_sentence(&structure.doc));
         page.text(&self.links.prose(&page, &structure.doc));
         let mut notes = format!("{} bytes, aligned to {}.", structure.size, structure.align);

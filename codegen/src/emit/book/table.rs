@@ -35,7 +35,7 @@ impl Book<'_> {
                 "What Linux reports for a call that did not reach the callee, and names that Linux has and Intel's header has not.",
             ),
         ] {
-            let mut page = self.page(status_path(callee), title);
+            let mut page = Page::new(status_path(callee), title);
             page.about = escaped(about);
             page.text(&escaped(about));
             let tables = self
@@ -47,13 +47,7 @@ impl Book<'_> {
             rows.sort_by_key(|row| (row.value, row.modules.is_empty()));
             let mut seen: Vec<&str> = Vec::new();
             let rows = rows.iter().map(|row| {
-                // Of two rows of one name the first is where links lead.
-                let place = if seen.contains(&row.name.as_str()) {
-                    String::new()
-                } else {
-                    anchor(&row.name)
-                };
-                seen.push(&row.name);
+                let place = first_anchor(&mut seen, &row.name);
                 vec![
                     format!("{place}{}<br>`{:#018x}`", code(&row.name), row.value),
                     self.status_text(&page, callee, row),
@@ -69,7 +63,7 @@ impl Book<'_> {
             self.sources_of(&mut page, table.map_or(&[], |table| &table.cite));
             pages.push(page);
         }
-        let mut page = self.page("statuses/operands.md", "Operand ids");
+        let mut page = Page::new("statuses/operands.md", "Operand ids");
         page.about =
             "What bits 31:0 of RAX name with a status that is about an operand.".to_owned();
         page.text(&page.about.clone());
@@ -168,17 +162,12 @@ impl Book<'_> {
     }
 
     fn state_table(&self, path: &str, title: &str, about: &str, table: &FlagTable) -> Page {
-        let mut page = self.page(path, title);
+        let mut page = Page::new(path, title);
         page.about = escaped(about);
         page.text(&escaped(about));
         let mut seen: Vec<&str> = Vec::new();
         let rows = table.rows.iter().map(|row| {
-            let place = if seen.contains(&row.name.as_str()) {
-                String::new()
-            } else {
-                anchor(&row.name)
-            };
-            seen.push(&row.name);
+            let place = first_anchor(&mut seen, &row.name);
             let value = match row.also {
                 Some(also) => format!("`{:#x}`, `{also:#x}`", row.value),
                 None => format!("`{:#x}`", row.value),
@@ -218,7 +207,7 @@ impl Book<'_> {
     pub(super) fn fields(&self) -> Vec<Page> {
         let tables = self.spec.fields.iter().map(|table| {
             let path = format!("fields/{}.md", table.name.to_lowercase());
-            let mut page = self.page(path, &format!("Fields of {}", table.name));
+            let mut page = Page::new(path, &format!("Fields of {}", table.name));
             page.about = format!("{} rows.", table.rows.len());
             page.text(&format!(
                 "The id of the first element; how many elements a field and how many fields an array have at most; what each role may \
@@ -257,7 +246,7 @@ impl Book<'_> {
     pub(super) fn modules(&self) -> Vec<Page> {
         let mut pages = Vec::new();
         for module in &self.spec.modules {
-            let mut page = self.page(
+            let mut page = Page::new(
                 format!("modules/{}.md", module.name),
                 &format!("Module {}", module.name),
             );
@@ -298,7 +287,7 @@ impl Book<'_> {
     }
 
     fn releases(&self) -> Page {
-        let mut page = self.page("modules/releases.md", "Releases");
+        let mut page = Page::new("modules/releases.md", "Releases");
         page.about = "Released modules with their features.".to_owned();
         page.text("A leaf is there if the features say so, not because of a version.");
         let rows = self.spec.releases.iter().map(|row| {
@@ -326,7 +315,7 @@ impl Book<'_> {
     }
 
     fn features(&self) -> Page {
-        let mut page = self.page("modules/features.md", "TDX_FEATURES0");
+        let mut page = Page::new("modules/features.md", "TDX_FEATURES0");
         page.about = "What a module supports, bit by bit.".to_owned();
         let rows = self.spec.features.iter().map(|row| {
             let released = self
@@ -353,7 +342,7 @@ impl Book<'_> {
     }
 
     pub(super) fn msrs(&self) -> Page {
-        let mut page = self.page("msrs.md", "MSR virtualization");
+        let mut page = Page::new("msrs.md", "MSR virtualization");
         page.text("The bit of the MSR bitmap (fixed, or by a setting of the TD), and what the module does with an access that exits.");
         let rows = self.spec.msrs.iter().map(|row| {
             let range = if row.start == row.end {
@@ -375,7 +364,7 @@ impl Book<'_> {
     }
 
     pub(super) fn sources(&self) -> Page {
-        let mut page = self.page("sources.md", "Sources");
+        let mut page = Page::new("sources.md", "Sources");
         let rows = self.spec.sources.iter().map(|row| {
             let title = match &row.url {
                 Some(url) => format!("[{}]({url})", escaped(&row.title)),
@@ -399,4 +388,13 @@ impl Book<'_> {
         page.table(&["id", "source", ""], &rows);
         page
     }
+}
+
+/// The anchor of a row: of two rows of one name the first is where links lead.
+fn first_anchor<'r>(seen: &mut Vec<&'r str>, name: &'r str) -> String {
+    if seen.contains(&name) {
+        return String::new();
+    }
+    seen.push(name);
+    anchor(name)
 }

@@ -2,8 +2,8 @@
 
 use super::Header;
 use super::names::carrier;
-use super::names::constant;
 use super::names::snake;
+use crate::emit::constant_name as constant;
 use crate::model::BitField;
 use crate::model::BitItem;
 use crate::model::Bits;
@@ -120,7 +120,7 @@ fn read(field: &BitField, upper: &str) -> String {
         [bits] if field.shift == 0 => format!("(word & {upper}_MASK) >> {}", bits.low),
         [_] => format!("(word & {upper}_MASK) >> {upper}_SHIFT << {}", field.shift),
         _ => {
-            let terms = pieces(field).map(|(bits, at)| {
+            let terms = field.pieces().map(|(bits, at)| {
                 let at = at + field.shift;
                 format!(
                     "((uint64_t)word >> {} & TDX_U64({:#x})) << {at}",
@@ -146,7 +146,7 @@ fn write(field: &BitField, upper: &str) -> String {
             field.shift
         ),
         _ => {
-            let terms = pieces(field).map(|(bits, at)| {
+            let terms = field.pieces().map(|(bits, at)| {
                 let at = at + field.shift;
                 format!(
                     "((uint64_t)value >> {at} & TDX_U64({:#x})) << {}",
@@ -164,13 +164,4 @@ fn write(field: &BitField, upper: &str) -> String {
 
 const fn ones(bits: Bits) -> u64 {
     bits.mask() >> bits.low
-}
-
-/// The pieces of a field, each with its lowest bit in the value.
-fn pieces(field: &BitField) -> impl Iterator<Item = (Bits, u32)> + '_ {
-    let mut at = field.width();
-    field.bits.iter().map(move |bits| {
-        at -= bits.width();
-        (*bits, at)
-    })
 }

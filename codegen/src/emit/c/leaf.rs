@@ -1,7 +1,7 @@
 //! Leaf numbers, with registers in comments.
 
 use super::Header;
-use super::names::constant;
+use crate::emit::constant_name as constant;
 use crate::model::Leaf;
 use crate::model::Operand;
 use crate::model::Side;
@@ -42,7 +42,7 @@ pub(super) fn leaves(spec: &Spec, header: &mut Header) {
                     Side::Host | Side::Guest => {
                         header.define(&name, &leaf.number.value.to_string(), None);
                     }
-                    Side::Seamldr => header.define_u64(&name, leaf.number.value | 1 << 63, None),
+                    Side::Seamldr => header.define_u64(&name, leaf.rax(0), None),
                     Side::Vmcall => header.define_u64(&name, leaf.number.value, None),
                 }
             }
@@ -63,18 +63,8 @@ fn about(spec: &Spec, leaf: &Leaf) -> String {
         let versions: Vec<String> = leaf.versions.iter().map(u8::to_string).collect();
         text.push_str(&format!(", version {}", versions.join(", ")));
     }
-    if leaf
-        .modules
-        .iter()
-        .filter(|index| *index < spec.modules.len())
-        .count()
-        < spec.modules.len()
-    {
-        let names = leaf
-            .modules
-            .iter()
-            .filter_map(|index| spec.modules.get(index));
-        let names: Vec<&str> = names.map(|module| module.name.as_str()).collect();
+    let names = spec.module_names(leaf.modules);
+    if names.len() < spec.modules.len() {
         text.push_str(&format!(" ({})", names.join(", ")));
     }
     if let Some(feature) = &leaf.feature {

@@ -1,7 +1,7 @@
 //! Metadata fields.
 
 use super::Header;
-use super::names::constant;
+use crate::emit::constant_name as constant;
 use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Spec;

@@ -3,19 +3,6 @@
 /// Longest line of a comment, in characters.
 const WIDTH: usize = 110;
 
-/// `TDH.MEM.PAGE.ADD`, `Guest CR0` or `1.5.01` as part of a macro's name.
-pub(super) fn constant(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_alphanumeric() {
-            out.push(c.to_ascii_uppercase());
-        } else if !out.ends_with('_') && !out.is_empty() {
-            out.push('_');
-        }
-    }
-    out.trim_end_matches('_').to_owned()
-}
-
 /// `SeptEntry` as `tdx_sept_entry`, `EptLeaf1G` as `tdx_ept_leaf_1g`, `TdxFeatures0` as `tdx_features0`.
 pub(super) fn snake(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
@@ -64,21 +51,7 @@ pub(super) fn member(name: &str) -> String {
 /// A text in lines that fit a comment.
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let text = text.replace("*/", "* /").replace("/*", "/ *");
-    let mut out = Vec::new();
-    for line in text.split('\n') {
-        let mut current = String::new();
-        for word in line.split_whitespace() {
-            if !current.is_empty() && current.chars().count() + word.chars().count() >= WIDTH {
-                out.push(core::mem::take(&mut current));
-            }
-            if !current.is_empty() {
-                current.push(' ');
-            }
-            current.push_str(word);
-        }
-        out.push(current);
-    }
-    out
+    crate::emit::wrapped(&text, WIDTH, |_| false)
 }
 
 /// The smallest unsigned integer with at least this many bits.
@@ -107,7 +80,10 @@ mod tests {
         ] {
             assert_eq!(snake(name), words);
         }
-        assert_eq!(constant("TDH.MEM.PAGE.ADD"), "TDH_MEM_PAGE_ADD");
+        assert_eq!(
+            crate::emit::constant_name("TDH.MEM.PAGE.ADD"),
+            "TDH_MEM_PAGE_ADD"
+        );
         assert_eq!(member("export"), "export_");
     }
 

@@ -1,7 +1,7 @@
 //! Status codes, operand ids, modules, features and states.
 
 use super::Header;
-use super::names::constant;
+use crate::emit::constant_name as constant;
 use crate::model::Callee;
 use crate::model::FlagTable;
 use crate::model::Spec;
@@ -112,12 +112,10 @@ fn table(header: &mut Header, spec: &Spec, table: &FlagTable, prefix: &str) {
 }
 
 fn modules(spec: &Spec, row: &StateRow) -> String {
-    let names = row
-        .modules
-        .iter()
-        .filter_map(|index| spec.modules.get(index));
+    let names = spec.module_names(row.modules);
     names
-        .map(|module| constant(&module.name))
+        .into_iter()
+        .map(constant)
         .collect::<Vec<_>>()
         .join("_")
 }

@@ -3,7 +3,6 @@ use serde_json::json;
 
 use super::cites;
 use super::hex;
-use super::module_names;
 use crate::emit::rust::type_size;
 use crate::model::BitField;
 use crate::model::BitItem;
@@ -51,7 +50,7 @@ pub(super) fn formats(spec: &Spec) -> Vec<Value> {
         let items: Vec<Value> = items.collect();
         let views: Vec<Value> = row.views.iter().map(bit_field).collect();
         json!({
-            "name": row.name, "width": row.width, "modules": module_names(spec, row.modules),
+            "name": row.name, "width": row.width, "modules": spec.module_names(row.modules),
             "variant_of": row.variant_of.as_ref().map(|name| &name.value), "fields": items, "views": views, "doc": row.doc,
             "cite": cites(&row.cite),
         })
@@ -79,7 +78,7 @@ pub(super) fn structures(spec: &Spec) -> Vec<Value> {
         });
         let items: Vec<Value> = items.collect();
         json!({
-            "name": row.name, "size": row.size, "align": row.align, "modules": module_names(spec, row.modules),
+            "name": row.name, "size": row.size, "align": row.align, "modules": spec.module_names(row.modules),
             "variant_of": row.variant_of.as_ref().map(|name| &name.value), "fields": items, "doc": row.doc,
             "cite": cites(&row.cite),
         })

@@ -5,8 +5,6 @@ use serde_json::json;
 use super::cites;
 use super::hex;
 use super::layout::bits;
-use super::module_names;
-use super::name_of;
 use crate::model::Allowed;
 use crate::model::At;
 use crate::model::Evidence;
@@ -14,16 +12,8 @@ use crate::model::Kind;
 use crate::model::LockMode;
 use crate::model::Operand;
 use crate::model::Part;
-use crate::model::Side;
 use crate::model::Spec;
 use crate::model::Yields;
-
-const SIDES: [(&str, Side); 4] = [
-    ("host", Side::Host),
-    ("guest", Side::Guest),
-    ("seamldr", Side::Seamldr),
-    ("vmcall", Side::Vmcall),
-];
 
 pub(super) fn leaves(spec: &Spec) -> Vec<Value> {
     let rows = spec.leaves.iter();
@@ -36,7 +26,7 @@ pub(super) fn leaves(spec: &Spec) -> Vec<Value> {
         let dispatched: Vec<&str> = dispatched.map(|module| module.name.as_str()).collect();
         let locks = row.locks.iter().map(|lock| {
             json!({
-                "resource": lock.resource, "mode": name_of(&LockMode::NAMES, lock.mode),
+                "resource": lock.resource, "mode": lock.mode.name(),
                 "host_priority": lock.host_priority, "operand": lock.operand, "when": lock.when,
             })
         });
@@ -50,17 +40,13 @@ pub(super) fn leaves(spec: &Spec) -> Vec<Value> {
             })
             .collect();
         json!({
-            "name": row.name, "side": name_of(&SIDES, row.side), "number": hex(row.number.value), "variant": row.variant,
-            "versions": row.versions, "modules": module_names(spec, row.modules), "dispatched": dispatched,
+            "name": row.name, "side": row.side.name(), "number": hex(row.number.value), "variant": row.variant,
+            "versions": row.versions, "modules": spec.module_names(row.modules), "dispatched": dispatched,
             "feature": row.feature.as_ref().map(|name| &name.value), "contested": row.contested,
             "inputs": operands(&row.inputs), "outputs": operands(&row.outputs), "statuses": texts(&row.statuses),
             "locks": locks, "op_states": allowed(spec, &row.op_states), "sept_states": allowed(spec, &row.sept_states),
             "resume": resume,
-            "yields": row.yields.map(|yields| match yields {
-                Yields::Blocked => "blocked",
-                Yields::Tracked => "tracked",
-                Yields::Reclaimed => "reclaimed",
-            }),
+            "yields": row.yields.map(Yields::name),
             "doc": row.doc, "cite": cites(&row.cite),
         })
     })
@@ -74,7 +60,7 @@ fn texts(list: &[At<String>]) -> Vec<&str> {
 fn allowed(spec: &Spec, list: &[Allowed]) -> Vec<Value> {
     let rows = list.iter();
     rows.map(
-        |row| json!({ "modules": module_names(spec, row.modules), "states": texts(&row.states) }),
+        |row| json!({ "modules": spec.module_names(row.modules), "states": texts(&row.states) }),
     )
     .collect()
 }
@@ -86,7 +72,7 @@ fn operands(list: &[Operand]) -> Vec<Value> {
             json!({ "on": texts(&meaning.on), "parts": parts })
         });
         let meanings: Vec<Value> = meanings.collect();
-        let lock = operand.lock.map(|mode| name_of(&LockMode::NAMES, mode));
+        let lock = operand.lock.map(LockMode::name);
         json!({ "register": operand.register, "lock": lock, "meanings": meanings })
     });
     operands.collect()

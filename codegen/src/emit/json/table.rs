@@ -4,12 +4,8 @@ use serde_json::json;
 
 use super::cites;
 use super::hex;
-use super::module_names;
-use super::name_of;
-use crate::model::Callee;
 use crate::model::FieldRow;
 use crate::model::FlagTable;
-use crate::model::Low;
 use crate::model::Retry;
 use crate::model::Spec;
 
@@ -75,9 +71,9 @@ pub(super) fn statuses(spec: &Spec) -> Vec<Value> {
             // What a row does not cite, the head of its file does.
             let cite = if row.cite.is_empty() { &table.cite } else { &row.cite };
             json!({
-                "callee": name_of(&Callee::NAMES, table.callee), "name": row.name, "value": hex(row.value),
-                "modules": module_names(spec, row.modules), "retry": row.retry.map(|retry| name_of(&Retry::NAMES, retry)),
-                "low": name_of(&Low::NAMES, row.low), "contested": row.contested, "doc": row.doc, "cause": row.cause,
+                "callee": table.callee.name(), "name": row.name, "value": hex(row.value),
+                "modules": spec.module_names(row.modules), "retry": row.retry.map(Retry::name),
+                "low": row.low.name(), "contested": row.contested, "doc": row.doc, "cause": row.cause,
                 "remedy": row.remedy, "cite": cites(cite),
             })
         })
@@ -88,7 +84,7 @@ pub(super) fn operands(spec: &Spec) -> Vec<Value> {
     let rows = spec.operands.iter();
     rows.map(|row| {
         json!({
-            "name": row.name, "value": row.value, "modules": module_names(spec, row.modules), "doc": row.doc,
+            "name": row.name, "value": row.value, "modules": spec.module_names(row.modules), "doc": row.doc,
         })
     })
     .collect()
@@ -105,7 +101,7 @@ pub(super) fn states(spec: &Spec, table: &FlagTable) -> Value {
         let flags: Vec<&str> = flags.map(|flag| flag.name.as_str()).collect();
         json!({
             "name": row.name, "value": row.value, "also": row.also, "public": row.public, "index": row.index,
-            "table_index": row.table_index, "flags": flags, "modules": module_names(spec, row.modules), "doc": row.doc,
+            "table_index": row.table_index, "flags": flags, "modules": spec.module_names(row.modules), "doc": row.doc,
         })
     });
     let rows: Vec<Value> = rows.collect();
@@ -126,7 +122,7 @@ pub(super) fn fields(spec: &Spec) -> Vec<Value> {
             let attributes = attributes.filter(|(bit, _)| row.attributes & 1 << bit != 0);
             let attributes: Vec<&str> = attributes.map(|(_, name)| *name).collect();
             json!({
-                "scope": table.name, "name": row.name, "id": hex(row.id), "modules": module_names(spec, row.modules),
+                "scope": table.name, "name": row.name, "id": hex(row.id), "modules": spec.module_names(row.modules),
                 "fields": row.num_of_fields, "elements": row.num_of_elem, "offset": row.offset, "masks": masks,
                 "mig_export": row.mig_export, "mig_import": row.mig_import, "special_rd": row.special_rd,
                 "special_wr": row.special_wr, "attributes": attributes,
@@ -140,7 +136,7 @@ pub(super) fn msrs(spec: &Spec) -> Vec<Value> {
     let rows = spec.msrs.iter();
     rows.map(|row| {
         json!({
-            "name": row.name, "start": row.start, "end": row.end, "modules": module_names(spec, row.modules),
+            "name": row.name, "start": row.start, "end": row.end, "modules": spec.module_names(row.modules),
             "read": row.read, "write": row.write,
         })
     })
@@ -168,7 +164,7 @@ pub(super) fn cpuid(spec: &Spec) -> Vec<Value> {
                 .map(|row| json!({ "leaf": row.leaf, "subleaf": row.subleaf, "xfam_bit": row.xfam_bit, "mask": row.mask }));
             let masks: Vec<Value> = masks.collect();
             json!({
-                "modules": module_names(spec, table.modules), "lookup": lookup, "configurable": configurable,
+                "modules": spec.module_names(table.modules), "lookup": lookup, "configurable": configurable,
                 "xfam_masks": masks, "cite": cites(&table.cite),
             })
         })

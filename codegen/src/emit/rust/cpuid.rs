@@ -112,7 +112,10 @@ fn one(spec: &Spec, table: &CpuidTable, options: &Options) -> TokenStream {
     });
     let leaves = number(table.lookup.len() as u64);
     let configurable_leaves = number(table.configurable.len() as u64);
-    let text = format!(" CPUID virtualization of module {}.", names(spec, table));
+    let text = format!(
+        " CPUID virtualization of module {}.",
+        spec.module_names(table.modules).join(", ")
+    );
     quote! {
         #[doc = #text]
         pub mod #name {
@@ -130,13 +133,4 @@ fn one(spec: &Spec, table: &CpuidTable, options: &Options) -> TokenStream {
             pub static XFAM_MASKS: &[CpuidXfamMask] = &[#(#masks),*];
         }
     }
-}
-
-fn names(spec: &Spec, table: &CpuidTable) -> String {
-    let names: Vec<&str> = table
-        .modules
-        .iter()
-        .map(|index| spec.modules[index].name.as_str())
-        .collect();
-    names.join(", ")
 }

@@ -389,17 +389,6 @@ fn field_doc(field: &BitField) -> String {
     }
 }
 
-/// The pieces of a field: lowest bit in the word, width, and lowest bit in the value.
-fn pieces(bits: &[Bits]) -> Vec<(u32, u32, u32)> {
-    let mut at: u32 = bits.iter().map(|bits| bits.width()).sum();
-    bits.iter()
-        .map(|piece| {
-            at -= piece.width();
-            (piece.low, piece.width(), at)
-        })
-        .collect()
-}
-
 const fn ones(width: u32) -> u64 {
     if width >= 64 {
         u64::MAX
@@ -409,8 +398,9 @@ const fn ones(width: u32) -> u64 {
 }
 
 /// The bits of a field in the word `word: u64`, right-aligned.
-fn gather(word: &TokenStream, bits: &[Bits]) -> TokenStream {
-    let terms = pieces(bits).into_iter().map(|(low, width, at)| {
+fn gather(word: &TokenStream, field: &BitField) -> TokenStream {
+    let terms = field.pieces().map(|(bits, at)| {
+        let (low, width) = (bits.low, bits.width());
         let shifted = if low == 0 {
             word.clone()
         } else {
@@ -427,7 +417,7 @@ fn gather(word: &TokenStream, bits: &[Bits]) -> TokenStream {
                 quote!((#shifted) & #mask)
             }
         };
-        if at == 0 && bits.len() == 1 {
+        if at == 0 && field.bits.len() == 1 {
             masked
         } else if at == 0 {
             quote!((#masked))
@@ -440,8 +430,9 @@ fn gather(word: &TokenStream, bits: &[Bits]) -> TokenStream {
 }
 
 /// The value `raw: u64` in the places of the field.
-fn scatter(bits: &[Bits]) -> TokenStream {
-    let terms = pieces(bits).into_iter().map(|(low, width, at)| {
+fn scatter(field: &BitField) -> TokenStream {
+    let terms = field.pieces().map(|(bits, at)| {
+        let (low, width) = (bits.low, bits.width());
         let raw = if at == 0 {
             quote!(raw)
         } else {
@@ -453,7 +444,7 @@ fn scatter(bits: &[Bits]) -> TokenStream {
         }
         let mask = hex(ones(width));
         match low {
-            0 if bits.len() == 1 => quote!(#raw & #mask),
+            0 if field.bits.len() == 1 => quote!(#raw & #mask),
             0 => quote!((#raw & #mask)),
             low => {
                 let low = number(u64::from(low));
@@ -508,7 +499,7 @@ fn composed(
         let text =
             format!(" With [`{name}`](Self::{name}) replaced; bits that do not fit are cut off.");
         let clear = hex(field.bits.iter().fold(0, |all, bits| all | bits.mask()));
-        let scattered = scatter(&field.bits);
+        let scattered = scatter(field);
         let placed = if wide {
             quote!((#scattered))
         } else {
@@ -591,7 +582,7 @@ fn getter(field: &BitField, kind: &FieldType, word: &TokenStream) -> TokenStream
     let name = ident(&field.name);
     let text = field_doc(field);
     let (get, decode) = (&kind.get, &kind.decode);
-    let gathered = gather(word, &field.bits);
+    let gathered = gather(word, field);
     let body = if decode.to_string() == "raw" {
         gathered
     } else {

@@ -13,6 +13,7 @@ use super::leaf::is_typed;
 use super::text::doc;
 use super::text::ident;
 use super::text::number;
+use crate::emit::first_sentence;
 use crate::model::Kind;
 use crate::model::Leaf;
 use crate::model::Part;
@@ -267,8 +268,4 @@ fn handler(
             }
         }
     }
-}
-
-fn first_sentence(text: &str) -> &str {
-    text.split(". ").next().unwrap_or(text)
 }

@@ -268,7 +268,7 @@ impl<'l> Writer<'l> {
         let reach = self.reach();
         let version = leaf.versions.first().copied().unwrap_or(0);
         let seamldr = leaf.side == Side::Seamldr;
-        let rax = hex(leaf.number.value | u64::from(version) << 16 | u64::from(seamldr) << 63);
+        let rax = hex(leaf.rax(version));
         let name = &leaf.name;
         let (output_items, output_ty, output) = self.output(&inputs);
         let trait_name = if leaf.side == Side::Guest {

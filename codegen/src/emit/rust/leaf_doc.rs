@@ -117,12 +117,7 @@ fn meaning_text(meaning: &Meaning) -> String {
 
 fn states(text: &mut String, spec: &Spec, what: &str, allowed: &[Allowed]) {
     for row in allowed {
-        let modules = row
-            .modules
-            .iter()
-            .filter_map(|index| spec.modules.get(index))
-            .map(|module| module.name.as_str());
-        let modules = modules.collect::<Vec<_>>().join(", ");
+        let modules = spec.module_names(row.modules).join(", ");
         let states = row
             .states
             .iter()

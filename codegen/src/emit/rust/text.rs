@@ -26,19 +26,11 @@ pub(super) fn ident(name: &str) -> Ident {
 
 /// `TDH.MEM.PAGE.ADD`, `Guest CR0` or `VM-exit reason` as the name of a constant.
 pub(super) fn constant_name(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_alphanumeric() {
-            out.push(c.to_ascii_uppercase());
-        } else if !out.ends_with('_') && !out.is_empty() {
-            out.push('_');
-        }
-    }
-    let trimmed = out.trim_end_matches('_');
-    if trimmed.starts_with(|c: char| c.is_ascii_digit()) {
-        format!("_{trimmed}")
+    let name = crate::emit::constant_name(name);
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{name}")
     } else {
-        trimmed.to_owned()
+        name
     }
 }
 

@@ -7,6 +7,8 @@ use syn::Meta;
 use syn::parse_quote;
 use syn::visit_mut::VisitMut;
 
+use crate::emit::wrapped;
+
 /// Longest line of documentation, in characters.
 const WIDTH: usize = 110;
 
@@ -44,21 +46,11 @@ fn doc_text(attribute: &Attribute) -> Option<String> {
 
 /// `text` in lines, each with the space that follows `///`.
 fn lines(text: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    for line in text.split('\n') {
-        let words = line.split_whitespace();
-        let mut current = String::new();
-        for word in words {
-            let fits = current.chars().count() + 1 + word.chars().count() <= WIDTH;
-            if !current.is_empty() && !fits && !is_marker(word) {
-                out.push(core::mem::take(&mut current));
-            }
-            current.push(' ');
-            current.push_str(word);
-        }
-        out.push(current);
+    let mut lines = wrapped(text, WIDTH - 1, is_marker);
+    for line in lines.iter_mut().filter(|line| !line.is_empty()) {
+        line.insert(0, ' ');
     }
-    out
+    lines
 }
 
 /// `code` with an empty line between items.

@@ -79,8 +79,7 @@ impl<'l> Writer<'l> {
             Kind::Structure { .. } => (quote!(Hpa), quote!(self.#name.bits())),
             Kind::Format(format) => {
                 let ty = ident(format);
-                let wide = named_width(self.spec, format) == Some(64)
-                    || named_width(self.spec, format).is_some_and(|width| width > 32);
+                let wide = named_width(self.spec, format).is_some_and(|width| width > 32);
                 let bits = if wide {
                     quote!(self.#name.into_bits())
                 } else {
