@@ -1,0 +1,96 @@
+//! The vCPUs of the guest: they enter, leave, are kicked, and accept pages.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use tdx_abi::Hpa;
+use tdx_abi::Level;
+use tdx_abi::Registers;
+use tdx_emulator::ExitInfo;
+use tdx_emulator::GuestCall;
+use tdx_emulator::HostCall;
+use tdx_mmu::embed::Flush;
+use tdx_mmu::embed::Vcpus;
+use tdx_mmu::platform::LpId;
+use tdx_mmu::td::Laggards;
+
+use super::Host;
+
+impl Host {
+    /// Enters `tdvpr` on LP `lp`.
+    #[track_caller]
+    pub fn enter(&self, lp: usize, tdvpr: Hpa) {
+        let mut registers = Registers {
+            rcx: tdvpr.bits(),
+            ..Registers::default()
+        };
+        // It may be associated with the LP where it was made or last entered.
+        for other in (0..self.lps.len()).filter(|other| *other != lp) {
+            let mut flush = Registers {
+                rax: 18,
+                rcx: tdvpr.bits(),
+                ..Registers::default()
+            };
+            self.platform.lp(other).unwrap().host_call(&mut flush);
+        }
+        let entered = self.platform.lp(lp).unwrap().host_call(&mut registers);
+        assert_eq!(
+            entered,
+            HostCall::EnteredTd,
+            "VP.ENTER: {:#x}",
+            registers.rax
+        );
+    }
+
+    /// The guest on LP `lp` is interrupted, if there is one.
+    pub fn leave(&self, lp: usize) {
+        let interrupt = ExitInfo {
+            reason: 1,
+            interruption_info: 0x8000_0020,
+            ..ExitInfo::default()
+        };
+        self.platform
+            .lp(lp)
+            .unwrap()
+            .guest_exit(&interrupt, &mut Registers::default());
+    }
+
+    /// The guest on LP `lp` accepts a page of `level` at `gpa`; RAX as it sees it.
+    pub fn accept(&self, lp: usize, gpa: u64, level: Level) -> u64 {
+        let mut registers = Registers {
+            rax: 6,
+            rcx: gpa | level as u64,
+            ..Registers::default()
+        };
+        assert_eq!(
+            self.platform.lp(lp).unwrap().guest_call(&mut registers),
+            GuestCall::ReturnedToTd
+        );
+        registers.rax
+    }
+}
+
+impl Vcpus for Host {
+    fn epochs(&self) -> &[AtomicU64] {
+        &self.epochs
+    }
+
+    fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
+        assert!(!laggards.is_empty(), "a kick for nobody");
+        if self.kick_disabled.load(Ordering::Relaxed) {
+            return;
+        }
+        self.kicks.fetch_add(1, Ordering::Relaxed);
+        (0..self.lps.len()).for_each(|lp| self.leave(lp));
+    }
+
+    fn last_lp(&self, _: usize) -> Option<LpId> {
+        None
+    }
+}
+
+impl Flush for Host {
+    fn invept(&self) {
+        self.invepts.fetch_add(1, Ordering::Relaxed);
+    }
+}
