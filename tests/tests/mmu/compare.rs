@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::format::Eptp;
+use tdx_abi::format::SeptEntry;
 use tdx_abi::sept::SeptState;
 use tdx_mmu::Td;
 use tdx_mmu::embed::Tables;
@@ -31,20 +33,19 @@ pub enum Entry {
 pub type Picture = BTreeMap<(u64, Level), Entry>;
 
 const EPTP_IN_TDCS: u64 = 0x98;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const LEAF: u64 = 1 << 7;
 
 /// The Secure-EPT as it lies in physical memory, found by the EPTP in the TDCS.
 pub fn secure_ept(host: &Host) -> Picture {
     let tdcs = host.allocated.lock().unwrap()[host.first_tdcx()];
-    let eptp = host.platform.memory().read_u64(tdcs + EPTP_IN_TDCS);
+    let eptp = Eptp::from_bits(host.platform.memory().read_u64(tdcs + EPTP_IN_TDCS));
+    let root = eptp.root().bits();
     // A TD that is about to be imported has none yet.
-    if eptp & ADDRESS == 0 {
+    if root == 0 {
         return Picture::new();
     }
-    let top = Level::new(u8::try_from(eptp >> 3 & 7).unwrap()).unwrap();
+    let top = Level::new(eptp.walk_length()).unwrap();
     let mut picture = Picture::new();
-    walk(host, eptp & ADDRESS, top, 0, &mut picture);
+    walk(host, root, top, 0, &mut picture);
     picture
 }
 
@@ -52,11 +53,11 @@ fn walk(host: &Host, table: u64, level: Level, start: u64, picture: &mut Picture
     for index in 0..512 {
         let bits = host.platform.memory().read_u64(table + 8 * index);
         let address = start + index * level.size();
-        // Bit 9, bits 56:53 and bits 7:6, as the module packs them.
-        let encoding = (bits >> 9 & 1 | (bits >> 53 & 15) << 1 | (bits >> 6 & 3) << 5) as u8;
-        let state = SeptState::from_encoding(encoding)
-            .unwrap_or_else(|| panic!("state {encoding:#x} at {address:#x}"));
-        let page = bits & ADDRESS;
+        let entry = SeptEntry::from_bits(bits);
+        let state = entry
+            .state()
+            .unwrap_or_else(|| panic!("state of {bits:#x} at {address:#x}"));
+        let page = entry.hpa().bits();
         let entry = match state {
             SeptState::Free | SeptState::Removed => continue,
             SeptState::NlMapped | SeptState::NlBlocked => {
@@ -69,7 +70,7 @@ fn walk(host: &Host, table: u64, level: Level, start: u64, picture: &mut Picture
             }
             state => {
                 assert!(
-                    bits & LEAF != 0 || level == Level::Pt,
+                    entry.leaf() || level == Level::Pt,
                     "{state:?} at {address:#x}"
                 );
                 Entry::Leaf {

@@ -23,9 +23,13 @@ use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 use tdx_abi::Registers;
 use tdx_abi::SharedBit;
+use tdx_abi::Status;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::global;
+use tdx_abi::format::SysConfigOptions;
+use tdx_abi::format::TdAttributes;
 use tdx_abi::hardware::HardwareSeamcall;
+use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::tdh;
 use tdx_emulator::Module;
 use tdx_emulator::Platform;
@@ -58,8 +62,8 @@ const TDMR_SIZE: u64 = 2 << 30;
 /// Guest memory: 1 GiB from 0 on.
 pub const RAM: u64 = 1 << 30;
 
-/// Option of TDH.SYS.CONFIG in R8: the module's KeyID is in bits 15:0.
-const DYNAMIC_PAMT: u64 = 1 << 16;
+/// The module's KeyID.
+const GLOBAL_HKID: u16 = 32;
 
 pub struct Host {
     /// With Dynamic PAMT, the count for each 2 MiB range of the TDMR.
@@ -157,35 +161,33 @@ impl Host {
 
     /// One SEAMCALL on LP `lp`, which must succeed.
     #[track_caller]
-    pub fn call(&self, lp: usize, rax: u64, rcx: u64, rdx: u64, r8: u64) -> Registers {
+    pub fn call(&self, lp: usize, leaf: SeamcallLeaf, operands: [u64; 3]) -> Registers {
+        let [rcx, rdx, r8] = operands;
         let mut registers = Registers {
-            rax,
+            rax: leaf.number().into(),
             rcx,
             rdx,
             r8,
             ..Registers::default()
         };
         self.lps[lp].execute(&mut registers).unwrap();
-        assert_eq!(
-            registers.rax >> 63,
-            0,
-            "leaf {rax} failed: {:#x}",
-            registers.rax
-        );
+        let status = Status::from_rax(registers.rax);
+        assert!(!status.is_error(), "{leaf:?}: {:#x}", registers.rax);
         registers
     }
 
     fn bring_up(&self) {
+        type L = SeamcallLeaf;
         let memory = self.platform.memory();
-        self.call(0, 33, 0, 0, 0);
+        self.call(0, L::TDH_SYS_INIT, [0; 3]);
         for lp in 0..self.lps.len() {
-            self.call(lp, 35, 0, 0, 0);
+            self.call(lp, L::TDH_SYS_LP_INIT, [0; 3]);
         }
         memory.write_u64(SCRATCH, SCRATCH + 0x1000);
         // With Dynamic PAMT a bit for each page.
-        let (pamt_4k, option) = match self.pamt {
-            None => (TDMR_SIZE / 4096 * 16, 0),
-            Some(_) => (TDMR_SIZE / 4096 / 8, DYNAMIC_PAMT),
+        let pamt_4k = match self.pamt {
+            None => TDMR_SIZE / 4096 * 16,
+            Some(_) => TDMR_SIZE / 4096 / 8,
         };
         let info = [
             MODULE_PAGES,
@@ -200,11 +202,24 @@ impl Host {
         for (word, value) in (0..).zip(info) {
             memory.write_u64(SCRATCH + 0x1000 + 8 * word, value);
         }
-        self.call(0, 45, SCRATCH, 1, 32 | option);
-        self.call(0, 31, 0, 0, 0);
-        while self.call(0, 36, MODULE_PAGES, 0, 0).rdx < MODULE_PAGES + TDMR_SIZE {}
-        // TD_PARAMS: SEPT_VE_DISABLE, x87 and SSE, 4 vCPUs, 4 levels, 2.5 GHz.
-        for (offset, value) in [(0, 1 << 28), (8, 3), (16, 4), (24, 0x1e), (40, 100)] {
+        // Modules without Dynamic PAMT take the bare KeyID.
+        let options = SysConfigOptions::new()
+            .with_hkid(GLOBAL_HKID)
+            .with_dynamic_pamt(self.pamt.is_some());
+        self.call(0, L::TDH_SYS_CONFIG, [SCRATCH, 1, options.into_bits()]);
+        self.call(0, L::TDH_SYS_KEY_CONFIG, [0; 3]);
+        while self.call(0, L::TDH_SYS_TDMR_INIT, [MODULE_PAGES, 0, 0]).rdx
+            < MODULE_PAGES + TDMR_SIZE
+        {}
+        let attributes = TdAttributes::new().with_sept_ve_disable(true);
+        // TD_PARAMS: ATTRIBUTES, x87 and SSE, 4 vCPUs, 4 levels, 2.5 GHz.
+        for (offset, value) in [
+            (0, attributes.into_bits()),
+            (8, 3),
+            (16, 4),
+            (24, 0x1e),
+            (40, 100),
+        ] {
             memory.write_u64(SCRATCH + 0x2000 + offset, value);
         }
     }
@@ -264,7 +279,7 @@ pub fn config() -> TdConfig {
         private_top: Level::Pml4,
         shared_top: Level::Pml4,
         keyid_shift: 46,
-        global_hkid: 32,
+        global_hkid: GLOBAL_HKID,
         tdcx_pages: 6,
         tdvpx_pages: 5,
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Registers;
+use tdx_abi::leaf::SeamcallLeaf;
+use tdx_abi::leaf::TdcallLeaf;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
 use tdx_emulator::HostCall;
@@ -21,13 +23,14 @@ impl Host {
     #[track_caller]
     pub fn enter(&self, lp: usize, tdvpr: Hpa) {
         let mut registers = Registers {
+            rax: SeamcallLeaf::TDH_VP_ENTER.number().into(),
             rcx: tdvpr.bits(),
             ..Registers::default()
         };
         // It may be associated with the LP where it was made or last entered.
         for other in (0..self.lps.len()).filter(|other| *other != lp) {
             let mut flush = Registers {
-                rax: 18,
+                rax: SeamcallLeaf::TDH_VP_FLUSH.number().into(),
                 rcx: tdvpr.bits(),
                 ..Registers::default()
             };
@@ -58,7 +61,7 @@ impl Host {
     /// The guest on LP `lp` accepts a page of `level` at `gpa`; RAX as it sees it.
     pub fn accept(&self, lp: usize, gpa: u64, level: Level) -> u64 {
         let mut registers = Registers {
-            rax: 6,
+            rax: TdcallLeaf::TDG_MEM_PAGE_ACCEPT.number().into(),
             rcx: gpa | level as u64,
             ..Registers::default()
         };

@@ -2,6 +2,8 @@
 
 use tdx_abi::Level;
 use tdx_abi::OpState;
+use tdx_abi::StatusCode;
+use tdx_abi::format::StatusBits;
 use tdx_mmu::Td;
 use tdx_mmu::td::Error;
 
@@ -158,7 +160,7 @@ fn the_destinations_token_lets_the_source_run_again() {
         .unwrap_err();
     assert_eq!(
         error.status().unwrap().code(),
-        tdx_abi::StatusCode::INCORRECT_MBMD_MAC
+        StatusCode::INCORRECT_MBMD_MAC
     );
     handed
         .abort(first(&mut out), &arrived(token))
@@ -219,11 +221,13 @@ fn a_spoiled_bundle_costs_the_import_and_nothing_else() {
         bundle,
     };
     let error = import.receive(first(&mut into), &spoiled).unwrap_err();
-    /// In RAX: the TD is lost.
-    const FATAL: u64 = 1 << 61;
+    let code = error.status().unwrap().code();
+    assert!(code.is_fatal(), "{code:?}");
     assert_eq!(
-        error.status().unwrap().code().value(),
-        tdx_abi::StatusCode::INVALID_PAGE_MAC.value() | FATAL
+        code.value(),
+        StatusBits::from_bits(StatusCode::INVALID_PAGE_MAC.value())
+            .with_fatal(true)
+            .into_bits()
     );
     assert_eq!(destination.td.op_state(), OpState::FailedImport);
     assert_equal(&destination.td);

@@ -9,6 +9,7 @@ use tdx_abi::Gpa;
 use tdx_abi::Level;
 use tdx_abi::format::BasicExitReason;
 use tdx_abi::format::VpEnterStatus;
+use tdx_abi::leaf::SeamcallLeaf;
 use tdx_emulator::Exited;
 use tdx_emulator::GuestCpu;
 use tdx_emulator::GuestFault;
@@ -70,7 +71,10 @@ impl Guest {
         let mut resolutions = Vec::new();
         while !self.mind.lock().unwrap().tasks.is_empty() {
             let inside = td.enter(0).unwrap();
-            let exit = td.embedder().call(0, 0, td.tdvpr(0).unwrap().bits(), 0, 0);
+            let tdvpr = td.tdvpr(0).unwrap().bits();
+            let exit = td
+                .embedder()
+                .call(0, SeamcallLeaf::TDH_VP_ENTER, [tdvpr, 0, 0]);
             drop(inside);
             match BasicExitReason::from_bits(VpEnterStatus::from_bits(exit.rax).exit_reason()) {
                 BasicExitReason::EXTERNAL_INTERRUPT => {}

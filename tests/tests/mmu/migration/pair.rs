@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::field::tdr_tdcs;
+use tdx_abi::format::SeptEntry;
 use tdx_abi::format::ServtdAttributes;
 use tdx_abi::format::ServtdType;
-use tdx_abi::sept::SeptState;
+use tdx_abi::format::TdAttributes;
+use tdx_abi::leaf::SeamcallLeaf;
 use tdx_cli::migrate::service_td::ServiceTd;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
@@ -33,8 +35,6 @@ use super::super::life::finalized;
 use super::wire::Arrived;
 use super::wire::Wire;
 
-/// TD_PARAMS.ATTRIBUTES: SEPT_VE_DISABLE and MIGRATABLE.
-const MIGRATABLE: u64 = 1 << 28 | 1 << 29;
 const PARAMETERS: u64 = SCRATCH + 0x2000;
 /// Where migration TDs have their pages.
 const SERVICE_PAGES: u64 = 0x1_1800_0000;
@@ -66,7 +66,13 @@ impl Side {
             || Some(Hpa::new(next.fetch_add(4096, Ordering::Relaxed))),
         )
         .unwrap();
-        host.platform.memory().write_u64(PARAMETERS, MIGRATABLE);
+        let attributes = TdAttributes::new()
+            .with_sept_ve_disable(true)
+            .with_migratable(true);
+        // The first word of TD_PARAMS.
+        host.platform
+            .memory()
+            .write_u64(PARAMETERS, attributes.into_bits());
         (host, service)
     }
 
@@ -133,9 +139,8 @@ impl Side {
 pub fn mrtd(td: &Td<Host>) -> [u64; 6] {
     core::array::from_fn(|element| {
         let field = tdr_tdcs::MRTD.offset_by(u32::try_from(element).unwrap());
-        td.embedder()
-            .call(0, 11, td.tdr().bits(), field.into_bits(), 0)
-            .r8
+        let operands = [td.tdr().bits(), field.into_bits(), 0];
+        td.embedder().call(0, SeamcallLeaf::TDH_MNG_RD, operands).r8
     })
 }
 
@@ -174,8 +179,7 @@ pub fn content(td: &Td<Host>) -> BTreeMap<u64, Option<Vec<u8>>> {
             .sept_entry(td.tdr().bits(), gpa, level)
             .unwrap()
             .load(Ordering::Acquire);
-        let encoding = (sept >> 9 & 1 | (sept >> 53 & 15) << 1 | (sept >> 6 & 3) << 5) as u8;
-        let pending = SeptState::from_encoding(encoding).unwrap().any_pending();
+        let pending = SeptEntry::from_bits(sept).state().unwrap().any_pending();
         for offset in (0..level.size()).step_by(Level::Pt.size() as usize) {
             let bytes = (!pending).then(|| {
                 let mut bytes = vec![0; 4096];
