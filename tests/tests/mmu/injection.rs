@@ -14,6 +14,7 @@ use tdx_mmu::embed::Backing;
 use tdx_mmu::mirror::Kind;
 use tdx_mmu::td::AccessKind;
 use tdx_mmu::td::Error;
+use tdx_mmu::td::Rejected;
 use tdx_mmu::td::Resolution;
 
 use super::compare::Entry;
@@ -90,6 +91,27 @@ fn dynamic() -> Td<Host> {
     runnable_on(Host::dynamic(), 1)
 }
 
+const PROMOTE: Case = Case {
+    name: "promote",
+    stage: running,
+    prepare: |td| {
+        clear(td);
+        td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
+            .unwrap();
+    },
+    operate: |td| td.promote(&[range(0x3000_0000, 0x20_0000)]).map(drop),
+};
+
+const RELOCATE: Case = Case {
+    name: "relocate",
+    stage: running,
+    prepare: |td| {
+        clear(td);
+        touch(td, 0x5000).unwrap();
+    },
+    operate: relocate,
+};
+
 const CASES: [Case; 21] = [
     Case {
         name: "fault 4 KiB, tables missing",
@@ -146,25 +168,8 @@ const CASES: [Case; 21] = [
         },
         operate: |td| td.split(PrivateGpa::new(0x4000_0000 - 0x1000)),
     },
-    Case {
-        name: "promote",
-        stage: running,
-        prepare: |td| {
-            clear(td);
-            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
-                .unwrap();
-        },
-        operate: |td| td.promote(&[range(0x3000_0000, 0x20_0000)]).map(drop),
-    },
-    Case {
-        name: "relocate",
-        stage: running,
-        prepare: |td| {
-            clear(td);
-            touch(td, 0x5000).unwrap();
-        },
-        operate: relocate,
-    },
+    PROMOTE,
+    RELOCATE,
     Case {
         name: "add and measure a page",
         stage: initialized,
@@ -174,20 +179,11 @@ const CASES: [Case; 21] = [
             if at.level == Level::Pt && matches!(at.entry.kind(), Kind::Leaf(_)) {
                 return td.extend_page(at.gpa);
             }
-            let page = td.embedder().take(0x7000, Level::Pt);
-            td.add_page(
-                PrivateGpa::new(0x7000),
-                page,
-                tdx_abi::Hpa::new(SCRATCH + 0x3000),
-            )
-            .map_err(|rejected| {
-                rejected
-                    .page
-                    .into_iter()
-                    .for_each(|page| td.embedder().take_back(PrivateGpa::new(0), page));
-                rejected.error
-            })?;
-            td.extend_page(PrivateGpa::new(0x7000))
+            let gpa = PrivateGpa::new(0x7000);
+            let page = td.embedder().take(gpa.bits(), Level::Pt);
+            td.add_page(gpa, page, tdx_abi::Hpa::new(SCRATCH + 0x3000))
+                .map_err(|rejected| take_back(td, rejected))?;
+            td.extend_page(gpa)
         },
     },
     Case {
@@ -235,24 +231,14 @@ const CASES: [Case; 21] = [
                 return Ok(());
             }
             let page = td.embedder().take(gpa.bits(), Level::Pd);
-            td.map_private(gpa, page).map_err(|rejected| {
-                rejected
-                    .page
-                    .into_iter()
-                    .for_each(|page| td.embedder().take_back(gpa, page));
-                rejected.error
-            })
+            td.map_private(gpa, page)
+                .map_err(|rejected| take_back(td, rejected))
         },
     },
     Case {
         name: "unmap after promoting",
-        stage: running,
-        prepare: |td| {
-            clear(td);
-            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
-                .unwrap();
-        },
         operate: |td| td.unmap_private_promoting(&[range(0x3000_0000, 0x20_0000)]),
+        ..PROMOTE
     },
     Case {
         name: "give empty tables back",
@@ -312,21 +298,12 @@ const CASES: [Case; 21] = [
     Case {
         name: "promote with Dynamic PAMT",
         stage: dynamic,
-        prepare: |td| {
-            clear(td);
-            td.prefault(range(0x3000_0000, 0x20_0000), Level::Pt)
-                .unwrap();
-        },
-        operate: |td| td.promote(&[range(0x3000_0000, 0x20_0000)]).map(drop),
+        ..PROMOTE
     },
     Case {
         name: "relocate with Dynamic PAMT",
         stage: dynamic,
-        prepare: |td| {
-            clear(td);
-            touch(td, 0x5000).unwrap();
-        },
-        operate: relocate,
+        ..RELOCATE
     },
 ];
 
@@ -338,13 +315,16 @@ fn relocate(td: &Td<Host>) -> Result<(), Error> {
         .embedder()
         .spare(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 4096);
     td.relocate(PrivateGpa::new(0x5000), spare)
-        .map_err(|rejected| {
-            rejected
-                .page
-                .into_iter()
-                .for_each(|page| td.embedder().take_back(PrivateGpa::new(0), page));
-            rejected.error
-        })
+        .map_err(|rejected| take_back(td, rejected))
+}
+
+/// The host gets the page back that an operation did not take.
+fn take_back(td: &Td<Host>, rejected: Rejected) -> Error {
+    rejected
+        .page
+        .into_iter()
+        .for_each(|page| td.embedder().take_back(PrivateGpa::new(0), page));
+    rejected.error
 }
 
 /// Mirror and Secure-EPT are equal, and every page is in one of the places where it may be.
@@ -378,7 +358,8 @@ fn check(td: &Td<Host>) {
     host.check_pamt();
 }
 
-fn empty_quarantine(td: &Td<Host>) {
+/// Writes the pages back that could not be, and gives them back.
+pub fn empty_quarantine(td: &Td<Host>) {
     let pages: Vec<_> = td.embedder().quarantine.lock().unwrap().drain(..).collect();
     for (gpa, page) in pages {
         td.clean(gpa, page).unwrap();

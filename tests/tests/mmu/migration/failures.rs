@@ -26,6 +26,7 @@ use super::super::host::Injection;
 use super::super::host::range;
 use super::super::injection::ANSWERS;
 use super::super::injection::PATIENCE;
+use super::super::injection::empty_quarantine;
 use super::abort::runs_on;
 use super::moves::first;
 use super::moves::inhabit;
@@ -52,14 +53,6 @@ fn check(td: &Td<Host>) {
         mapped + dirty,
         "private pages"
     );
-}
-
-/// Gives back the pages that could not be written back.
-fn empty_quarantine(td: &Td<Host>) {
-    let pages: Vec<_> = td.embedder().quarantine.lock().unwrap().drain(..).collect();
-    for (gpa, page) in pages {
-        td.clean(gpa, page).unwrap();
-    }
 }
 
 /// What an operation of a session does; it may be repeated after any failure.
