@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_mmu::Word;
+use tdx_mmu::embed::Flush;
 use tdx_mmu::embed::Frames;
 use tdx_mmu::embed::Grace;
 use tdx_mmu::embed::Relax;
@@ -41,6 +43,9 @@ pub enum Seeded {
     OpenGate,
 }
 
+/// How much longer a mistake is looked for than a model without one is run.
+const PERSISTENCE: usize = 10;
+
 thread_local!(static SEEDED: Cell<Seeded> = const { Cell::new(Seeded::Nothing) });
 
 /// Whether `mistake` is in. All threads of a model run on one thread of the operating system.
@@ -50,12 +55,33 @@ pub fn seeded(mistake: Seeded) -> bool {
 
 /// Runs `body` in `runs` interleavings of each of two kinds, with `mistake` put in: any thread may go on after any
 /// step; or one runs on for long, and the others at a few places only.
+///
+/// Interleavings are others each time. A mistake that `runs` of them would now and then miss gets [`PERSISTENCE`] times
+/// as many; the first that notices it is the last.
 pub fn explore(mistake: Seeded, runs: usize, body: impl Fn() + Send + Sync + 'static) {
+    let runs = match mistake {
+        Seeded::Nothing => runs,
+        _ => runs * PERSISTENCE,
+    };
     SEEDED.set(mistake);
     let body = Arc::new(body);
     let again = body.clone();
     shuttle::check_pct(move || again(), runs, 3);
     shuttle::check_random(move || body(), runs);
+}
+
+/// Does all of `work` on `world`, each on a thread of its own, to the end.
+pub fn side_by_side<W, const N: usize>(world: &Arc<W>, work: [fn(&W); N])
+where
+    W: Send + Sync + 'static,
+{
+    let threads = work.map(|work| {
+        let world = world.clone();
+        thread::spawn(move || work(&world))
+    });
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 }
 
 /// A place where another thread may go on. Now and then it has to, or a thread that waits in a loop would
@@ -140,12 +166,14 @@ impl Word for Step {
     }
 }
 
-/// Tables, and who reads them.
+/// Tables, who reads them, and what CPUs have read from them.
 pub struct Memory {
     tables: Vec<(Box<[Step; 512]>, Step, AtomicBool)>,
     module_pages: AtomicU64,
     readers: AtomicUsize,
-    inside: Mutex<BTreeMap<usize, ()>>,
+    inside: Mutex<BTreeSet<usize>>,
+    /// Translations that CPUs keep, by GPA.
+    pub translations: Mutex<BTreeMap<u64, u64>>,
 }
 
 pub struct Reader<'m>(&'m Memory, usize);
@@ -170,6 +198,7 @@ impl Memory {
             module_pages: AtomicU64::new(0x8000_0000),
             readers: AtomicUsize::new(0),
             inside: Mutex::default(),
+            translations: Mutex::default(),
         }
     }
 
@@ -247,7 +276,7 @@ impl Grace for Memory {
 
     fn enter(&self) -> Reader<'_> {
         let number = self.readers.fetch_add(1, Ordering::Relaxed);
-        self.inside.lock().unwrap().insert(number, ());
+        self.inside.lock().unwrap().insert(number);
         Reader(self, number)
     }
 
@@ -259,5 +288,14 @@ impl Grace for Memory {
             thread::yield_now();
         }
         self.free_table(table);
+    }
+}
+
+impl Flush for Memory {
+    fn invept(&self) {
+        thread::yield_now();
+        if !seeded(Seeded::NoInvept) {
+            self.translations.lock().unwrap().clear();
+        }
     }
 }

@@ -29,6 +29,7 @@ use tdx_mmu::mirror::Stop;
 use super::memory::Memory;
 use super::memory::Seeded;
 use super::memory::explore;
+use super::memory::side_by_side;
 
 const RUNS: usize = 150;
 
@@ -229,13 +230,7 @@ fn run(mistake: Seeded, threads: [fn(&World); 3], prepare: fn(&World), faulty: b
     explore(mistake, RUNS, move || {
         let world = World::new(faulty);
         prepare(&world);
-        let threads = threads.map(|work| {
-            let world = world.clone();
-            thread::spawn(move || work(&world))
-        });
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        side_by_side(&world, threads);
         world.check();
     });
 }
@@ -340,13 +335,7 @@ fn promotion(mistake: Seeded) {
                 }
             },
         ];
-        let threads = threads.map(|work| {
-            let world = world.clone();
-            thread::spawn(move || work(&world))
-        });
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        side_by_side(&world, threads);
         world.check();
     });
 }

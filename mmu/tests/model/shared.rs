@@ -1,6 +1,5 @@
 //! The shared EPT: no locks, tables that come and go, CPUs that keep translations until they are invalidated.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -9,13 +8,9 @@ use shuttle::thread;
 use tdx_abi::Gpa;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
-use tdx_abi::Page;
 use tdx_mmu::deposit::Deposit;
-use tdx_mmu::embed::Flush;
 use tdx_mmu::embed::Frames;
 use tdx_mmu::embed::Grace;
-use tdx_mmu::embed::Relax;
-use tdx_mmu::embed::Tables;
 use tdx_mmu::shared::Attributes;
 use tdx_mmu::shared::Ept;
 use tdx_mmu::shared::EptKind;
@@ -26,76 +21,17 @@ use tdx_mmu::shared::Permissions;
 
 use super::memory::Memory;
 use super::memory::Seeded;
-use super::memory::Step;
 use super::memory::explore;
-use super::memory::seeded;
+use super::memory::side_by_side;
 
 const ATTRIBUTES: Attributes = Attributes::new(Permissions::ALL);
 const LARGE: u64 = 0x20_0000;
 
-/// Memory, the translations that CPUs keep, and the frames that the host has taken back.
+/// Memory with the translations that CPUs keep, and the frames that the host has taken back.
 struct World {
     memory: Memory,
     ept: Ept,
-    translations: Mutex<BTreeMap<u64, u64>>,
     reused: Mutex<BTreeSet<u64>>,
-}
-
-impl Tables for World {
-    type Word = Step;
-
-    fn entries(&self, table: Hpa) -> &[Step; 512] {
-        self.memory.entries(table)
-    }
-
-    fn link(&self, table: Hpa) -> &Step {
-        self.memory.link(table)
-    }
-}
-
-impl Frames for World {
-    fn allocate_table(&self) -> Option<Page> {
-        self.memory.allocate_table()
-    }
-
-    fn free_table(&self, table: Page) {
-        self.memory.free_table(table);
-    }
-
-    fn allocate_module_page(&self) -> Option<Page> {
-        None
-    }
-
-    fn free_module_page(&self, page: Page) {
-        let _ = page.into_hpa();
-    }
-}
-
-impl Relax for World {
-    fn pause(&self) {
-        thread::yield_now();
-    }
-}
-
-impl Grace for World {
-    type Guard<'g> = <Memory as Grace>::Guard<'g>;
-
-    fn enter(&self) -> Self::Guard<'_> {
-        self.memory.enter()
-    }
-
-    fn retire(&self, table: Page) {
-        self.memory.retire(table);
-    }
-}
-
-impl Flush for World {
-    fn invept(&self) {
-        thread::yield_now();
-        if !seeded(Seeded::NoInvept) {
-            self.translations.lock().unwrap().clear();
-        }
-    }
 }
 
 impl World {
@@ -106,14 +42,13 @@ impl World {
         Arc::new(Self {
             memory,
             ept,
-            translations: Mutex::default(),
             reused: Mutex::default(),
         })
     }
 
     /// Maps one page in `section`, which goes on with the tables that it holds.
-    fn map_in(&self, section: &mut EptSection<'_, Self>, gpa: u64) -> Result<(), EptStop> {
-        let mut deposit: Deposit<'_, Self, _> = Deposit::new(self);
+    fn map_in(&self, section: &mut EptSection<'_, Memory>, gpa: u64) -> Result<(), EptStop> {
+        let mut deposit = Deposit::new(&self.memory);
         deposit.top_up(3).unwrap();
         let hpa = Hpa::new(gpa);
         section.map(Gpa::new(gpa), hpa, Level::Pt, ATTRIBUTES, &mut deposit)
@@ -121,16 +56,19 @@ impl World {
 
     fn map(&self, gpa: u64) {
         for _ in 0..6 {
-            if self.map_in(&mut self.ept.section(self), gpa).is_ok() {
+            if self
+                .map_in(&mut self.ept.section(&self.memory), gpa)
+                .is_ok()
+            {
                 break;
             }
         }
     }
 
     fn map_large_range(&self) {
-        let mut deposit = Deposit::new(self);
+        let mut deposit = Deposit::new(&self.memory);
         deposit.top_up(4).unwrap();
-        let mut section = self.ept.section(self);
+        let mut section = self.ept.section(&self.memory);
         let (gpa, hpa) = (Gpa::new(0), Hpa::new(0));
         let mapped = section.map_range(gpa, hpa, LARGE, Level::Pt, ATTRIBUTES, &mut deposit);
         assert_eq!(mapped, (LARGE, Ok(())));
@@ -139,10 +77,15 @@ impl World {
     /// Removes what is below `end`, and takes the frames back that only this thread maps.
     fn zap(&self, end: u64, frames: &[u64]) {
         let mut gather = Gather::new();
-        while self.ept.section(self).zap(0, end, &mut gather).is_err() {
+        while self
+            .ept
+            .section(&self.memory)
+            .zap(0, end, &mut gather)
+            .is_err()
+        {
             thread::yield_now();
         }
-        let _flushed = gather.flush(self);
+        let _flushed = gather.flush(&self.memory);
         self.reused.lock().unwrap().extend(frames);
     }
 
@@ -151,42 +94,49 @@ impl World {
         // Another thread may have changed what is there.
         let _ = self
             .ept
-            .section(self)
+            .section(&self.memory)
             .promote(Gpa::new(0), Level::Pd, &mut gather);
-        let _flushed = gather.flush(self);
+        let _flushed = gather.flush(&self.memory);
     }
 
     fn split(&self) {
-        let mut deposit = Deposit::new(self);
+        let mut deposit = Deposit::new(&self.memory);
         deposit.top_up(1).unwrap();
         let mut gather = Gather::new();
         // As above.
-        let _ = self
-            .ept
-            .section(self)
-            .split(Gpa::new(0), Level::Pd, &mut gather, &mut deposit);
-        let _flushed = gather.flush(self);
+        let _ =
+            self.ept
+                .section(&self.memory)
+                .split(Gpa::new(0), Level::Pd, &mut gather, &mut deposit);
+        let _flushed = gather.flush(&self.memory);
     }
 
     /// A CPU's access: by the translation that it has, or by a walk whose result it keeps.
     fn access(&self, gpa: u64) {
-        let kept = self.translations.lock().unwrap().get(&gpa).copied();
+        let kept = self.memory.translations.lock().unwrap().get(&gpa).copied();
         let hpa = match kept {
             Some(hpa) => Some(hpa),
             None => {
-                let walked = self.ept.translate(self, Gpa::new(gpa)).map(Hpa::bits);
+                let walked = self
+                    .ept
+                    .translate(&self.memory, Gpa::new(gpa))
+                    .map(Hpa::bits);
                 // INVEPT waits for walks that are under way; what is walked and kept is one step here.
                 if let Some(hpa) = walked
-                    && self.ept.translate(self, Gpa::new(gpa)).map(Hpa::bits) == walked
+                    && self
+                        .ept
+                        .translate(&self.memory, Gpa::new(gpa))
+                        .map(Hpa::bits)
+                        == walked
                 {
-                    self.translations.lock().unwrap().insert(gpa, hpa);
+                    self.memory.translations.lock().unwrap().insert(gpa, hpa);
                 }
                 None
             }
         };
         thread::yield_now();
         if let Some(hpa) = hpa
-            && self.translations.lock().unwrap().get(&gpa) == Some(&hpa)
+            && self.memory.translations.lock().unwrap().get(&gpa) == Some(&hpa)
         {
             let reused = self.reused.lock().unwrap();
             assert!(!reused.contains(&hpa), "access to a frame that was reused");
@@ -197,19 +147,21 @@ impl World {
     /// the root comes back.
     fn check(&self) {
         let reused = self.reused.lock().unwrap().clone();
-        self.ept.tree().visit(self, &mut |gpa, level, bits| {
-            let entry = tdx_mmu::shared::EptEntry::from_bits(bits);
-            match entry.kind() {
-                EptKind::Table(_) => {}
-                EptKind::Leaf { hpa, .. } => {
-                    assert_eq!(hpa.bits(), gpa, "{level:?}");
-                    let frames = gpa..gpa + level.size();
-                    let kept = reused.range(frames).next();
-                    assert_eq!(kept, None, "a mapping outlives its removal");
+        self.ept
+            .tree()
+            .visit(&self.memory, &mut |gpa, level, bits| {
+                let entry = tdx_mmu::shared::EptEntry::from_bits(bits);
+                match entry.kind() {
+                    EptKind::Table(_) => {}
+                    EptKind::Leaf { hpa, .. } => {
+                        assert_eq!(hpa.bits(), gpa, "{level:?}");
+                        let frames = gpa..gpa + level.size();
+                        let kept = reused.range(frames).next();
+                        assert_eq!(kept, None, "a mapping outlives its removal");
+                    }
+                    other => panic!("{other:?} at {gpa:#x}"),
                 }
-                other => panic!("{other:?} at {gpa:#x}"),
-            }
-        });
+            });
         self.zap(1 << 39, &[]);
         assert_eq!(self.memory.in_use(), 1, "only the root is left");
     }
@@ -224,13 +176,7 @@ fn run<const N: usize>(
     explore(mistake, runs, move || {
         let world = World::new();
         prepare(&world);
-        let threads = threads.map(|work| {
-            let world = world.clone();
-            thread::spawn(move || work(&world))
-        });
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        side_by_side(&world, threads);
         world.check();
     });
 }
@@ -261,21 +207,21 @@ fn a_section_that_holds_a_table_meets_its_removal() {
         [
             |world| {
                 // One section for all: its cursor holds tables that a zap takes away.
-                let mut section = world.ept.section(world);
+                let mut section = world.ept.section(&world.memory);
                 for page in 0..200 {
                     let _ = world.map_in(&mut section, (510 + page % 2) << 12);
                 }
             },
             |world| {
                 let mut gather = Gather::new();
-                let mut section = world.ept.section(world);
+                let mut section = world.ept.section(&world.memory);
                 // Removals by a cursor that holds the table too.
                 for page in 0..200 {
                     let gpa = (509 + page % 3) << 12;
                     let _ = section.zap(gpa, gpa + 0x1000, &mut gather);
                 }
                 drop(section);
-                let _flushed = gather.flush(world);
+                let _flushed = gather.flush(&world.memory);
             },
             |world| world.zap(LARGE, &[]),
         ],
@@ -301,8 +247,8 @@ fn long_walks_and_a_zap(mistake: Seeded) {
         [
             |world| {
                 for _ in 0..3 {
-                    let _guard = world.enter();
-                    world.ept.tree().visit(world, &mut |_, _, _| {});
+                    let _guard = world.memory.enter();
+                    world.ept.tree().visit(&world.memory, &mut |_, _, _| {});
                 }
             },
             |world| world.zap(LARGE, &[]),
@@ -321,7 +267,7 @@ fn a_promotion_beside_a_removal_of_more() {
             World::promote,
             |world| world.zap(1 << 30, &[]),
             |world| {
-                let mut section = world.ept.section(world);
+                let mut section = world.ept.section(&world.memory);
                 for _ in 0..3 {
                     let _ = world.map_in(&mut section, 0x5000);
                 }
@@ -348,10 +294,10 @@ fn a_promotion_that_fails_beside_a_removal_of_more() {
         |world| {
             world.map_large_range();
             let mut gather = Gather::new();
-            let mut section = world.ept.section(world);
+            let mut section = world.ept.section(&world.memory);
             section.zap(LARGE - 0x1000, LARGE, &mut gather).unwrap();
             drop(section);
-            let _flushed = gather.flush(world);
+            let _flushed = gather.flush(&world.memory);
         },
         [World::promote, |world| world.zap(1 << 30, &[])],
     );

@@ -41,6 +41,7 @@ use super::memory::Seeded;
 use super::memory::Step;
 use super::memory::explore;
 use super::memory::seeded;
+use super::memory::side_by_side;
 use super::module::Module;
 use super::module::VCPUS;
 
@@ -269,13 +270,7 @@ fn guest(td: &Td<Host>, vcpu: usize, gpa: u64) {
 fn run<const N: usize>(mistake: Seeded, threads: [fn(&Td<Host>); N]) {
     explore(mistake, RUNS, move || {
         let td = runnable();
-        let threads = threads.map(|work| {
-            let td = td.clone();
-            thread::spawn(move || work(&td))
-        });
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        side_by_side(&td, threads);
         // Whatever is mapped is not with the host, and what was removed is.
         let host = td.embedder();
         for gpa in [0x1000, 0x2000] {

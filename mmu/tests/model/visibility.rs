@@ -25,8 +25,8 @@ fn set(memory: &Memory, map: &VisibilityMap, start: u64, bytes: u64, visibility:
 }
 
 fn conversions_beside_looks(mistake: Seeded) {
-    // A table's 512 entries are compared when it may be merged; few runs, as each is long.
-    explore(mistake, 100, || {
+    // One run in some hundred meets the moment in which a replaced table is still looked at.
+    explore(mistake, 400, || {
         let memory = Arc::new(Memory::new());
         let root = memory.allocate_table().unwrap().into_hpa();
         let map = Arc::new(VisibilityMap::new(&*memory, root, Level::Pml4));
