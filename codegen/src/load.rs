@@ -138,6 +138,9 @@ struct Loader<'r> {
     spec: Spec,
 }
 
+/// Reads a file of one kind.
+type ReadKind<'r> = fn(&mut Loader<'r>, &mut Record<'_>);
+
 impl Loader<'_> {
     /// The manifests' names, before anything refers to them.
     fn module_names(&mut self, documents: &[(FileId, Node)]) {
@@ -173,7 +176,7 @@ impl Loader<'_> {
             return;
         };
         let Some(name) = kind.text() else { return };
-        let kinds: [(&str, fn(&mut Self, &mut Record<'_>)); 15] = [
+        let kinds: [(&str, ReadKind<'_>); 15] = [
             ("sources", Self::sources),
             ("features", Self::features),
             ("releases", Self::releases),
