@@ -37,7 +37,7 @@
 //! fn on_violation<E: Embedder>(td: &Td<E>, rcx: u64, rdx: u64, r8: u64) -> Result<bool, Error> {
 //!     Ok(match td.fault(Access::from_exit(rcx, rdx, Gpa::new(r8)))? {
 //!         Resolution::Mapped(_) | Resolution::Spurious(_) | Resolution::Split => true,
-//!         Resolution::WriteAllowed => true,
+//!         Resolution::WriteAllowed | Resolution::Linked => true,
 //!         Resolution::Mmio | Resolution::SizeMismatch { .. } | Resolution::Retry => true,
 //!         // The guest used private memory as shared or the other way round, or memory that is not there.
 //!         // Or a page of a TD that is being imported has not arrived yet.
@@ -53,6 +53,7 @@ pub mod attributes;
 pub mod deposit;
 pub mod embed;
 mod gate;
+pub mod l2;
 pub mod mirror;
 pub mod pamt;
 pub mod platform;

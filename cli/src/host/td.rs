@@ -258,6 +258,7 @@ impl Host {
             global_hkid: up.global_hkid.number(),
             tdcx_pages: small("TDCX pages", up.info.tdcs_pages.into())?,
             tdvpx_pages: small("TDVPS pages", up.info.tdvps_pages.saturating_sub(1).into())?,
+            l2_vms: 0,
         })
     }
 

@@ -2,6 +2,7 @@ use tdx_abi::Hpa;
 use tdx_abi::Page;
 
 use crate::Word;
+use crate::l2::MAX_L2_VMS;
 
 /// Access to table pages in host memory.
 ///
@@ -20,6 +21,15 @@ pub trait Tables: Sync {
     /// For a mirrored table it holds the address of the Secure-EPT page that stands for it. It is not
     /// read on the way of a walk.
     fn link(&self, table: Hpa) -> &Self::Word;
+
+    /// The words kept beside a mirrored `table` for the L2 VMs, as [`crate::l2::Link`]; the MMU clears them before the
+    /// table is linked.
+    ///
+    /// `None` unless the embedder has partitioned TDs; then those of the table must be there at every call.
+    fn l2_links(&self, table: Hpa) -> Option<&[Self::Word; MAX_L2_VMS]> {
+        let _ = table;
+        None
+    }
 
     /// The word that counts the 4 KiB pages in use of the 2 MiB range of host memory around `hpa`, 0 at first and
     /// common to all TDs: see [`crate::pamt`]. `None` unless the module is configured for Dynamic PAMT.

@@ -14,11 +14,15 @@ use super::Position;
 use crate::Word;
 use crate::deposit::Pair;
 use crate::embed::Tables;
+use crate::l2::Link;
 use crate::tree::Tree;
 
-/// Notes that the Secure-EPT page `external` stands for `table`.
+/// Notes that the Secure-EPT page `external` stands for `table`, and as yet none of an L2 VM.
 pub(super) fn remember<T: Tables>(tables: &T, table: Hpa, external: Hpa) {
     tables.link(table).store(external.bits(), Ordering::Relaxed);
+    for link in tables.l2_links(table).into_iter().flatten() {
+        link.store(Link::Absent.bits(), Ordering::Relaxed);
+    }
 }
 
 /// The Secure-EPT page that stands for `table`.

@@ -18,6 +18,14 @@ pub enum AccessKind {
     Fetch,
     /// TDG.MEM.PAGE.ACCEPT of a page of this level (extended exit qualification, type ACCEPT).
     Accept(Level),
+    /// TDG.MEM.PAGE.ATTR.WR of a page of this level, where the TD itself has no such page or not as it has to be
+    /// (type ATTR_WR).
+    SetAttributes(Level),
+    /// TDG.MEM.PAGE.ATTR.WR that gives this L2 VM an alias, where the L2 VM has no table for it (type GPA_DETAILS).
+    Alias {
+        /// Number of the L2 VM, 1 or more.
+        vm: u8,
+    },
 }
 
 impl AccessKind {
@@ -26,6 +34,14 @@ impl AccessKind {
             read: matches!(self, Self::Read),
             write: matches!(self, Self::Write),
             execute: matches!(self, Self::Fetch),
+        }
+    }
+
+    /// The level of the page that the guest asks for, if it does.
+    pub(super) const fn level(self) -> Option<Level> {
+        match self {
+            Self::Accept(level) | Self::SetAttributes(level) => Some(level),
+            _ => None,
         }
     }
 }
@@ -45,12 +61,15 @@ impl Access {
     pub const fn from_exit(qualification: u64, extended: u64, gpa: Gpa) -> Self {
         let qualification = EptViolationQualification::from_bits(qualification);
         let extended = ExtendedExitQualification::from_bits(extended);
-        let accept = AcceptInfo::from_bits(extended.info()).requested_level();
-        let kind = match (
-            extended.r#type().into_bits() == ExtendedExitQualificationType::ACCEPT.into_bits(),
-            accept,
-        ) {
-            (true, Some(level)) => AccessKind::Accept(level),
+        let info = AcceptInfo::from_bits(extended.info());
+        let kind = match (extended.r#type(), info.requested_level()) {
+            (ExtendedExitQualificationType::ACCEPT, Some(level)) => AccessKind::Accept(level),
+            (ExtendedExitQualificationType::ATTR_WR, Some(level)) => {
+                AccessKind::SetAttributes(level)
+            }
+            (ExtendedExitQualificationType::GPA_DETAILS, _) if info.vm() != 0 => {
+                AccessKind::Alias { vm: info.vm() }
+            }
             _ if qualification.write() => AccessKind::Write,
             _ if qualification.fetch() && !qualification.read() => AccessKind::Fetch,
             _ => AccessKind::Read,
@@ -66,8 +85,10 @@ pub enum Resolution {
     Mapped(Level),
     /// It was mapped already: enter the guest again.
     Spurious(Level),
-    /// A large leaf was split so that the guest can accept a smaller page: enter the guest again.
+    /// A large leaf was split so that the guest can accept or alias a smaller page: enter the guest again.
     Split,
+    /// The L2 VM has the tables now that an alias needs: enter the guest again.
+    Linked,
     /// The page was blocked for writing by an export and is no more; it will be exported again. Enter the
     /// guest again.
     WriteAllowed,
@@ -97,7 +118,7 @@ pub enum Resolution {
         /// The address without SHARED bit.
         gpa: u64,
     },
-    /// The guest wants to accept a page of a larger level than it is mapped at: it will be told
+    /// The guest wants to accept or alias a page of a larger level than it is mapped at: it will be told
     /// TDX_PAGE_SIZE_MISMATCH and has to accept smaller pages.
     SizeMismatch {
         /// The level that is mapped.

@@ -41,9 +41,8 @@ impl<E: Embedder> Td<E> {
         let mut deposit = Deposit::new(&self.embedder);
         // PAGE.ADD takes the TDR exclusively, so nothing else of this TD may run.
         let add = Propagate {
-            memory: self.memory(),
             source: Some(source),
-            pairs: Pairs::new(&self.embedder, &self.config),
+            ..self.external()
         };
         loop {
             let mut section = self.mirror.exclusive(&self.embedder);

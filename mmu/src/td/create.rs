@@ -36,10 +36,13 @@ pub struct TdConfig {
     pub keyid_shift: u8,
     /// The module's own KeyID, with which TDRs are encrypted.
     pub global_hkid: u16,
-    /// TDCX pages that a TD needs (metadata field TDCS_BASE_SIZE, in pages).
+    /// TDCX pages that a TD needs (metadata fields TDCS_BASE_SIZE and, for each L2 VM, TDCS_SIZE_PER_L2_VM, in pages).
     pub tdcx_pages: u8,
-    /// TDVPX pages that a vCPU needs beside the TDVPR (metadata field TDVPS_BASE_SIZE).
+    /// TDVPX pages that a vCPU needs beside the TDVPR (TDVPS_BASE_SIZE and TDVPS_SIZE_PER_L2_VM).
     pub tdvpx_pages: u8,
+    /// Number of L2 VMs, as TD_PARAMS.NUM_L2_VMS says; at most [`crate::l2::MAX_L2_VMS`]. Not 0 only if the embedder has
+    /// [`crate::embed::Tables::l2_links`].
+    pub l2_vms: u8,
 }
 
 impl TdConfig {

@@ -47,6 +47,12 @@ pub enum Error {
     },
     /// A page of 4 KiB needs a PAMT page pair that the operation does not hold. Internal: operations bring one.
     NoPamtPair,
+    /// A table of an L2 VM needs a page that the operation does not hold. Internal: operations bring one.
+    NoL2Page,
+    /// The TD has no L2 VM of this number.
+    NoSuchL2Vm(u8),
+    /// The embedder keeps no words for the tables of L2 VMs ([`crate::embed::Tables::l2_links`]).
+    NoL2Links,
     /// An allocator of the embedder is empty.
     OutOfPages,
     /// The entry is poisoned by an earlier failure.
@@ -98,6 +104,9 @@ impl core::fmt::Display for Error {
                 )
             }
             Self::NoPamtPair => f.write_str("no PAMT page pair for the range"),
+            Self::NoL2Page => f.write_str("no page for the table of an L2 VM"),
+            Self::NoSuchL2Vm(vm) => write!(f, "no L2 VM {vm}"),
+            Self::NoL2Links => f.write_str("no words for the tables of L2 VMs"),
             Self::OutOfPages => f.write_str("no page left"),
             Self::Poisoned(at) => write!(f, "entry of {:?} at {:#x} is poisoned", at.level, at.gpa),
             Self::Unexpected(at) => write!(

@@ -20,7 +20,7 @@ use crate::mirror::Position;
 use crate::mirror::Stop;
 
 /// How often a fault looks again at an entry that stays frozen or blocked.
-const LOCAL_RETRIES: u32 = 1 << 12;
+pub(super) const LOCAL_RETRIES: u32 = 1 << 12;
 
 /// What the mirror asks a fault to do.
 enum Plan {
@@ -49,6 +49,9 @@ impl<E: Embedder> Td<E> {
     }
 
     fn fault_private(&self, gpa: PrivateGpa, kind: AccessKind) -> Result<Resolution, Error> {
+        if let AccessKind::Alias { vm } = kind {
+            return self.fault_alias(gpa, vm);
+        }
         let mut deposit = Deposit::new(&self.embedder);
         for _ in 0..LOCAL_RETRIES {
             let sequence = self.sequence();
@@ -91,30 +94,27 @@ impl<E: Embedder> Td<E> {
     /// What to do about an access to `gpa`, by what the mirror says.
     fn plan(&self, gpa: PrivateGpa, kind: AccessKind) -> Result<Plan, Error> {
         let at = self.mirror.look(&self.embedder, gpa);
-        let wanted = match kind {
-            AccessKind::Accept(level) => level,
-            _ => Self::LARGEST_PRIVATE,
-        };
+        let asked = kind.level();
+        let wanted = asked.unwrap_or(Self::LARGEST_PRIVATE);
         Ok(match at.entry.kind() {
             // The violation of a 4 KiB ACCEPT under a pending 2 MiB leaf would repeat for ever.
             Kind::Leaf(_) if at.level > wanted => Plan::Split,
-            Kind::Leaf(_) if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+            Kind::Leaf(_) if asked.is_some_and(|level| at.level < level) => {
                 Plan::Done(Resolution::SizeMismatch { mapped: at.level })
             }
             Kind::Leaf(_) => Plan::Done(Resolution::Spurious(at.level)),
-            Kind::Empty if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+            Kind::Empty if asked.is_some_and(|level| at.level < level) => {
                 Plan::Done(Resolution::SizeMismatch { mapped: at.level })
             }
-            Kind::Empty if self.awaits_import() && !matches!(kind, AccessKind::Accept(_)) => {
+            Kind::Empty if self.awaits_import() && asked.is_none() => {
                 Plan::Done(Resolution::Awaited { gpa: gpa.bits() })
             }
             Kind::Empty => Plan::Map(wanted.min(at.level).min(self.largest_private())),
-            Kind::ExportLeaf(..) if matches!(kind, AccessKind::Accept(level) if at.level < level) => {
+            Kind::ExportLeaf(..) if asked.is_some_and(|level| at.level < level) => {
                 Plan::Done(Resolution::SizeMismatch { mapped: at.level })
             }
             Kind::ExportLeaf(_, state)
-                if state.is_write_blocked()
-                    && matches!(kind, AccessKind::Write | AccessKind::Accept(_)) =>
+                if state.is_write_blocked() && (kind == AccessKind::Write || asked.is_some()) =>
             {
                 Plan::AllowWrites
             }

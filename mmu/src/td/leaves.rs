@@ -2,17 +2,13 @@
 
 use tdx_abi::Features;
 use tdx_abi::Hkid;
-use tdx_abi::HostLeaf;
 use tdx_abi::Hpa;
 use tdx_abi::HpaOf;
-use tdx_abi::Leaf;
 use tdx_abi::Level;
 use tdx_abi::Mapping;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
-use tdx_abi::Reach;
 use tdx_abi::Refused;
-use tdx_abi::Registers;
 use tdx_abi::Seamcall;
 use tdx_abi::Tdr;
 use tdx_abi::Tdvpr;
@@ -32,8 +28,22 @@ use super::call::Persist;
 use super::call::Plain;
 use super::call::call;
 use super::call::call_on;
+use super::call::call_with;
 use crate::embed::Relax;
+use crate::l2::MAX_L2_VMS;
 use crate::platform::Executor;
+
+/// Pages for L2 VMs 1 to 3 as operands.
+pub(crate) type L2Operands = [SeptPageOrNone; MAX_L2_VMS];
+
+/// No page.
+pub(crate) const NO_PAGE: SeptPageOrNone = SeptPageOrNone::from_bits(u64::MAX);
+
+/// No page for any L2 VM.
+pub(crate) const NO_PAGES: L2Operands = [NO_PAGE; MAX_L2_VMS];
+
+/// What a promotion returns, and with Dynamic PAMT the pair of pages that came back.
+pub(crate) type Promoted<T> = (T, Option<[Hpa; 2]>);
 
 /// Leaves on the private memory of the TD whose TDR is `tdr`.
 pub(crate) struct Memory<'e, E> {
@@ -99,9 +109,36 @@ impl<E: Executor + Relax> Memory<'_, E> {
         )
     }
 
+    /// Adds a table to the Secure-EPTs of L2 VMs, beside the one that the entry has in the TD's own. Returns what the
+    /// module says of the pages.
+    pub(crate) fn sept_add_l2(
+        &self,
+        gpa: PrivateGpa,
+        level: Level,
+        [l2_page_1, l2_page_2, l2_page_3]: L2Operands,
+    ) -> Result<L2Operands, Error> {
+        let leaf = tdh::mem::SeptAddV1 {
+            gpa: mapping_at(gpa, level)?,
+            tdr: self.tdr,
+            allow_existing: false,
+            page: NO_PAGE,
+            l2_page_1,
+            l2_page_2,
+            l2_page_3,
+        };
+        call_with(self.embedder, leaf, ResumeSeptAdd)
+            .map(|output| [output.l2_page_1, output.l2_page_2, output.l2_page_3])
+    }
+
     pub(crate) fn sept_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
-        call(self.embedder, tdh::mem::SeptRemove { entry })
-            .map(|output| handed_back(output.page.into_hpa()))
+        call(self.embedder, tdh::mem::SeptRemove { entry }).map(|output| output.page.into_hpa())
+    }
+
+    /// As [`Self::sept_remove`], and returns the pages of L2 VMs.
+    pub(crate) fn sept_remove_l2(&self, entry: Untranslated) -> Result<(Hpa, L2Operands), Error> {
+        let output = call(self.embedder, tdh::mem::SeptRemoveV1 { entry })?;
+        let l2 = [output.l2_page_1, output.l2_page_2, output.l2_page_3];
+        Ok((output.page.into_hpa(), l2))
     }
 
     pub(crate) fn range_block(&self, gpa: PrivateGpa, level: Level) -> Result<(), Error> {
@@ -114,51 +151,86 @@ impl<E: Executor + Relax> Memory<'_, E> {
         call(self.embedder, tdh::mem::RangeUnblock { entry })
     }
 
-    /// `pair` is for the module's PAMT entries of the small pages, where they need one.
+    /// `pair` is for the module's PAMT entries of the small pages, where they need one; `l2` are pages for the tables of
+    /// L2 VMs, used for those that have an alias of the page. Returns what the module says of `l2`.
     pub(crate) fn page_demote(
         &self,
         entry: Untranslated,
         table: Hpa,
         pair: Option<[Hpa; 2]>,
-    ) -> Result<(), Error> {
-        let none = SeptPageOrNone::from_bits(u64::MAX);
+        l2: L2Operands,
+    ) -> Result<L2Operands, Error> {
+        let l2_sept_add_mode = l2 != NO_PAGES;
+        let [l2_page_1, l2_page_2, l2_page_3] = l2;
         if let Some([first, second]) = pair {
             let leaf = tdh::mem::PageDemoteDynamicPamt {
                 entry,
-                l2_sept_add_mode: false,
+                l2_sept_add_mode,
                 page: page(table)?,
-                l2_page_1: none,
-                l2_page_2: none,
-                l2_page_3: none,
+                l2_page_1,
+                l2_page_2,
+                l2_page_3,
                 pamt_page_0: page(first)?,
                 pamt_page_1: page(second)?,
                 supported: DYNAMIC_PAMT,
             };
-            return call(self.embedder, leaf).map(|_| ());
+            return call(self.embedder, leaf)
+                .map(|output| [output.l2_page_1, output.l2_page_2, output.l2_page_3]);
         }
         let leaf = tdh::mem::PageDemote {
             entry,
-            l2_sept_add_mode: false,
+            l2_sept_add_mode,
             page: page(table)?,
-            l2_page_1: none,
-            l2_page_2: none,
-            l2_page_3: none,
+            l2_page_1,
+            l2_page_2,
+            l2_page_3,
         };
-        call(self.embedder, leaf).map(|_| ())
+        call(self.embedder, leaf)
+            .map(|output| [output.l2_page_1, output.l2_page_2, output.l2_page_3])
     }
 
-    /// Returns the table's page, and the PAMT page pair that came back; of a module without Dynamic PAMT the latter
-    /// means nothing.
-    pub(crate) fn page_promote(&self, entry: Untranslated) -> Result<(Hpa, [Hpa; 2]), Error> {
-        call(
-            self.embedder,
-            PromoteWithPair(tdh::mem::PagePromote { entry }),
-        )
+    /// Returns the table's page.
+    pub(crate) fn page_promote(
+        &self,
+        entry: Untranslated<Pd>,
+        dynamic_pamt: bool,
+    ) -> Result<Promoted<Hpa>, Error> {
+        if dynamic_pamt {
+            let leaf = tdh::mem::PagePromoteDynamicPamt {
+                entry,
+                supported: DYNAMIC_PAMT,
+            };
+            let output = call(self.embedder, leaf)?;
+            let pair = [output.pamt_page_0.into_hpa(), output.pamt_page_1.into_hpa()];
+            return Ok((output.page.into_hpa(), Some(pair)));
+        }
+        let output = call(self.embedder, tdh::mem::PagePromote { entry })?;
+        Ok((output.page.into_hpa(), None))
+    }
+
+    /// As [`Self::page_promote`], and returns the pages of L2 VMs.
+    pub(crate) fn page_promote_l2(
+        &self,
+        entry: Untranslated<Pd>,
+        dynamic_pamt: bool,
+    ) -> Result<Promoted<(Hpa, L2Operands)>, Error> {
+        if dynamic_pamt {
+            let leaf = tdh::mem::PagePromoteV1DynamicPamt {
+                entry,
+                supported: DYNAMIC_PAMT,
+            };
+            let output = call(self.embedder, leaf)?;
+            let l2 = [output.l2_page_1, output.l2_page_2, output.l2_page_3];
+            let pair = [output.pamt_page_0.into_hpa(), output.pamt_page_1.into_hpa()];
+            return Ok(((output.page.into_hpa(), l2), Some(pair)));
+        }
+        let output = call(self.embedder, tdh::mem::PagePromoteV1 { entry })?;
+        let l2 = [output.l2_page_1, output.l2_page_2, output.l2_page_3];
+        Ok(((output.page.into_hpa(), l2), None))
     }
 
     pub(crate) fn page_remove(&self, entry: Untranslated) -> Result<Hpa, Error> {
-        call(self.embedder, tdh::mem::PageRemove { entry })
-            .map(|output| handed_back(output.page.into_hpa()))
+        call(self.embedder, tdh::mem::PageRemove { entry }).map(|output| output.page.into_hpa())
     }
 
     pub(crate) fn page_relocate(&self, entry: Untranslated<Pt>, target: Hpa) -> Result<Hpa, Error> {
@@ -166,7 +238,7 @@ impl<E: Executor + Relax> Memory<'_, E> {
             entry,
             page: page(target)?,
         };
-        call(self.embedder, leaf).map(|output| handed_back(output.old_page.into_hpa()))
+        call(self.embedder, leaf).map(|output| output.old_page.into_hpa())
     }
 
     pub(crate) fn track(&self, persist: impl Persist<tdh::mem::Track<()>>) -> Result<(), Error> {
@@ -256,40 +328,11 @@ impl<E: Executor + Relax> Memory<'_, E> {
         Ok(Untranslated::assume(self.tdr, mapping_at(gpa, level)?))
     }
 
-    /// The same for a 4 KiB entry.
-    pub(crate) fn tracked_page(&self, gpa: PrivateGpa) -> Result<Untranslated<Pt>, Error> {
+    /// The same for an entry whose level is known when compiling.
+    pub(crate) fn tracked_at<L: Fixed>(&self, gpa: PrivateGpa) -> Result<Untranslated<L>, Error> {
         Ok(Untranslated::assume(self.tdr, mapping(gpa)?))
     }
 }
-
-/// The address of a page that the module gives back: with Dynamic PAMT a bit above it says whether the page was the
-/// last in use of its range, which the host's own count says too.
-const fn handed_back(page: Hpa) -> Hpa {
-    PamtPageInfo::from_bits(page.bits()).hpa()
-}
-
-/// TDH.MEM.PAGE.PROMOTE with what a module with Dynamic PAMT returns in R12 and R13: the pair of the range.
-struct PromoteWithPair(tdh::mem::PagePromote<Level>);
-
-impl Leaf for PromoteWithPair {
-    const NAME: &'static str = tdh::mem::PagePromote::<Level>::NAME;
-    const RAX: u64 = tdh::mem::PagePromote::<Level>::RAX;
-    const FEATURES: Features = tdh::mem::PagePromote::<Level>::FEATURES;
-    const REACH: Reach = Reach::R13;
-    type Output = (Hpa, [Hpa; 2]);
-
-    fn encode(&self) -> Registers {
-        self.0.encode()
-    }
-
-    fn output(self, registers: &Registers) -> Self::Output {
-        let pair = [registers.r12, registers.r13].map(Hpa::new);
-        let table = self.0.output(registers).page.into_hpa();
-        (handed_back(table), pair.map(handed_back))
-    }
-}
-
-impl HostLeaf for PromoteWithPair {}
 
 const DYNAMIC_PAMT_BIT: u32 = Features::DYNAMIC_PAMT.into_bits().trailing_zeros();
 
@@ -326,7 +369,7 @@ pub(crate) fn pamt_remove(
         supported: DYNAMIC_PAMT,
     };
     let output = call(embedder, leaf)?;
-    Ok([output.pamt_page_0.into_hpa(), output.pamt_page_1.into_hpa()].map(handed_back))
+    Ok([output.pamt_page_0.into_hpa(), output.pamt_page_1.into_hpa()])
 }
 
 pub(crate) fn vp_addcx(
@@ -366,6 +409,20 @@ pub(crate) fn vp_flush(lp: &impl Seamcall, embedder: &impl Relax, tdvpr: Hpa) ->
         },
         Plain,
     )
+}
+
+/// Goes on with the pages that the interrupted call has not used.
+struct ResumeSeptAdd;
+
+/// TDH.MEM.SEPT.ADD, version 1.
+type SeptAdd = tdh::mem::SeptAddV1<Level>;
+
+impl Persist<SeptAdd> for ResumeSeptAdd {
+    fn resume(&self, refused: Refused<SeptAdd>) -> SeptAdd {
+        match refused.resume() {
+            Ok(leaf) | Err(Refused { leaf, .. }) => leaf,
+        }
+    }
 }
 
 struct ResumeWriteBack;

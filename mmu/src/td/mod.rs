@@ -11,6 +11,7 @@ mod error;
 mod fault;
 mod fault_shared;
 mod invalidate;
+mod l2;
 mod leaves;
 mod ledger;
 pub mod migration;
@@ -44,6 +45,8 @@ pub use self::epoch::Laggards;
 pub use self::error::Error;
 pub use self::invalidate::Blocked;
 pub use self::invalidate::Tracked;
+use self::l2::L2;
+use self::l2::L2Pages;
 use self::leaves::Memory;
 use self::ledger::Ledger;
 use self::pamt::Pairs;
@@ -158,6 +161,23 @@ impl<E: Embedder> Td<E> {
             memory: self.memory(),
             source: None,
             pairs: Pairs::new(&self.embedder, &self.config),
+            l2: match self.config.l2_vms {
+                0 => L2::Absent,
+                _ => L2::Unprepared,
+            },
+        }
+    }
+
+    /// As [`Self::external`], for operations that may take tables of L2 VMs or give them back.
+    const fn external_with<'t>(&'t self, l2: &'t L2Pages<'t, E>) -> Propagate<'t, E> {
+        Propagate {
+            memory: self.memory(),
+            source: None,
+            pairs: Pairs::new(&self.embedder, &self.config),
+            l2: match self.config.l2_vms {
+                0 => L2::Absent,
+                _ => L2::Prepared(l2),
+            },
         }
     }
 

@@ -187,20 +187,20 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
     }
 
     /// Splits the 2 MiB page `page` by `demote`, which takes the pair of its range where it needs one.
-    pub(crate) fn split(
+    pub(crate) fn split<T>(
         &self,
         page: Hpa,
-        demote: impl FnOnce(Option<[Hpa; 2]>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        demote: impl FnOnce(Option<[Hpa; 2]>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let Some(word) = self.embedder.pamt_count(page) else {
             return demote(None);
         };
         let pair = self.draw().ok_or(Error::NoPamtPair)?;
         match demote(Some([pair[0].hpa(), pair[1].hpa()])) {
-            Ok(()) => {
+            Ok(done) => {
                 PairCount::new(word).split();
                 let _ = pair.map(Page::into_hpa);
-                Ok(())
+                Ok(done)
             }
             Err(error) => {
                 self.put_back(pair);
@@ -214,13 +214,20 @@ impl<'e, E: Executor + Relax + Tables + Frames + Clean> Pairs<'e, E> {
         self.late.take().map_or(Ok(()), Err)
     }
 
-    /// Notes that the pages from `page` on were promoted, and keeps the pair that came back.
-    pub(crate) fn promoted(&self, page: Hpa, pair: [Hpa; 2]) {
-        if let Some(word) = self.embedder.pamt_count(page) {
+    /// Promotes the 4 KiB pages from `page` on by `promote`, and keeps the pair that comes back.
+    pub(crate) fn promote<T>(
+        &self,
+        page: Hpa,
+        promote: impl FnOnce(bool) -> Result<leaves::Promoted<T>, Error>,
+    ) -> Result<T, Error> {
+        let word = self.embedder.pamt_count(page);
+        let (promoted, pair) = promote(word.is_some())?;
+        if let (Some(word), Some(pair)) = (word, pair) {
             PairCount::new(word).promoted();
             // The table is gone whatever happens to the pair.
             self.late.set(self.take_back(pair).err());
         }
+        Ok(promoted)
     }
 }
 

@@ -8,6 +8,7 @@ use super::Error;
 use super::Td;
 use super::build::Rejected;
 use super::invalidate::stopped;
+use super::l2::L2Pages;
 use crate::GpaRange;
 use crate::Word;
 use crate::deposit::Deposit;
@@ -81,7 +82,8 @@ impl<E: Embedder> Td<E> {
         cut: impl Fn(&Position, u64) -> bool,
     ) -> Result<(), Error> {
         let mut deposit = Deposit::new(&self.embedder);
-        let external = self.external();
+        let l2 = L2Pages::new(self);
+        let external = self.external_with(&l2);
         loop {
             let enough = deposit.top_up(1);
             let mut section = self.mirror.section(&self.embedder);
@@ -92,7 +94,10 @@ impl<E: Embedder> Td<E> {
                 // Mapped anew since it was blocked: none of ours.
                 Kind::Leaf(_) if self.tracking_required() => return Ok(()),
                 _ => match section.split(&external, at.gpa, at.level, &mut deposit) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        drop(section);
+                        return l2.settle();
+                    }
                     Err(stop) => stop,
                 },
             };
@@ -101,7 +106,7 @@ impl<E: Embedder> Td<E> {
                 Stop::Retry => self.embedder.pause(),
                 Stop::NeedTables if enough.is_ok() => {}
                 stop => {
-                    let error = match external.pairs.answer(&stop) {
+                    let error = match external.answer(&stop) {
                         Ok(true) => continue,
                         Ok(false) => stopped(stop),
                         Err(error) => error,
@@ -185,7 +190,8 @@ impl<E: Embedder> Td<E> {
 
     fn promote_one(&self, gpa: PrivateGpa, tracking: bool) -> Result<bool, Error> {
         let level = Self::LARGEST_PRIVATE;
-        let external = self.external();
+        let l2 = L2Pages::new(self);
+        let external = self.external_with(&l2);
         let stop = if tracking {
             let mut section = self.mirror.section(&self.embedder);
             let at = section.look(gpa, level);
@@ -203,7 +209,8 @@ impl<E: Embedder> Td<E> {
         match stop {
             Ok(pair) => {
                 let settled = external.pairs.settle();
-                self.give_back_pair(pair).and(settled).map(|()| true)
+                let pages = self.give_back_pair(pair).and(l2.settle());
+                pages.and(settled).map(|()| true)
             }
             Err(stop) => {
                 self.unblock(Position {

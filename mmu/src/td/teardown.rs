@@ -248,7 +248,7 @@ impl<E: Embedder> Teardown<E> {
         Ok(())
     }
 
-    /// Reclaims the Secure-EPT pages, the lowest first.
+    /// Reclaims the Secure-EPT pages, the lowest first, and before each those of L2 VMs beside it.
     fn reclaim_tables(&self) -> Result<(), Error> {
         let td = &self.td;
         let external = Reclaim(&td.embedder);
@@ -259,21 +259,25 @@ impl<E: Embedder> Teardown<E> {
         {
             let mut address = 0;
             while address < self.everything().end() {
-                let unlinked = {
-                    let mut section = td.mirror.exclusive(&td.embedder);
-                    let at = section.look(PrivateGpa::new(address), level);
-                    let here = at.level == level
-                        && matches!(at.entry.kind(), Kind::Table(_) | Kind::BlockedTable(_));
-                    address = at.end();
-                    here.then(|| section.unlink(&external, at.gpa, level))
+                let at = td
+                    .mirror
+                    .exclusive(&td.embedder)
+                    .look(PrivateGpa::new(address), level);
+                address = at.end();
+                let table = match at.entry.kind() {
+                    Kind::Table(table) | Kind::BlockedTable(table) if at.level == level => table,
+                    _ => continue,
                 };
-                if let Some(unlinked) = unlinked {
-                    let pair = unlinked.map_err(stopped)?;
-                    td.embedder.retire(pair.table);
-                    let dismissed = td.dismiss(pair.external.hpa(), Level::Pt);
-                    td.scrub_and_free(pair.external);
-                    dismissed?;
-                }
+                td.reclaim_l2(at, table)?;
+                let unlinked = td
+                    .mirror
+                    .exclusive(&td.embedder)
+                    .unlink(&external, at.gpa, level);
+                let pair = unlinked.map_err(stopped)?;
+                td.embedder.retire(pair.table);
+                let dismissed = td.dismiss(pair.external.hpa(), Level::Pt);
+                td.scrub_and_free(pair.external);
+                dismissed?;
             }
         }
         Ok(())

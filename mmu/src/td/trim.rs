@@ -6,6 +6,7 @@ use tdx_abi::PrivateGpa;
 use super::Error;
 use super::Td;
 use super::invalidate::stopped;
+use super::l2::L2Pages;
 use crate::GpaRange;
 use crate::Word;
 use crate::embed::Embedder;
@@ -56,7 +57,8 @@ impl<E: Embedder> Td<E> {
     }
 
     fn unlink_vacant(&self, range: GpaRange, level: Level) -> Result<u64, Error> {
-        let external = self.external();
+        let l2 = L2Pages::new(self);
+        let external = self.external_with(&l2);
         let tracking = self.tracking_required();
         let mut removed = 0;
         let mut result = Ok(());
@@ -77,7 +79,9 @@ impl<E: Embedder> Td<E> {
                 Ok(pair) => {
                     self.embedder.retire(pair.table);
                     removed += 1;
-                    result = result.and(self.give_back_external(pair.external));
+                    result = result
+                        .and(self.give_back_external(pair.external))
+                        .and(l2.settle());
                 }
                 Err((stop, at)) => {
                     let undone = match stop {

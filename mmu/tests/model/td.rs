@@ -205,6 +205,7 @@ fn td() -> Arc<Td<Host>> {
         global_hkid: 32,
         tdcx_pages: 1,
         tdvpx_pages: 1,
+        l2_vms: 0,
     };
     let hkids = HkidPool::<1>::new(33, 31).unwrap();
     let hkid = hkids.allocate().unwrap();

@@ -146,6 +146,7 @@ impl TdGuest {
             global_hkid: platform.global_hkid,
             tdcx_pages: platform.info.tdcs_pages as u8,
             tdvpx_pages: platform.info.tdvps_pages as u8 - 1,
+            l2_vms: 0,
         };
         let (td, created) = Td::create(Host::new(), config, hkid, Hpa::new(parameters))
             .map_err(|_| "no pages for a TD")?;

@@ -282,5 +282,6 @@ pub fn config() -> TdConfig {
         global_hkid: GLOBAL_HKID,
         tdcx_pages: 6,
         tdvpx_pages: 5,
+        l2_vms: 0,
     }
 }

@@ -157,6 +157,7 @@ pub fn td(bytes: u64, agreeable: bool) -> Td<Host> {
         global_hkid: 32,
         tdcx_pages: 6,
         tdvpx_pages: 5,
+        l2_vms: 0,
     };
     let hkids = HkidPool::<1>::new(33, 31).expect("a legal range");
     let hkid = hkids.allocate().expect("a KeyID");
