@@ -44,15 +44,27 @@ impl<W: Word> Gate<W> {
     }
 
     pub(crate) fn exclusive<'g, R: Relax>(&'g self, relax: &R) -> Exclusive<'g, W> {
-        let [Stripe(first), others @ ..] = &self.0;
-        // Whoever closes the first stripe may close the others.
-        loop {
-            let seen = first.load(Ordering::Relaxed);
-            if seen & EXCLUSIVE == 0 && first.replace(seen, seen | EXCLUSIVE).is_ok() {
-                break;
-            }
+        while !self.close() {
             relax.pause();
         }
+        self.alone(relax)
+    }
+
+    /// The exclusive section, unless somebody else has it; waits for shared ones.
+    pub(crate) fn try_exclusive<'g, R: Relax>(&'g self, relax: &R) -> Option<Exclusive<'g, W>> {
+        self.close().then(|| self.alone(relax))
+    }
+
+    /// Closes the first stripe; whoever does may close the others. May fail for no reason.
+    fn close(&self) -> bool {
+        let [Stripe(first), ..] = &self.0;
+        let seen = first.load(Ordering::Relaxed);
+        seen & EXCLUSIVE == 0 && first.replace(seen, seen | EXCLUSIVE).is_ok()
+    }
+
+    /// Closes the other stripes, and waits until nobody is inside.
+    fn alone<'g, R: Relax>(&'g self, relax: &R) -> Exclusive<'g, W> {
+        let [_, others @ ..] = &self.0;
         for Stripe(count) in others {
             count.add(EXCLUSIVE);
         }

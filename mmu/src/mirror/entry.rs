@@ -18,11 +18,13 @@ const WRITE_BLOCKED: u64 = 1 << 52;
 const EXPORTED: u64 = 1 << 53;
 const DIRTY: u64 = 1 << 54;
 const EXPORT: u64 = WRITE_BLOCKED | EXPORTED | DIRTY;
+const ACCEPTED: u64 = 1 << 55;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Entry of a mirrored table: what the Secure-EPT entry at the same place says, as far as the host must know.
 ///
-/// Whether a leaf is pending or accepted is the guest's business and not recorded.
+/// Whether a leaf is pending or accepted is the guest's business and not part of what an entry says; a mark tells the
+/// leaves that the host has seen the guest accept from those of which it does not know.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct MirrorEntry(u64);
@@ -116,6 +118,27 @@ impl MirrorEntry {
     /// An entry that maps the page at `hpa`, which an export session has brought into `state`.
     pub const fn exporting(hpa: Hpa, state: ExportState) -> Self {
         Self(hpa.bits() & ADDRESS | LEAF | MAPPED | state.bits())
+    }
+
+    /// The leaf with the mark that it is accepted by all that the host has seen: it was added with its content, or is
+    /// mapped because of the guest's own ACCEPT.
+    pub(crate) const fn accepted(self) -> Self {
+        Self(self.0 | ACCEPTED)
+    }
+
+    /// The leaf without that mark.
+    pub(super) const fn unmarked(self) -> Self {
+        Self(self.0 & !ACCEPTED)
+    }
+
+    /// Whether the leaf has that mark.
+    pub(crate) const fn is_accepted(self) -> bool {
+        self.0 & ACCEPTED != 0
+    }
+
+    /// An entry that maps the page at `hpa` instead, with the same mark.
+    pub(super) const fn moved(self, hpa: Hpa) -> Self {
+        Self(Self::leaf(hpa).0 | self.0 & ACCEPTED)
     }
 
     /// The entry with these bits.

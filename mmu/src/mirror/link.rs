@@ -36,9 +36,9 @@ pub(super) fn prepare_empty<T: Tables>(tables: &T, pair: &Pair) {
     remember(tables, pair.table.hpa(), pair.external.hpa());
 }
 
-/// Prepares the pair's table for linking, with leaves of `level` over the memory from `hpa` on.
-pub(super) fn prepare_leaves<T: Tables>(tables: &T, pair: &Pair, hpa: Hpa, level: Level) {
-    let first = MirrorEntry::leaf(hpa).bits();
+/// Prepares the pair's table for linking, with leaves of `level` over the memory from that of `first` on.
+pub(super) fn prepare_leaves<T: Tables>(tables: &T, pair: &Pair, first: MirrorEntry, level: Level) {
+    let first = first.bits();
     for (index, entry) in (0..).zip(tables.entries(pair.table.hpa())) {
         entry.store(first + index * level.size(), Ordering::Relaxed);
     }
@@ -54,14 +54,23 @@ pub(super) fn take_back<T: Tables>(tables: &T, table: Hpa) -> Option<Pair> {
     Some(Pair { table, external })
 }
 
-/// Where the memory behind `table` begins, if its 512 entries of `level` are unblocked leaves over
-/// contiguous memory aligned to their whole; otherwise the first entry that is not so.
+/// What a table can become whose 512 leaves map contiguous memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Uniform {
+    /// The large leaf; marked as accepted if all 512 are.
+    pub(crate) leaf: MirrorEntry,
+    /// Whether only some of the 512 have that mark.
+    pub(crate) is_mixed: bool,
+}
+
+/// The leaf that `table` can become, if its 512 entries of `level` are unblocked leaves over contiguous memory
+/// aligned to their whole; otherwise the first entry that is not so.
 pub(super) fn uniform<T: Tables>(
     tables: &T,
     table: Hpa,
     gpa: PrivateGpa,
     level: Level,
-) -> Result<Hpa, Position> {
+) -> Result<Uniform, Position> {
     let entries = tables.entries(table);
     // Nobody changes them now; whoever did has left a section since.
     let seen = |index: usize| MirrorEntry::from_bits(entries[index].load(Ordering::Relaxed));
@@ -77,12 +86,30 @@ pub(super) fn uniform<T: Tables>(
         _ => return Err(here(0)),
     };
     let first = MirrorEntry::leaf(hpa).bits();
-    match (1..entries.len())
-        .find(|&index| seen(index).bits() != first + index as u64 * level.size())
-    {
-        Some(index) => Err(here(index)),
-        None => Ok(hpa),
+    let mut accepted = 0;
+    for index in 0..entries.len() {
+        let entry = seen(index);
+        if entry.unmarked().bits() != first + index as u64 * level.size() {
+            return Err(here(index));
+        }
+        accepted += usize::from(entry.is_accepted());
     }
+    let leaf = MirrorEntry::leaf(hpa);
+    let all = accepted == entries.len();
+    Ok(Uniform {
+        leaf: if all { leaf.accepted() } else { leaf },
+        is_mixed: !all && accepted > 0,
+    })
+}
+
+/// Whether the neighbours of the entry `index` of `table`, the last one and the first one being neighbours too, say
+/// something: for pages that come one after the other this is so when the last one comes.
+pub(super) fn has_neighbours<T: Tables>(tables: &T, table: Hpa, index: usize) -> bool {
+    let entries = tables.entries(table);
+    let count = entries.len();
+    [index + 1, index + count - 1].iter().all(|neighbour| {
+        entries[neighbour % count].load(Ordering::Relaxed) != MirrorEntry::EMPTY.bits()
+    })
 }
 
 /// Whether all entries of `table`, which have `level`, are empty; otherwise the first that is not.

@@ -23,6 +23,7 @@ pub use self::entry::MirrorFormat;
 pub use self::external::External;
 pub use self::external::NoExternal;
 pub use self::external::SetError;
+pub(crate) use self::link::Uniform;
 pub(crate) use self::link::external_page;
 pub use self::mode::Mode;
 pub use self::section::Section;
@@ -32,6 +33,7 @@ use crate::embed::Tables;
 use crate::gate::Exclusive;
 use crate::gate::Gate;
 use crate::gate::Shared;
+use crate::tree::Format;
 use crate::tree::Tree;
 
 /// A mirrored tree and the gate that its changes pass.
@@ -87,6 +89,23 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
         self.tree.walk(embedder, gpa.bits(), |value, level| {
             MirrorEntry::from_bits(value).translate(gpa.bits(), level)
         })
+    }
+
+    /// What the table below the entry of `level` around `gpa` could become at this moment, where something has just been
+    /// mapped at `gpa`. Looked at without a section: others may be changing it.
+    pub(crate) fn completed(&self, embedder: &E, gpa: PrivateGpa, level: Level) -> Option<Uniform> {
+        let below = level.below()?;
+        let _guard = embedder.enter();
+        let slot = self.tree.descend(embedder, gpa.bits(), level);
+        if slot.level != level || !MirrorFormat::is_table(slot.value) {
+            return None;
+        }
+        let table = MirrorFormat::table(slot.value);
+        let index = (gpa.bits() & (level.size() - 1)) >> below.shift();
+        if !link::has_neighbours(embedder, table, usize::try_from(index).ok()?) {
+            return None;
+        }
+        link::uniform(embedder, table, gpa.align_down(level), below).ok()
     }
 
     /// What the mirror says about `gpa` at this moment.

@@ -25,6 +25,7 @@ use super::change::change;
 use super::change::change_seen;
 use super::change::found;
 use super::link;
+use super::link::Uniform;
 use crate::Word;
 use crate::deposit::Deposit;
 use crate::deposit::Pair;
@@ -100,16 +101,29 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         level: Level,
         deposit: &mut Deposit<'_, F, Pair>,
     ) -> Result<(), Stop<X::Error>> {
+        self.map_leaf(external, gpa, MirrorEntry::leaf(hpa), level, deposit)
+    }
+
+    /// As [`Section::map`], with all of what the entry is to say.
+    #[inline(always)]
+    pub(crate) fn map_leaf<X: External, F: Frames>(
+        &mut self,
+        external: &X,
+        gpa: PrivateGpa,
+        leaf: MirrorEntry,
+        level: Level,
+        deposit: &mut Deposit<'_, F, Pair>,
+    ) -> Result<(), Stop<X::Error>> {
         let (entry, found_level) = self.cursor.locate(gpa.bits(), level);
         if found_level != level {
-            return self.link_and_map(external, gpa, hpa, level, deposit);
+            return self.link_and_map(external, gpa, leaf, level, deposit);
         }
         let at = Position {
             gpa,
             level,
             entry: MirrorEntry::EMPTY,
         };
-        change::<M, _, _>(external, entry, at, MirrorEntry::leaf(hpa))
+        change::<M, _, _>(external, entry, at, leaf)
     }
 
     #[cold]
@@ -118,7 +132,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         &mut self,
         external: &X,
         gpa: PrivateGpa,
-        hpa: Hpa,
+        leaf: MirrorEntry,
         level: Level,
         deposit: &mut Deposit<'_, F, Pair>,
     ) -> Result<(), Stop<X::Error>> {
@@ -128,7 +142,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
             level,
             entry: MirrorEntry::EMPTY,
         };
-        change::<M, _, _>(external, entry, at, MirrorEntry::leaf(hpa))
+        change::<M, _, _>(external, entry, at, leaf)
     }
 
     /// Maps `bytes` of contiguous memory from `hpa` on at `gpa` by entries of `level`, one backend call each.
@@ -284,7 +298,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
         let below = level.below().ok_or(Stop::Found(at))?;
         let pair = deposit.draw().ok_or(Stop::NeedTables)?;
-        link::prepare_leaves(self.cursor.tables(), &pair, hpa, below);
+        link::prepare_leaves(self.cursor.tables(), &pair, at.entry.moved(hpa), below);
         change::<M, _, _>(
             external,
             slot.entry,
@@ -311,18 +325,26 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         let Some((table, below)) = behind else {
             return Err(found(at));
         };
-        let hpa = link::uniform(tables, table, at.gpa, below).map_err(found)?;
+        let leaf = link::uniform(tables, table, at.gpa, below)
+            .map_err(found)?
+            .leaf;
         let pair = link::take_back(tables, table).ok_or(Stop::Found(at))?;
-        change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(hpa))?;
+        change::<M, _, _>(external, slot.entry, at, leaf)?;
         self.cursor.reset();
         Ok(pair)
     }
 
     /// Whether [`Section::promote`] finds what it needs behind the entry of `level` at `gpa`.
     pub fn is_uniform(&mut self, gpa: PrivateGpa, level: Level) -> bool {
+        self.uniform(gpa, level).is_some()
+    }
+
+    /// What [`Section::promote`] would make of the table behind the entry of `level` at `gpa`, if it can.
+    pub(crate) fn uniform(&mut self, gpa: PrivateGpa, level: Level) -> Option<Uniform> {
         let tables = self.cursor.tables();
         let (_, at, behind) = self.table(gpa, level);
-        behind.is_some_and(|(table, below)| link::uniform(tables, table, at.gpa, below).is_ok())
+        let (table, below) = behind?;
+        link::uniform(tables, table, at.gpa, below).ok()
     }
 
     /// Whether there is a table behind the entry of `level` at `gpa`, and nothing in it.
@@ -358,7 +380,7 @@ impl<'s, E: Tables + Grace, M: Mode<E::Word>> Section<'s, E, M> {
         target: Hpa,
     ) -> Result<Page, Stop<X::Error>> {
         let (slot, at, hpa) = self.leaf(gpa, level)?;
-        change::<M, _, _>(external, slot.entry, at, MirrorEntry::leaf(target))?;
+        change::<M, _, _>(external, slot.entry, at, at.entry.moved(target))?;
         Page::assume_owned(hpa, level).ok_or(Stop::Found(at))
     }
 

@@ -13,6 +13,7 @@ use super::Td;
 use super::invalidate::stopped;
 use crate::deposit::Deposit;
 use crate::embed::Embedder;
+use crate::mirror::MirrorEntry;
 use crate::mirror::Stop;
 
 /// A page that was not taken, and why.
@@ -46,9 +47,12 @@ impl<E: Embedder> Td<E> {
         };
         loop {
             let mut section = self.mirror.exclusive(&self.embedder);
-            let stop = match section.map(&add, gpa, page.hpa(), Level::Pt, &mut deposit) {
+            let leaf = MirrorEntry::leaf(page.hpa()).accepted();
+            let stop = match section.map_leaf(&add, gpa, leaf, Level::Pt, &mut deposit) {
                 Ok(()) => {
                     let _ = page.into_hpa();
+                    drop(section);
+                    self.notice(gpa);
                     return Ok(());
                 }
                 Err(stop) => stop,
@@ -103,6 +107,8 @@ impl<E: Embedder> Td<E> {
             let stop = match section.map(&external, gpa, page.hpa(), page.level(), &mut deposit) {
                 Ok(()) => {
                     let _ = page.into_hpa();
+                    drop(section);
+                    self.notice_all(core::iter::once(gpa));
                     return Ok(());
                 }
                 Err(stop) => stop,

@@ -10,6 +10,7 @@ use tdx_abi::SharedBit;
 
 use super::Error;
 use super::Td;
+use super::candidates::Candidates;
 use super::epoch::Epoch;
 use super::leaves;
 use super::ledger::Ledger;
@@ -131,6 +132,7 @@ impl<E: Embedder> Td<E> {
             op_state: Word::new(OpState::Uninitialized as u64),
             sequence: Word::new(0),
             vcpus: Word::new(0),
+            candidates: Candidates::new(),
             reshaping: Gate::new(),
             stage: Word::new(stage::BLANK),
         })

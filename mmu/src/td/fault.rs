@@ -16,6 +16,7 @@ use crate::deposit::Deposit;
 use crate::deposit::Pair;
 use crate::embed::Embedder;
 use crate::mirror::Kind;
+use crate::mirror::MirrorEntry;
 use crate::mirror::Position;
 use crate::mirror::Stop;
 
@@ -84,7 +85,14 @@ impl<E: Embedder> Td<E> {
                     private: true,
                 });
             };
-            if let Some(resolution) = self.map_fault(gpa, largest, page, sequence, &mut deposit)? {
+            let leaf = match kind {
+                AccessKind::Accept(_) => MirrorEntry::leaf(page.hpa()).accepted(),
+                _ => MirrorEntry::leaf(page.hpa()),
+            };
+            if let Some(resolution) =
+                self.map_fault(gpa, largest, (page, leaf), sequence, &mut deposit)?
+            {
+                self.notice(gpa);
                 return Ok(resolution);
             }
         }
@@ -126,12 +134,12 @@ impl<E: Embedder> Td<E> {
         })
     }
 
-    /// Maps `page` for a fault at `gpa`; `None` asks to start over.
+    /// Maps `page` by `leaf` for a fault at `gpa`; `None` asks to start over.
     fn map_fault(
         &self,
         gpa: PrivateGpa,
         largest: Level,
-        page: Page,
+        (page, leaf): (Page, MirrorEntry),
         sequence: u64,
         deposit: &mut Deposit<'_, E, Pair>,
     ) -> Result<Option<Resolution>, Error> {
@@ -147,7 +155,7 @@ impl<E: Embedder> Td<E> {
                 break Stop::Retry;
             }
             let stop =
-                match section.map(&external, gpa.align_down(level), page.hpa(), level, deposit) {
+                match section.map_leaf(&external, gpa.align_down(level), leaf, level, deposit) {
                     Ok(()) => {
                         let _ = page.into_hpa();
                         return Ok(Some(Resolution::Mapped(level)));

@@ -44,15 +44,19 @@ impl<E: Embedder> Td<E> {
     /// split first.
     ///
     /// However many ranges: the leaves are blocked together, one TRACK, at most one kick (and the same
-    /// again for edges that had to be split). No blocking at all while OP_STATE needs no tracking.
+    /// again for edges that had to be split). No blocking at all while OP_STATE needs no tracking. What
+    /// can be promoted is removed as large pages where that costs nothing but SEAMCALLs less
+    /// ([`crate::embed::Backing::promotes_before_removal`]), and the TRACK serves the 2 MiB ranges as well that the
+    /// guest has filled meanwhile ([`crate::embed::Backing::promotes`]).
     pub fn unmap_private(&self, ranges: &[GpaRange]) -> Result<(), Error> {
         self.split_edges(ranges)?;
+        self.promote_before_removal(ranges)?;
         loop {
             match self.block(ranges) {
                 Err(Error::Unexpected(at)) if matches!(at.entry.kind(), Kind::BlockedTable(_)) => {
                     self.heal(at)?
                 }
-                blocked => return blocked?.track()?.remove(),
+                blocked => return self.remove_and_promote(blocked?),
             }
         }
     }
@@ -123,6 +127,17 @@ fn first_exported<E: Embedder>(
 }
 
 impl<'t, E: Embedder> Blocked<'t, E> {
+    /// Whether anything is blocked.
+    pub(super) const fn tracks(&self) -> bool {
+        self.tracking
+    }
+
+    /// As [`Blocked::track`], for more that the caller has blocked.
+    pub(super) fn also_track(mut self) -> Result<Tracked<'t, E>, Error> {
+        self.tracking = self.td.tracking_required();
+        self.track()
+    }
+
     /// One TRACK for all, and a kick if a vCPU has been inside since before.
     ///
     /// If that fails everything stays blocked, in the mirror as in the Secure-EPT: unmap again.

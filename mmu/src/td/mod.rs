@@ -3,6 +3,7 @@
 mod access;
 mod build;
 pub(crate) mod call;
+mod candidates;
 mod clean;
 mod convert;
 mod create;
@@ -38,6 +39,7 @@ pub use self::access::AccessKind;
 pub use self::access::Resolution;
 pub use self::build::EXTEND_BYTES;
 pub use self::build::Rejected;
+use self::candidates::Candidates;
 pub use self::create::TdConfig;
 pub use self::epoch::Entered;
 use self::epoch::Epoch;
@@ -82,6 +84,7 @@ pub struct Td<E: Embedder> {
     /// Counts invalidations; a fault that saw another count than the section it maps in starts over.
     sequence: <E as Tables>::Word,
     vcpus: <E as Tables>::Word,
+    candidates: Candidates<<E as Tables>::Word>,
     /// Held while tables are promoted.
     reshaping: Gate<<E as Tables>::Word>,
     stage: <E as Tables>::Word,

@@ -35,7 +35,11 @@ impl<E: Embedder> Td<E> {
             let sequence = self.sequence();
             let mut batch: Batch = [const { None }; BATCH];
             address = self.collect(range, address, largest, &mut batch);
+            let wanted = batch
+                .each_ref()
+                .map(|place| place.as_ref().map(|(gpa, _)| *gpa));
             mapped += self.map_batch(&mut batch, sequence, &mut deposit)?;
+            self.notice_all(wanted.into_iter().flatten());
         }
         Ok(mapped)
     }

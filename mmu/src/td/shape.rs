@@ -1,6 +1,7 @@
 //! Large leaves: split, promote, relocate.
 
 use tdx_abi::Level;
+use tdx_abi::OpState;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
 
@@ -17,6 +18,7 @@ use crate::embed::Embedder;
 use crate::mirror::Kind;
 use crate::mirror::Position;
 use crate::mirror::Stop;
+use crate::mirror::Uniform;
 
 impl<E: Embedder> Td<E> {
     /// Splits the large leaves that stick out over an edge of one of `ranges`, and no others.
@@ -139,6 +141,11 @@ impl<E: Embedder> Td<E> {
     /// Unblocks a table that an interrupted promotion has left blocked.
     pub(super) fn heal(&self, at: Position) -> Result<(), Error> {
         let _reshaping = self.reshape();
+        // Whoever was promoting it may have done so.
+        let now = self.mirror.look(&self.embedder, at.gpa);
+        if !matches!(now.entry.kind(), Kind::BlockedTable(_)) {
+            return Ok(());
+        }
         self.track()?;
         self.unblock(at)
     }
@@ -151,27 +158,55 @@ impl<E: Embedder> Td<E> {
     ///
     /// Nothing is promoted while the TD is being exported: only 4 KiB pages are.
     pub fn promote(&self, ranges: &[GpaRange]) -> Result<u64, Error> {
+        self.promote_where(ranges, |_| true, |_| true)
+    }
+
+    /// Promotes what is about to be removed where that is sure to succeed and cheaper: always while OP_STATE needs no
+    /// tracking, otherwise where the embedder prefers a second TRACK and kick to a thousand SEAMCALLs.
+    pub(super) fn promote_before_removal(&self, ranges: &[GpaRange]) -> Result<(), Error> {
+        let tracking = self.tracking_required();
+        if !self.may_promote() || tracking && !self.embedder.promotes_before_removal() {
+            return Ok(());
+        }
+        self.promote_where(
+            ranges,
+            |gpa| self.embedder.promotes(gpa),
+            |uniform| !tracking || uniform.leaf.is_accepted(),
+        )
+        .map(drop)
+    }
+
+    /// [`Td::promote`] of the tables that `wanted` (asked outside of sections) and `fit` agree to.
+    fn promote_where(
+        &self,
+        ranges: &[GpaRange],
+        wanted: impl Fn(PrivateGpa) -> bool,
+        fit: impl Fn(Uniform) -> bool,
+    ) -> Result<u64, Error> {
         if self.exporting() {
             return Ok(0);
         }
         let _reshaping = self.reshape();
+        let level = Self::LARGEST_PRIVATE;
         let tracking = self.tracking_required();
-        let mut candidates = 0_u64;
-        {
-            let external = self.external();
-            let mut section = self.mirror.exclusive(&self.embedder);
-            for gpa in tables_of(ranges) {
-                if section.is_uniform(gpa, Self::LARGEST_PRIVATE) {
-                    candidates += 1;
-                    if tracking {
-                        section
-                            .block(&external, gpa, Self::LARGEST_PRIVATE)
-                            .map_err(stopped)?;
-                    }
+        // Before FINALIZE the marks are exact, and what is mixed would be refused.
+        let exact = self.op_state() == OpState::Initialized;
+        let fit = |uniform: Option<Uniform>| {
+            uniform.is_some_and(|uniform| !(exact && uniform.is_mixed) && fit(uniform))
+        };
+        let mut any = false;
+        for gpa in tables_of(ranges).filter(|gpa| tracking && wanted(*gpa)) {
+            // Others are kept out for the tables only that are blocked.
+            if fit(self.mirror.section(&self.embedder).uniform(gpa, level)) {
+                let external = self.external();
+                let mut section = self.mirror.exclusive(&self.embedder);
+                if fit(section.uniform(gpa, level)) {
+                    section.block(&external, gpa, level).map_err(stopped)?;
+                    any = true;
                 }
             }
         }
-        if candidates == 0 {
+        if tracking && !any {
             return Ok(0);
         }
         if tracking {
@@ -180,6 +215,11 @@ impl<E: Embedder> Td<E> {
         let mut promoted = 0;
         let mut result = Ok(());
         for gpa in tables_of(ranges) {
+            let skip =
+                || !wanted(gpa) || !fit(self.mirror.section(&self.embedder).uniform(gpa, level));
+            if !tracking && skip() {
+                continue;
+            }
             match self.promote_one(gpa, tracking) {
                 Ok(done) => promoted += u64::from(done),
                 Err(error) => result = result.and(Err(error)),
@@ -188,7 +228,7 @@ impl<E: Embedder> Td<E> {
         result.map(|()| promoted)
     }
 
-    fn promote_one(&self, gpa: PrivateGpa, tracking: bool) -> Result<bool, Error> {
+    pub(super) fn promote_one(&self, gpa: PrivateGpa, tracking: bool) -> Result<bool, Error> {
         let level = Self::LARGEST_PRIVATE;
         let l2 = L2Pages::new(self);
         let external = self.external_with(&l2);

@@ -90,6 +90,10 @@ pub struct Host {
     next_block: AtomicU64,
     /// Largest private page that the backing gives.
     pub largest: Mutex<Level>,
+    /// Whether large pages are made of what the guest has filled.
+    pub promotes: AtomicBool,
+    /// Whether they are made of what is about to be removed.
+    pub promotes_before_removal: AtomicBool,
     pub kick_disabled: AtomicBool,
     pub kicks: AtomicUsize,
     pub invepts: AtomicUsize,
@@ -150,6 +154,8 @@ impl Host {
             blocks: Mutex::new(None),
             next_block: AtomicU64::new(PRIVATE_MEMORY + Level::Pd.size()),
             largest: Mutex::new(Level::Pt),
+            promotes: AtomicBool::new(false),
+            promotes_before_removal: AtomicBool::new(false),
             kick_disabled: AtomicBool::new(false),
             kicks: AtomicUsize::new(0),
             invepts: AtomicUsize::new(0),

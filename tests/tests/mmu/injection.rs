@@ -112,7 +112,27 @@ const RELOCATE: Case = Case {
     operate: relocate,
 };
 
-const CASES: [Case; 21] = [
+/// The guest has filled 2 MiB, and a page elsewhere goes.
+const RIDE: Case = Case {
+    name: "unmap a page, and promote what the guest has filled",
+    stage: running,
+    prepare: |td| {
+        clear(td);
+        let promotes = &td.embedder().promotes;
+        promotes.store(true, std::sync::atomic::Ordering::Relaxed);
+        touch(td, 0x5000).unwrap();
+        for page in 0..512 {
+            let access = tdx_mmu::td::Access {
+                gpa: tdx_abi::Gpa::new(0x3000_0000 + page * 0x1000),
+                kind: AccessKind::Accept(Level::Pt),
+            };
+            td.fault(access).unwrap();
+        }
+    },
+    operate: |td| td.unmap_private(&[range(0x5000, 0x1000)]),
+};
+
+const CASES: [Case; 24] = [
     Case {
         name: "fault 4 KiB, tables missing",
         stage: running,
@@ -170,6 +190,12 @@ const CASES: [Case; 21] = [
     },
     PROMOTE,
     RELOCATE,
+    RIDE,
+    Case {
+        name: "promote what the guest has filled",
+        operate: |td| td.promote_candidates().map(drop),
+        ..RIDE
+    },
     Case {
         name: "add and measure a page",
         stage: initialized,
@@ -299,6 +325,11 @@ const CASES: [Case; 21] = [
         name: "promote with Dynamic PAMT",
         stage: dynamic,
         ..PROMOTE
+    },
+    Case {
+        name: "unmap a page, and promote what the guest has filled, with Dynamic PAMT",
+        stage: dynamic,
+        ..RIDE
     },
     Case {
         name: "relocate with Dynamic PAMT",

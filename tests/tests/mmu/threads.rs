@@ -149,6 +149,10 @@ fn quarrel(td: Td<Host>, round: u64) {
         *td.embedder().largest.lock().unwrap() = if round == 0 { Level::Pt } else { Level::Pd };
         *td.embedder().blocks.lock().unwrap() = Some(BTreeMap::new());
         td.embedder().patience.store(usize::MAX, Ordering::Relaxed);
+        td.embedder().promotes.store(true, Ordering::Relaxed);
+        td.embedder()
+            .promotes_before_removal
+            .store(round == 2, Ordering::Relaxed);
         let moved = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for lp in 1..4 {

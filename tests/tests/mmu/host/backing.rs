@@ -113,6 +113,14 @@ impl Backing for Host {
         let _ = page.into_hpa();
     }
 
+    fn promotes(&self, _: PrivateGpa) -> bool {
+        self.promotes.load(Ordering::Relaxed)
+    }
+
+    fn promotes_before_removal(&self) -> bool {
+        self.promotes_before_removal.load(Ordering::Relaxed)
+    }
+
     fn mark_dirty(&self, gpa: SharedGpa, level: Level) {
         self.dirty.lock().unwrap().push((gpa.bits(), level));
     }
