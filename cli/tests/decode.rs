@@ -133,6 +133,46 @@ fn a_log_passes_through_with_explanations_in_place() {
 }
 
 #[test]
+fn register_lines_after_a_failure_are_explained_whatever_they_hold() {
+    let zeros = |names: [&str; 3]| {
+        let [a, b, c] = names;
+        format!("virt/tdx: {a} 0x0000000000000000 {b} 0x0000000000000000 {c} 0x0000000000000000")
+    };
+    for (leaf, rax, rdx) in [
+        (0x1c_u64, 0xc000_0300_0000_0001_u64, 0_u64),
+        (0x22, 0xc000_0505_0000_0000, 0x9100_0001_0000_0008),
+        (0xf, 0xc000_0b08_0000_0001, 0x400),
+        (0x3ff, 0xc000_0100_0000_0000, 1),
+    ] {
+        let log = format!(
+            "virt/tdx: SEAMCALL ({leaf:#018x}) failed: {rax:#018x}\nvirt/tdx: RCX 0x0000000000000000 RDX {rdx:#018x} R08 0x0000000000000000\n{}\nafter\n",
+            zeros(["R09", "R10", "R11"])
+        );
+        let output = tdx_with_input(&["decode", "log", "--json"], log.as_bytes());
+        let lines: Vec<u64> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_slice::<Value>(line).unwrap()["line"]
+                    .as_u64()
+                    .unwrap()
+            })
+            .collect();
+        assert_eq!(lines, [1, 2, 3], "{log}");
+    }
+}
+
+#[test]
+fn lines_about_nothing_pass_byte_by_byte() {
+    let mut log = b"\xff\xfe not text \x00\r\n\r\n\n".to_vec();
+    log.extend(vec![b'y'; (64 << 10) - 1]);
+    log.extend(b" SEAMCALL (33) failed: 0xc000090000000000\r\n");
+    log.extend("RCX 0x0 RDX 0x0 R08 0x0\n\u{1f980}\x1b[31mred\x1b[0m".as_bytes());
+    assert_eq!(tdx_with_input(&["decode", "log", "-"], &log).stdout, log);
+}
+
+#[test]
 fn a_log_without_line_ends_needs_no_memory_for_them() {
     let log = vec![b'x'; 3 << 20];
     assert_eq!(tdx_with_input(&["decode", "log", "-"], &log).stdout, log);

@@ -149,10 +149,8 @@ impl Context {
             _ => (Callee::Module, call.leaf),
         };
         let reading = StatusReading::new(self.spec, callee, call.rax);
-        let lines = register_lines(self.spec, leaf, &reading, registers);
-        if lines.is_empty() {
-            return None;
-        }
+        let mut lines = register_lines(self.spec, leaf, &reading, registers);
+        lines.extend(unexplained(leaf, &reading, registers, call.line));
         let json = json!({
             "line": line,
             "leaf": leaf.map(|leaf| &leaf.name),
@@ -225,6 +223,53 @@ fn register_lines(
         }
     }
     lines
+}
+
+/// What to say of the registers of a line of their own to which the leaf gives no meaning with that status.
+fn unexplained(
+    leaf: Option<&LeafSpec>,
+    reading: &StatusReading<'_>,
+    registers: &Registers,
+    of_line: u64,
+) -> Option<String> {
+    let (Some(leaf), Some(row)) = (leaf, reading.row) else {
+        return Some(format!("registers after the call of line {of_line}"));
+    };
+    let known = |register: &str| {
+        meanings(&leaf.outputs, register)
+            .any(|it| it.on.iter().any(|status| status.value == row.name))
+            || meanings(&leaf.inputs, register)
+                .flat_map(|it| &it.parts)
+                .any(|part| part.kind == Kind::FieldId)
+    };
+    let rest: Vec<String> = registers
+        .iter()
+        .filter(|(register, _)| !known(register))
+        .map(|(register, value)| {
+            let input: Vec<&str> = meanings(&leaf.inputs, register)
+                .flat_map(|it| &it.parts)
+                .map(|part| &*part.name)
+                .collect();
+            match &*input {
+                [] => register.clone(),
+                _ if *value == 0 => register.clone(),
+                names => format!("{register} (on input: {})", names.join(", ")),
+            }
+        })
+        .collect();
+    (!rest.is_empty()).then(|| {
+        format!(
+            "{} after the call of line {of_line}: {} returns nothing in {} with {}",
+            if registers.iter().all(|(_, value)| *value == 0) {
+                "all 0"
+            } else {
+                "registers"
+            },
+            leaf.name,
+            rest.join(", "),
+            reading.name().unwrap_or_default(),
+        )
+    })
 }
 
 fn meanings<'s>(operands: &'s [Operand], register: &str) -> impl Iterator<Item = &'s Meaning> {

@@ -54,12 +54,15 @@ pub(super) enum Condition {
 
 const NUMBER: &str = "0x[0-9a-fA-F]{1,16}|[0-9]{1,20}";
 
+/// The vCPU's field that KVM read or changed, and how: `[VMCS.0x401e] &= ~0x80`.
+const CHANGED_FIELD: &str = r"(?:\[[A-Z0-9_]+\.0x[0-9a-f]+\](?: [|&]?= ~?0x[0-9a-f]+)?)?";
+
 static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
     // Leaf by number: `SEAMCALL (0x21) failed: 0x..`, `SEAMCALL[33] failed: ..`, `SEAMCALL 7 failed: ..`,
     // `SEAMCALL failed: CPU 3: leaf 33, error 0x..`, `SEAMCALL failed: leaf: 0x21, error: 0x..`, and TDCALL alike.
     // Leaf by name: `SEAMCALL TDH_MNG_RD failed: 0x..`, `TDH_PHYMEM_PAMT_ADD failed: 0x..`,
-    // `TDH.MNG.INIT failed with status: 0x..`.
-    let value = "(?:0x)?(?P<value>[0-9a-fA-F]{1,16})";
+    // `TDH.MNG.INIT failed with status: 0x..`, `TDH_VP_RD[VMCS.0x4402] failed: 0x..`, `TDH_VP_WR[VMCS.0x401e] |= 0x80 failed: 0x..`.
+    let value = "(?P<value>(?:0x)?[0-9a-fA-F]{1,16})";
     let by_number = format!(
         r"(?P<call>SEAMCALL|TDCALL)\s*[\[(]?(?P<leaf>{NUMBER})[\])]?\s+failed(?:\s+with\s+(?:status|error))?:?\s*{value}\b"
     );
@@ -68,22 +71,22 @@ static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
         value.replace("value", "value2")
     );
     let by_name = format!(
-        r"\b(?P<name>(?:TDH|TDG|SEAMLDR)[._][A-Z0-9._]*[A-Z0-9])\)?\s+failed(?:\s+with\s+(?:status|error))?:?\s*{}\b",
-        value
-            .replace("value", "value3")
-            .replace("(?:0x)?", "(?:status |error )?(?:0x)")
+        r"\b(?P<name>(?:TDH|TDG|SEAMLDR)[._][A-Z0-9._]*[A-Z0-9])\)?{CHANGED_FIELD}\s+failed(?:\s+with\s+(?:status|error))?:?\s*(?:status |error )?{}\b",
+        value.replace("value", "value3").replace("(?:0x)?", "0x")
     );
     regex(&format!("(?-u){by_number}|{by_field}|{by_name}"))
 });
 
 static REGISTERS: LazyLock<Regex> = LazyLock::new(|| {
     regex(
-        r"(?-u)\b(?P<name>(?i:r[abcd]x|r[sd]i|rbp|r0?[89]|r1[0-5])):?[ =]+0x(?P<value>[0-9a-fA-F]{1,16})\b",
+        r"(?-u)\b(?P<name>(?i:r[abcd]x|r[sd]i|rbp|r0?[89]|r1[0-5])|entry|level_state):?[ =]+0x(?P<value>[0-9a-fA-F]{1,16})\b",
     )
 });
 
 static REGISTERS_ONLY: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"(?-u)(?:additional output: rcx 0x|\bRCX 0x[0-9a-f]+ RDX 0x|\bR09 0x[0-9a-f]+ R10 0x)")
+    regex(
+        r"(?-u)(?:additional output: rcx 0x|\b(?:RCX|rcx) 0x[0-9a-fA-F]+,? (?:RDX|rdx) 0x|\b(?:R09|R9|r9) 0x[0-9a-fA-F]+,? (?:R10|r10) 0x)",
+    )
 });
 
 static CONDITION: LazyLock<Regex> = LazyLock::new(|| {
@@ -133,7 +136,10 @@ fn failure(captures: &Captures<'_>, line: &[u8]) -> Option<Finding> {
         }
         (None, name) => Leaf::Named(name?.replace('_', ".")),
     };
-    let value = u64::from_str_radix(value, 16).ok()?;
+    let digits = value.strip_prefix("0x");
+    // Without 0x only what has every digit of a status is one: `failed: bad` is a word.
+    let digits = digits.or_else(|| (value.len() == 16).then_some(value))?;
+    let value = u64::from_str_radix(digits, 16).ok()?;
     Some(Finding::Failure(Failure {
         leaf: Some(leaf),
         value,
@@ -154,7 +160,12 @@ fn registers(line: &[u8]) -> Registers {
         let name = std::str::from_utf8(&captures["name"])
             .ok()?
             .to_ascii_lowercase();
-        let name = name.replacen("r0", "r", 1);
+        // KVM prints what the leaves of the Secure EPT return under the names of its variables.
+        let name = match &*name {
+            "entry" => "rcx".to_owned(),
+            "level_state" => "rdx".to_owned(),
+            name => name.replacen("r0", "r", 1),
+        };
         let value = u64::from_str_radix(std::str::from_utf8(&captures["value"]).ok()?, 16).ok()?;
         Some((name, value))
     });
@@ -229,6 +240,22 @@ mod tests {
             named("TDH.MNG.INIT"),
             busy,
         );
+        for change in [
+            "TDH_VP_RD[VMCS.0x4402] failed:",
+            "TDH_VP_WR[VMCS.0x401e] = 0x80 failed:",
+            "TDH_VP_WR[MANAGEMENT.0x1f] |= 0x80 failed:",
+            "TDH_VP_WR[VMCS.0x401e] &= ~0x80 failed:",
+        ] {
+            finds(
+                &format!("kvm_intel: {change} 0x8000020000000092"),
+                named(if change.contains("RD") {
+                    "TDH.VP.RD"
+                } else {
+                    "TDH.VP.WR"
+                }),
+                busy,
+            );
+        }
         finds(
             "tdx: SEAMCALL (0x8000000000000001) failed: 0x8000000000020001",
             Leaf::Seamcall(1 << 63 | 1),
@@ -255,6 +282,13 @@ mod tests {
         };
         assert_eq!(found.registers.len(), 6);
         assert_eq!(found.registers[2], ("r8".into(), 3));
+
+        let Some(Finding::Failure(found)) = scan(
+            b"kvm_intel: SEAMCALL TDH_MEM_RANGE_BLOCK failed: 0x8000020000000092, entry 0x7, level_state 0x401",
+        ) else {
+            panic!()
+        };
+        assert_eq!(found.registers, [("rcx".into(), 7), ("rdx".into(), 0x401)]);
 
         let next = scan(b"RCX 0x0000000000000001 RDX 0x0000000000000401 R08 0x0000000000000000");
         let expected = [("rcx".into(), 1), ("rdx".into(), 0x401), ("r8".into(), 0)];
@@ -293,6 +327,8 @@ mod tests {
             "SEAMCALL",
             "",
             "TDX failed",
+            "SEAMCALL 7 failed: bad",
+            "RAX: 0000000000000000 RBX: 0000000000000000 RCX: 0000000000000000",
         ] {
             assert_eq!(scan(line.as_bytes()), None, "{line}");
         }
