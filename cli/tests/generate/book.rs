@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use tdx_codegen::model::StructureItem;
 use tdx_codegen::source::Sources;
 
 use super::facts;
@@ -135,6 +136,42 @@ fn the_book_is_whole() {
                 "{} is too wide for a telephone",
                 format.name
             );
+        }
+    }
+
+    // In each drawing of a structure the boxes add up to its bytes, and every field links to its row.
+    for structure in &spec.structures {
+        let page = &list[&PathBuf::from(format!("structures/{}.md", structure.name))];
+        let drawings: Vec<&str> = between(page, "<svg ", '\n')
+            .flat_map(|line| line.split("</svg>"))
+            .filter(|svg| svg.contains("<rect"))
+            .collect();
+        assert_eq!(
+            drawings.len(),
+            2,
+            "{}: one wide, one narrow",
+            structure.name
+        );
+        for svg in drawings {
+            let sizes = between(svg, "data-bytes=\"", '"');
+            let bytes: u32 = sizes.map(|size| size.parse::<u32>().unwrap()).sum();
+            assert_eq!(bytes, structure.size, "{}", structure.name);
+            for item in &structure.items {
+                if let StructureItem::Field(field) = item {
+                    let name = field.name.replace('_', "-");
+                    assert!(
+                        svg.contains(&format!("href=\"#bytes-{name}\"")),
+                        "{}: {name}",
+                        structure.name
+                    );
+                }
+            }
+            let width: u32 = between(svg, " width=\"", '"')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!(svg.contains("wide") || width <= 340, "{}", structure.name);
         }
     }
 

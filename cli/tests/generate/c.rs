@@ -194,6 +194,102 @@ fn fields_are_those_of_the_tables() {
     }
 }
 
+#[test]
+fn msrs_are_those_of_the_table() {
+    let body = "#define ROW(name, first, last, modules, read, write) if (modules & TDX_MODULE_1_5_01) \\\n\
+         \tprintf(\"%s %x %x %s/%s\\n\", name, first, last, read, write);\n\tTDX_MSRS(ROW)\n";
+    let rows = facts::rows("1.5.01", "msr_virtualization");
+    let rows = rows.as_array().unwrap().iter();
+    let expected: Vec<String> = rows
+        .map(|row| {
+            let access = |access: &str| {
+                let word = |key: &str, prefix: &str| {
+                    let word = row[access][key].as_str().unwrap();
+                    word.trim_start_matches(prefix).to_owned()
+                };
+                format!(
+                    "{} {}",
+                    word("bitmap", "MSR_BITMAP_"),
+                    word("action", "MSR_ACTION_")
+                )
+            };
+            format!(
+                "{} {:x} {:x} {}/{}",
+                row["name"].as_str().unwrap(),
+                facts::value(&row["start"]),
+                facts::value(&row["end"]),
+                access("read"),
+                access("write")
+            )
+        })
+        .collect();
+    assert!(expected.len() > 100);
+    assert_eq!(lines("c_msrs", "", body), expected);
+}
+
+#[test]
+fn cpuid_tables_are_the_model_s() {
+    let spec = spec();
+    let table = spec.cpuid.first().expect("a CPUID table");
+    let module = spec.module_names(table.modules)[0].replace('.', "_");
+    let mut body = String::new();
+    for (name, quadruples) in [("LOOKUP", 5), ("CONFIGURABLE", 2), ("XFAM_MASKS", 1)] {
+        let (keys, extra) = match name {
+            "LOOKUP" => ("leaf, subleaf, faulting, config", "%x %x %d %x"),
+            "XFAM_MASKS" => ("leaf, subleaf, bit", "%x %x %d"),
+            _ => ("leaf, subleaf", "%x %x"),
+        };
+        let words: Vec<String> = (0..quadruples * 4).map(|i| format!("v{i}")).collect();
+        let words = words.join(", ");
+        let formats = " %x".repeat(quadruples * 4);
+        let _ = writeln!(
+            body,
+            "#define ROW_{name}({keys}, {words}) printf(\"{extra}{formats}\\n\", {keys}, {words});\n\tTDX_CPUID_{name}_{module}(ROW_{name})"
+        );
+    }
+    let subleaf = |subleaf: Option<u32>| subleaf.unwrap_or(u32::MAX);
+    let four = |values: &[[u32; 4]]| -> String {
+        values
+            .concat()
+            .iter()
+            .map(|word| format!(" {word:x}"))
+            .collect()
+    };
+    let lookup = table.lookup.iter().map(|row| {
+        let values = [
+            row.verify_mask,
+            row.verify_value,
+            row.verify_same,
+            row.fixed0_or_dynamic,
+            row.fixed1,
+        ];
+        format!(
+            "{:x} {:x} {} {:x}{}",
+            row.leaf,
+            subleaf(row.subleaf),
+            u8::from(row.faulting),
+            row.config.unwrap_or(u32::MAX),
+            four(&values)
+        )
+    });
+    let configurable = table.configurable.iter().map(|row| {
+        let values = four(&[row.direct, row.allow]);
+        format!("{:x} {:x}{values}", row.leaf, subleaf(row.subleaf))
+    });
+    let masks = table.xfam_masks.iter().map(|row| {
+        let values = four(&[row.mask]);
+        format!(
+            "{:x} {:x} {}{values}",
+            row.leaf,
+            subleaf(row.subleaf),
+            row.xfam_bit
+        )
+    });
+    let expected: Vec<String> = lookup.chain(configurable).chain(masks).collect();
+    assert!(expected.len() > 100, "{}", expected.len());
+    assert_eq!(lines("c_cpuid", "", &body), expected);
+}
+
 /// Bits of the word that belong to the field, from the lowest bit of the value up.
 fn positions(field: &BitField) -> impl Iterator<Item = u32> + '_ {
     field

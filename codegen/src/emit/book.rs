@@ -3,6 +3,7 @@
 mod cpuid;
 mod diagram;
 mod format;
+mod layout;
 mod leaf;
 mod links;
 mod operand;

@@ -8,6 +8,7 @@ mod metadata;
 mod names;
 mod structure;
 mod table;
+mod virtualization;
 
 use std::collections::HashSet;
 
@@ -45,7 +46,7 @@ type Write = fn(&Spec, &mut Header);
 ///
 /// Two entities would get one name.
 pub fn headers(spec: &Spec) -> Result<Vec<File>, Error> {
-    let parts: [(&str, &str, Write); 6] = [
+    let parts: [(&str, &str, Write); 8] = [
         (
             "tdx_status.h",
             "Status codes and operand ids: what RAX says after a call",
@@ -75,6 +76,12 @@ pub fn headers(spec: &Spec) -> Result<Vec<File>, Error> {
             "tdx_structure.h",
             "Structures in memory, byte by byte",
             structure::structures,
+        ),
+        ("tdx_msr.h", "How MSRs behave in a TD", virtualization::msrs),
+        (
+            "tdx_cpuid.h",
+            "How CPUID behaves in a TD, and what of it TD_PARAMS configures",
+            virtualization::cpuid,
         ),
     ];
     let mut names = HashSet::new();

@@ -90,11 +90,11 @@ pub(super) fn diagram(name: &str, width: u32, cells: &[Cell]) -> String {
 }
 
 /// Height of a line of bit numbers.
-const NUMBERS: u32 = 14;
+pub(super) const NUMBERS: u32 = 14;
 /// Width of a letter.
 const LETTER: f32 = 6.7;
 /// Height of a cell whose label lies flat.
-const FLAT: u32 = 26;
+pub(super) const FLAT: u32 = 26;
 
 struct Shape {
     /// Bits in a row.
@@ -243,6 +243,7 @@ impl Shape {
     }
 }
 
-fn length(label: &str) -> f32 {
+/// Width of a label.
+pub(super) fn length(label: &str) -> f32 {
     label.chars().count() as f32 * LETTER
 }

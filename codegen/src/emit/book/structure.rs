@@ -1,11 +1,15 @@
 //! Pages of structures.
 
 use super::Book;
+use super::layout::field_anchor;
+use super::layout::layout;
 use super::page::Page;
+use super::page::anchor;
 use super::page::code;
 use crate::emit::first_sentence;
 use crate::emit::rust::type_size;
 use crate::model::Structure;
+use crate::model::StructureField;
 use crate::model::StructureItem;
 
 impl Book<'_> {
@@ -34,6 +38,9 @@ impl Book<'_> {
             ));
         }
         page.text(&notes);
+        page.text(&layout(structure, |field| {
+            self.element(field) * field.count.unwrap_or(1)
+        }));
         let rows = structure.items.iter().map(|item| match item {
             StructureItem::Reserved {
                 offset, size, ones, ..
@@ -52,17 +59,14 @@ impl Book<'_> {
                 ]
             }
             StructureItem::Field(field) => {
-                let element = match field.ty.value.as_str() {
-                    "bytes" => field.size,
-                    ty => type_size(self.spec, ty).unwrap_or(1),
-                };
+                let element = self.element(field);
                 let ty = self.links.entity(&page, &field.ty.value);
                 let (size, ty) = match field.count {
                     Some(count) => (element * count, format!("{count} × {ty}")),
                     None => (element, ty),
                 };
                 vec![
-                    place(field.offset),
+                    format!("{}{}", anchor(&field_anchor(field)), place(field.offset)),
                     bytes(size),
                     code(&field.name),
                     ty,
@@ -76,6 +80,14 @@ impl Book<'_> {
         self.used_by(&mut page, &structure.name);
         self.sources_of(&mut page, &structure.cite);
         page
+    }
+
+    /// Bytes of one element of a field.
+    fn element(&self, field: &StructureField) -> u32 {
+        match field.ty.value.as_str() {
+            "bytes" => field.size,
+            ty => type_size(self.spec, ty).unwrap_or(1),
+        }
     }
 }
 
