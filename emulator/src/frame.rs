@@ -176,9 +176,11 @@ macro_rules! word {
     ($($type:ty),*) => {$(
         impl Word for $type {
             const BITS: usize = <$type>::BITS as usize;
+            #[inline]
             fn from_u64(value: u64) -> Self {
                 value as Self
             }
+            #[inline]
             fn into_u64(self) -> u64 {
                 self.into()
             }
@@ -190,6 +192,7 @@ word!(u8, u16, u32, u64);
 /// A byte that is 0 or not.
 impl Word for bool {
     const BITS: usize = 8;
+    #[inline]
     fn from_u64(value: u64) -> Self {
         value & 0xff != 0
     }

@@ -60,6 +60,7 @@ impl PageType {
         .into_bits()
     }
 
+    #[inline]
     const fn from_number(number: u8) -> Self {
         match format::PageType::from_bits(number) {
             format::PageType::NDA => Self::Nda,
@@ -94,6 +95,7 @@ impl Entry {
     }
 
     /// What the page is used as.
+    #[inline]
     pub(crate) fn page_type(&self) -> PageType {
         PageType::from_number((self.head.load(Ordering::Acquire) >> 16) as u8)
     }
@@ -109,6 +111,7 @@ impl Entry {
     }
 
     /// Sets what the page is used as. The caller holds the entry or the entries above it exclusively.
+    #[inline]
     pub(crate) fn set_page_type(&self, page_type: PageType) {
         self.replace(0xff << 16, u64::from(page_type.number()) << 16);
     }
@@ -119,6 +122,7 @@ impl Entry {
     }
 
     /// Sets type and owner at once.
+    #[inline]
     pub(crate) fn assign(&self, page_type: PageType, tdr: u64) {
         self.replace(
             !0xffff,
@@ -151,6 +155,7 @@ impl Entry {
         self.bepoch.fetch_sub(1, Ordering::AcqRel) & COUNT == 1
     }
 
+    #[inline]
     fn replace(&self, field: u64, value: u64) {
         let mut old = self.head.load(Ordering::Relaxed);
         while let Err(seen) = self.head.compare_exchange_weak(
@@ -225,6 +230,7 @@ impl Block {
     }
 
     /// The entry of the page of size `level` that holds `address`; levels above [`Level::Pdpt`] count as it.
+    #[inline]
     pub(crate) fn entry(&self, address: u64, level: Level) -> &Entry {
         match level {
             Level::Pt => &self.small(address)[Level::Pt.index(address)],
@@ -234,8 +240,18 @@ impl Block {
     }
 
     /// The 512 entries below the 2 MiB entry for `address`.
+    #[inline]
     fn small(&self, address: u64) -> &[Entry; 512] {
         let number = Level::Pd.index(address);
+        match self.small[number].get() {
+            Some(entries) => entries,
+            None => self.touch(number),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn touch(&self, number: usize) -> &[Entry; 512] {
         self.small[number].get_or_init(|| {
             let base = self.base + number as u64 * Level::Pd.size();
             Box::new(core::array::from_fn(|page| {
@@ -321,6 +337,7 @@ impl Block {
     ///
     /// Stops at a page in use at a larger size, and at `target` (which is [`Level::Pt`] if the page's own size
     /// is wanted). Errors are those of [`SharexHp::acquire`].
+    #[inline(always)]
     pub(crate) fn walk(
         &self,
         address: u64,
@@ -328,7 +345,7 @@ impl Block {
         target: Level,
         side: Side,
     ) -> Result<Walked<'_>, StatusCode> {
-        let mut path = [None, None];
+        let mut above = [None, None];
         for (step, level) in [Level::Pdpt, Level::Pd].into_iter().enumerate() {
             let entry = self.entry(address, level);
             let mut lock = SharexHp::acquire(entry.lock(), Mode::Shared, side)?;
@@ -340,28 +357,31 @@ impl Block {
                 if mode == Mode::Exclusive {
                     lock.promote()?;
                 }
+                lock.leak();
                 return Ok(Walked {
                     entry,
                     level,
                     node: None,
-                    _lock: lock,
-                    _path: path,
+                    mode,
+                    _above: above,
                 });
             }
-            path[step] = Some(lock);
+            lock.leak();
+            above[step] = Some(Reader(entry));
         }
         let entry = self.entry(address, Level::Pt);
-        let lock = SharexHp::acquire(entry.lock(), mode, side)?;
+        SharexHp::acquire(entry.lock(), mode, side)?.leak();
         Ok(Walked {
             entry,
             level: Level::Pt,
             node: self.node(address),
-            _lock: lock,
-            _path: path,
+            mode,
+            _above: above,
         })
     }
 
     /// The node above the entry of the 4 KiB page at `address`; `None` without Dynamic PAMT.
+    #[inline]
     pub(crate) fn node(&self, address: u64) -> Option<&Entry> {
         self.bitmap.as_ref()?;
         Some(self.entry(address, Level::Pd))
@@ -402,6 +422,17 @@ impl fmt::Debug for Block {
     }
 }
 
+/// A shared hold on the lock of an entry.
+#[derive(Debug)]
+struct Reader<'p>(&'p Entry);
+
+impl Drop for Reader<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        SharexHp::release(self.0.lock(), Mode::Shared);
+    }
+}
+
 /// An entry that a walk found, with the locks on it and above it.
 #[derive(Debug)]
 #[must_use = "dropping releases the locks"]
@@ -412,8 +443,16 @@ pub(crate) struct Walked<'p> {
     pub level: Level,
     /// With Dynamic PAMT, the node above the entry of a 4 KiB page.
     node: Option<&'p Entry>,
-    _lock: SharexHp<'p>,
-    _path: [Option<SharexHp<'p>>; 2],
+    /// How the entry is locked.
+    mode: Mode,
+    _above: [Option<Reader<'p>>; 2],
+}
+
+impl Drop for Walked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        SharexHp::release(self.entry.lock(), self.mode);
+    }
 }
 
 impl Walked<'_> {

@@ -92,20 +92,32 @@ impl LeafRow {
     }
 }
 
-const fn find(table: &[LeafRow], number: u16) -> Option<&LeafRow> {
-    let (mut low, mut high) = (0, table.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if table[middle].number < number {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+/// Leaf numbers are below this.
+const INDEXED: usize = 256;
+
+/// For each number the position after its first row, and 0 where there is none.
+const fn index(table: &[LeafRow]) -> [u8; INDEXED] {
+    assert!(table.len() <= u8::MAX as usize);
+    let mut index = [0; INDEXED];
+    let mut position = table.len();
+    while position > 0 {
+        index[table[position - 1].number as usize] = position as u8;
+        position -= 1;
     }
-    if low < table.len() && table[low].number == number {
-        Some(&table[low])
-    } else {
-        None
+    index
+}
+
+const fn find(
+    table: &'static [LeafRow],
+    index: &[u8; INDEXED],
+    number: u16,
+) -> Option<&'static LeafRow> {
+    if number as usize >= INDEXED {
+        return None;
+    }
+    match index[number as usize] {
+        0 => None,
+        position => Some(&table[position as usize - 1]),
     }
 }
 
@@ -129,7 +141,8 @@ macro_rules! numbers {
 
             /// What is known of the leaf. Of leaves that share a number, the one that a public module dispatches.
             pub const fn row(self) -> Option<&'static LeafRow> {
-                find($table, self.0)
+                const INDEX: &[u8; INDEXED] = &index($table);
+                find($table, INDEX, self.0)
             }
 
             /// Intel's name, such as `TDH.MEM.PAGE.AUG`.

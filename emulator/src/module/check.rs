@@ -111,6 +111,7 @@ impl Core {
     }
 
     /// Locks the page of size `level` at `hpa`, which must be of type `expected`.
+    #[inline(always)]
     pub(crate) fn lock_page_of(
         &self,
         hpa: u64,
@@ -171,7 +172,6 @@ impl Core {
     }
 
     /// Locks the 4 KiB page at `hpa`, which must be of type `expected`.
-    #[inline]
     pub(crate) fn lock_page(
         &self,
         hpa: u64,
@@ -183,7 +183,7 @@ impl Core {
     }
 
     /// Locks the free page of 4 KiB or 2 MiB at `hpa` exclusively.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock_free_range(
         &self,
         hpa: u64,
@@ -214,7 +214,7 @@ impl Core {
     }
 
     /// Locks the TDR at `hpa`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock_tdr(
         &self,
         hpa: u64,
@@ -244,6 +244,7 @@ impl Core {
     }
 
     /// Locks the PAMT entry of a page that another structure refers to.
+    #[inline(always)]
     pub(crate) fn lock_implicit(
         &self,
         hpa: u64,
@@ -296,7 +297,7 @@ impl Core {
     }
 
     /// Maps the TDCS of a TD in which `leaf` is allowed, and locks OP_STATE in `mode`, if any.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock_tdcs<'m>(
         &'m self,
         tdr: Tdr<'m>,
@@ -327,7 +328,7 @@ impl Core {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn lock_tdcs_where<'m>(
         &'m self,
         tdr: Tdr<'m>,
@@ -347,7 +348,7 @@ impl Core {
     }
 
     /// The TDCS of a TD that is not fatal and has its key and at least the pages of a TD without L2 VMs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn buildable<'m>(&'m self, tdr: Tdr<'m>) -> Result<Tdcs<'m>, Status> {
         if tdr.get(tdr::FATAL) {
             return Err(fatal(StatusCode::TD_FATAL));

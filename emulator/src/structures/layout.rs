@@ -13,53 +13,48 @@ type Shifts = &'static [(usize, usize)];
 
 /// The layout of one line of modules.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    tdr: Shifts,
-    tdcs: Shifts,
-    tdvps: Shifts,
-    /// TDCX pages of a TD without L2 VMs.
-    min_tdcs_pages: u32,
+pub(crate) enum Layout {
+    /// 1.5: two pages of fields.
+    V1_5,
+    /// 2.0: three more pages of fields, for TDX Connect.
+    V2_0,
 }
 
-/// 1.5: two pages of fields.
-pub(crate) const V1_5: Layout = Layout {
-    tdr: &[],
-    tdcs: &[],
-    tdvps: &[],
-    min_tdcs_pages: min_tdcs_pages(Module::V1_5_01),
-};
-
-/// 2.0: three more pages of fields, for TDX Connect.
-pub(crate) const V2_0: Layout = Layout {
-    tdr: &[(0x60, 0x20), (0x80, 0)],
-    tdcs: &[
-        (0x190, 0x50),
-        (0x200, 0x80),
-        (0xd00, 0x580),
-        (0x2000, 0x3000),
-    ],
-    tdvps: &[
-        (0x102, 2),
-        (0x108, 8),
-        (0x20e, 0xa),
-        (0x228, 0x10),
-        (0x700, 0),
-    ],
-    min_tdcs_pages: min_tdcs_pages(Module::V2_0_18),
-};
+/// What 2.0 moved in TDR.
+const TDR: Shifts = &[(0x60, 0x20), (0x80, 0)];
+/// What 2.0 moved in TDCS.
+const TDCS: Shifts = &[
+    (0x190, 0x50),
+    (0x200, 0x80),
+    (0xd00, 0x580),
+    (0x2000, 0x3000),
+];
+/// What 2.0 moved in TDVPS.
+const TDVPS: Shifts = &[
+    (0x102, 2),
+    (0x108, 8),
+    (0x20e, 0xa),
+    (0x228, 0x10),
+    (0x700, 0),
+];
 
 impl Layout {
     /// The layout of a module.
     pub(crate) const fn of(module: Module) -> Self {
         match module {
-            Module::V1_5_01 | Module::V1_5_34 => V1_5,
-            Module::V2_0_18 => V2_0,
+            Module::V1_5_01 | Module::V1_5_34 => Self::V1_5,
+            Module::V2_0_18 => Self::V2_0,
         }
     }
 
     /// TDCX pages of a TD without L2 VMs.
     pub(crate) const fn min_tdcs_pages(self) -> u32 {
-        self.min_tdcs_pages
+        const OF_1_5: u32 = min_tdcs_pages(Module::V1_5_01);
+        const OF_2_0: u32 = min_tdcs_pages(Module::V2_0_18);
+        match self {
+            Self::V1_5 => OF_1_5,
+            Self::V2_0 => OF_2_0,
+        }
     }
 
     /// TDCX pages of a TD with three L2 VMs.
@@ -74,38 +69,45 @@ impl Layout {
         if page < OF_FIELDS {
             page
         } else {
-            page + (self.min_tdcs_pages - V1_5.min_tdcs_pages) as usize
+            page + (self.min_tdcs_pages() - Self::V1_5.min_tdcs_pages()) as usize
         }
     }
 
     /// Offset in TDR of what 1.5.01 keeps at `offset`.
+    #[inline]
     pub(crate) const fn tdr(self, offset: usize) -> usize {
-        shift(self.tdr, offset)
+        self.shift(TDR, offset)
     }
 
     /// Offset in TDCS of what 1.5.01 keeps at `offset`.
+    #[inline]
     pub(crate) const fn tdcs(self, offset: usize) -> usize {
-        shift(self.tdcs, offset)
+        self.shift(TDCS, offset)
     }
 
     /// Offset in TDVPS of what 1.5.01 keeps at `offset`.
+    #[inline]
     pub(crate) const fn tdvps(self, offset: usize) -> usize {
-        shift(self.tdvps, offset)
+        self.shift(TDVPS, offset)
+    }
+
+    #[inline]
+    const fn shift(self, shifts: Shifts, offset: usize) -> usize {
+        if matches!(self, Self::V1_5) {
+            return offset;
+        }
+        let mut left = shifts.len();
+        while left > 0 {
+            left -= 1;
+            let (from, by) = shifts[left];
+            if offset >= from {
+                return offset + by;
+            }
+        }
+        offset
     }
 }
 
 const fn min_tdcs_pages(module: Module) -> u32 {
     (limit(module, global::TDCS_BASE_SIZE) / FRAME_BYTES as u64) as u32
-}
-
-const fn shift(shifts: Shifts, offset: usize) -> usize {
-    let mut left = shifts.len();
-    while left > 0 {
-        left -= 1;
-        let (from, by) = shifts[left];
-        if offset >= from {
-            return offset + by;
-        }
-    }
-    offset
 }

@@ -30,29 +30,34 @@ pub(crate) trait Structure<'m>: Copy {
     fn page(self, page: usize) -> &'m Frame;
 
     /// Where the module at hand keeps what 1.5.01 keeps at `offset`.
+    #[inline]
     fn place(self, offset: usize) -> usize {
         offset
     }
 
     /// Reads a field.
+    #[inline]
     fn get<W: Word>(self, field: Field<W>) -> W {
         let offset = self.place(field.offset());
         self.page(offset >> 12).load(offset & 0xfff)
     }
 
     /// Writes a field.
+    #[inline]
     fn set<W: Word>(self, field: Field<W>, value: W) {
         let offset = self.place(field.offset());
         self.page(offset >> 12).store(offset & 0xfff, value);
     }
 
     /// Replaces a field by `next` of it, atomically, and returns the old value.
+    #[inline]
     fn update<W: Word>(self, field: Field<W>, next: impl FnMut(W) -> W) -> W {
         let offset = self.place(field.offset());
         self.page(offset >> 12).update(offset & 0xfff, next)
     }
 
     /// The lock word in a field.
+    #[inline]
     fn lock_word(self, field: Field<u16>) -> LockWord<'m> {
         let offset = self.place(field.offset());
         LockWord::new(
@@ -92,7 +97,7 @@ mod tests {
     /// Offsets of the metadata tables for fields that have the same name here.
     macro_rules! same {
         ($table:expr, $module:ident: $($name:ident),*) => {$(
-            for (module, layout) in [(Module::V1_5_01, layout::V1_5), (Module::V2_0_18, layout::V2_0)] {
+            for (module, layout) in [(Module::V1_5_01, layout::Layout::V1_5), (Module::V2_0_18, layout::Layout::V2_0)] {
                 let row = $table.of(module).iter().find(|row| row.name == stringify!($name));
                 let offset = row.map(|row| row.offset as usize);
                 let place = layout.$module($module::$name.offset());
@@ -113,8 +118,8 @@ mod tests {
     #[test]
     fn pages_of_a_tdcs_lie_where_the_metadata_tables_say() {
         for (module, layout) in [
-            (Module::V1_5_01, layout::V1_5),
-            (Module::V2_0_18, layout::V2_0),
+            (Module::V1_5_01, layout::Layout::V1_5),
+            (Module::V2_0_18, layout::Layout::V2_0),
         ] {
             let page_of = |name| {
                 let row = field::TDR_TDCS

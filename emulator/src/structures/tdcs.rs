@@ -212,6 +212,7 @@ pub(crate) struct Tdcs<'m> {
 
 impl<'m> Tdcs<'m> {
     /// The TDCS of the TD of `tdr`, which has its TDCX pages; `key_mask` are the KeyID bits of an address.
+    #[inline]
     pub(crate) fn of(memory: &'m dyn PhysicalMemory, tdr: Tdr<'m>, key_mask: u64) -> Self {
         let first = memory.frame((tdr.get(tdr::TDCX_PA) & !key_mask) >> 12);
         Self {
@@ -223,6 +224,7 @@ impl<'m> Tdcs<'m> {
     }
 
     /// Physical address, without KeyID, of the TDCX page that is number `page` in 1.5.01.
+    #[inline]
     pub(crate) fn page_hpa(self, page: usize) -> u64 {
         self.tdr.tdcx(page) & !self.key_mask
     }
@@ -233,6 +235,7 @@ impl<'m> Tdcs<'m> {
     }
 
     /// OP_STATE. A number that stands for none counts as uninitialised.
+    #[inline]
     pub(crate) fn op_state(self) -> OpState {
         OpState::new(self.get(OP_STATE)).unwrap_or(OpState::Uninitialized)
     }
@@ -243,11 +246,13 @@ impl<'m> Tdcs<'m> {
     }
 
     /// Level of the entries in the Secure-EPT's root page.
+    #[inline]
     pub(crate) fn root_level(self) -> Level {
         Level::new((self.get(EPTP) >> 3 & 7) as u8).unwrap_or(Level::Pml4)
     }
 
     /// The Secure-EPT.
+    #[inline]
     pub(crate) fn root(self) -> Root {
         Root {
             hpa: self.get(EPTP) & 0x000f_ffff_ffff_f000,
@@ -264,21 +269,25 @@ impl<'m> Tdcs<'m> {
     }
 
     /// Number of L2 VMs, at most 3.
+    #[inline]
     pub(crate) fn l2_vms(self) -> usize {
         usize::from(self.get(NUM_L2_VMS)).min(3)
     }
 
     /// Whether an ATTRIBUTES bit is set.
+    #[inline]
     pub(crate) fn has_attribute(self, bit: u64) -> bool {
         self.get(ATTRIBUTES) & bit != 0
     }
 
     /// One of the CPUID-derived [`flags`].
+    #[inline]
     pub(crate) fn flag(self, flag: usize) -> bool {
         self.get(CPUID_FLAGS.nth(flag))
     }
 
     /// Whether a page blocked in `bepoch` is in no TLB any more.
+    #[inline]
     pub(crate) fn is_tlb_tracked(self, bepoch: u64) -> bool {
         if bepoch >> 63 != 0 {
             return false;
@@ -295,6 +304,7 @@ impl<'m> Tdcs<'m> {
 }
 
 impl<'m> Structure<'m> for Tdcs<'m> {
+    #[inline]
     fn page(self, page: usize) -> &'m Frame {
         match page {
             0 => self.first,
@@ -305,6 +315,7 @@ impl<'m> Structure<'m> for Tdcs<'m> {
         }
     }
 
+    #[inline]
     fn place(self, offset: usize) -> usize {
         self.tdr.layout.tdcs(offset)
     }

@@ -57,6 +57,7 @@ pub(crate) struct Tdr<'m> {
 
 impl<'m> Tdr<'m> {
     /// The page at `hpa` as a TDR.
+    #[inline]
     pub(crate) fn at(memory: &'m dyn PhysicalMemory, hpa: u64, layout: Layout) -> Self {
         Self {
             hpa,
@@ -66,31 +67,37 @@ impl<'m> Tdr<'m> {
     }
 
     /// Whether the TD is in this life stage.
+    #[inline]
     pub(crate) fn is(self, stage: Lifecycle) -> bool {
         self.get(LIFECYCLE_STATE) == stage as u32
     }
 
     /// Whether it has the TDCX pages that a TD with this many L2 VMs needs.
+    #[inline]
     pub(crate) fn has_tdcs(self, l2_vms: u32) -> bool {
         self.get(NUM_TDCX) >= self.layout.min_tdcs_pages() + l2_vms
     }
 
     /// Physical address, KeyID included, of the TDCX page that is number `page` in 1.5.01.
+    #[inline]
     pub(crate) fn tdcx(self, page: usize) -> u64 {
         self.get(TDCX_PA.nth(self.layout.tdcs_page(page)))
     }
 
     /// Adds to the number of child pages; negative `pages` subtract.
+    #[inline]
     pub(crate) fn add_children(self, pages: i64) {
         self.update(CHLDCNT, |count: u64| count.wrapping_add_signed(pages));
     }
 }
 
 impl<'m> Structure<'m> for Tdr<'m> {
+    #[inline]
     fn page(self, _page: usize) -> &'m Frame {
         self.frame
     }
 
+    #[inline]
     fn place(self, offset: usize) -> usize {
         self.layout.tdr(offset)
     }

@@ -209,6 +209,7 @@ pub(crate) struct Tdvps<'m> {
 
 impl<'m> Tdvps<'m> {
     /// The vCPU whose TDVPR is at `hpa`; `key_mask` are the KeyID bits of an address.
+    #[inline]
     pub(crate) fn at(
         memory: &'m dyn PhysicalMemory,
         hpa: u64,
@@ -231,11 +232,13 @@ impl<'m> Tdvps<'m> {
     }
 
     /// Physical address, without KeyID, of page `page`.
+    #[inline]
     pub(crate) fn page_hpa(self, page: usize) -> u64 {
         self.get(TDVPS_PA.nth(page)) & !self.key_mask
     }
 
     /// The VMCS of VM `vm`: 0 is L1.
+    #[inline]
     pub(crate) fn vmcs(self, vm: usize) -> Vmcs<'m> {
         let page = if vm == 0 {
             1
@@ -252,6 +255,7 @@ pub(crate) const fn l2_shadow_msr_bitmap_page(vm: usize) -> usize {
 }
 
 impl<'m> Structure<'m> for Tdvps<'m> {
+    #[inline]
     fn page(self, page: usize) -> &'m Frame {
         match page {
             0 => self.first,
@@ -259,6 +263,7 @@ impl<'m> Structure<'m> for Tdvps<'m> {
         }
     }
 
+    #[inline]
     fn place(self, offset: usize) -> usize {
         self.layout.tdvps(offset)
     }

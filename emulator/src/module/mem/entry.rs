@@ -72,7 +72,7 @@ pub(crate) struct Opened<'m> {
 
 impl<'m> Opened<'m> {
     /// Takes RCX as mapping and RDX as TDR, checks, locks and walks; RCX and RDX become 0, or the entry's details where it fails on one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(
         call: &mut Call<'m>,
         leaf: SeamcallLeaf,
@@ -83,7 +83,7 @@ impl<'m> Opened<'m> {
     }
 
     /// [`Self::open`] with a check between OP_STATE and mapping.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open_with(
         call: &mut Call<'m>,
         leaf: SeamcallLeaf,
