@@ -17,6 +17,7 @@ mod mmu {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     mod instruction;
     mod large;
+    mod l2;
     mod life;
     mod lifecycle;
     mod migration;

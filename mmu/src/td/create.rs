@@ -64,7 +64,8 @@ pub(super) mod stage {
 }
 
 impl<E: Embedder> Td<E> {
-    /// Creates a TD: TDH.MNG.CREATE, KEY.CONFIG on each package, ADDCX, INIT with the TD_PARAMS at `parameters`.
+    /// Creates a TD: TDH.MNG.CREATE, KEY.CONFIG on each package, ADDCX, INIT with the TD_PARAMS at `parameters`, and for
+    /// each L2 VM one WR, by which TDG.MEM.PAGE.ATTR.WR exits where it has no table.
     ///
     /// If that fails half-way, [`Td::teardown`] of what is returned gives everything back. `Err` only
     /// if not even the host's tables could be allocated.
@@ -152,6 +153,7 @@ impl<E: Embedder> Td<E> {
         }
         if let Some(parameters) = parameters {
             memory.mng_init(parameters)?;
+            (1..=self.config.l2_vms).try_for_each(|vm| memory.mng_wr_vm_ctls(vm))?;
             self.set_op_state(OpState::Initialized);
         }
         Ok(())

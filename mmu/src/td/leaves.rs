@@ -13,10 +13,12 @@ use tdx_abi::Seamcall;
 use tdx_abi::Tdr;
 use tdx_abi::Tdvpr;
 use tdx_abi::Untranslated;
+use tdx_abi::field::tdr_tdcs;
 use tdx_abi::format::CacheWbCommand;
 use tdx_abi::format::PamtPageInfo;
 use tdx_abi::format::SeptPageOrNone;
 use tdx_abi::format::TdParams;
+use tdx_abi::format::VmCtls;
 use tdx_abi::level::Fixed;
 use tdx_abi::level::Pd;
 use tdx_abi::level::Pt;
@@ -291,6 +293,18 @@ impl<E: Executor + Relax> Memory<'_, E> {
                 td_params,
             },
         )
+    }
+
+    /// Asks for a TD exit where TDG.MEM.PAGE.ATTR.WR finds no table of L2 VM `vm`, instead of telling the L1 VMM.
+    pub(crate) fn mng_wr_vm_ctls(&self, vm: u8) -> Result<(), Error> {
+        let exit = VmCtls::new().with_ept_violation_on_l2_sept_walk_failure(true);
+        let leaf = tdh::mng::Wr {
+            tdr: self.tdr,
+            field: tdr_tdcs::VM_CTLS.offset_by(vm.into()),
+            value: exit.into_bits(),
+            mask: exit.into_bits(),
+        };
+        call(self.embedder, leaf).map(|_| ())
     }
 
     pub(crate) fn mng_key_config(&self, lp: &impl Seamcall) -> Result<(), Error> {

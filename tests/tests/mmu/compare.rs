@@ -176,6 +176,9 @@ pub fn assert_equal(td: &Td<Host>) {
             "Secure-EPT and mirror at {place:x?}"
         );
     }
+    for vm in 1..=td.l2_vms() {
+        super::l2::compare::assert_equal(td, vm, &mirror);
+    }
 }
 
 /// How many leaves there are of a level.

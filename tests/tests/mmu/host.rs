@@ -51,6 +51,7 @@ pub use self::lp::run_on;
 // The map of emulated physical memory. TDMR: 2 GiB from MODULE_PAGES on.
 const TABLES: u64 = 0x4000_0000;
 const LINKS: u64 = 0x5000_0000;
+const L2_LINKS: u64 = 0x5800_0000;
 const SHARED_MEMORY: u64 = 0x6000_0000;
 pub const SCRATCH: u64 = 0x7000_0000;
 const MODULE_PAGES: u64 = 0x1_0000_0000;
@@ -66,6 +67,8 @@ pub const RAM: u64 = 1 << 30;
 const GLOBAL_HKID: u16 = 32;
 
 pub struct Host {
+    /// Number of L2 VMs of its TDs.
+    l2_vms: u8,
     /// With Dynamic PAMT, the count for each 2 MiB range of the TDMR.
     pamt: Option<Vec<AtomicU64>>,
     pub platform: &'static Platform,
@@ -110,8 +113,24 @@ impl Host {
         Self::on(Box::leak(Box::new(platform)), None)
     }
 
+    /// The same for TDs with this many L2 VMs.
+    pub fn partitioned(l2_vms: u8) -> Self {
+        let platform = Platform::new(PlatformConfig::default());
+        let host = Self {
+            l2_vms,
+            ..Self::down(Box::leak(Box::new(platform)), None)
+        };
+        host.bring_up();
+        host
+    }
+
     /// The same with a module that is configured for Dynamic PAMT.
     pub fn dynamic() -> Self {
+        Self::dynamic_partitioned(0)
+    }
+
+    /// The same for TDs with this many L2 VMs.
+    pub fn dynamic_partitioned(l2_vms: u8) -> Self {
         let config = PlatformConfig {
             module: Module::V2_0_18,
             ..PlatformConfig::default()
@@ -119,6 +138,7 @@ impl Host {
         let counts = (0..TDMR_SIZE / Level::Pd.size()).map(|_| AtomicU64::new(0));
         let platform = Box::leak(Box::new(Platform::new(config)));
         let host = Self {
+            l2_vms,
             pamt: Some(counts.collect()),
             ..Self::down(platform, None)
         };
@@ -137,6 +157,7 @@ impl Host {
         let injector = Arc::new(Injector::default());
         let lp = |number| HostLp::new(platform, number, injector.clone(), instruction);
         Self {
+            l2_vms: 0,
             pamt: None,
             platform,
             lps: (0..platform.lps()).map(lp).collect(),
@@ -218,11 +239,11 @@ impl Host {
             < MODULE_PAGES + TDMR_SIZE
         {}
         let attributes = TdAttributes::new().with_sept_ve_disable(true);
-        // TD_PARAMS: ATTRIBUTES, x87 and SSE, 4 vCPUs, 4 levels, 2.5 GHz.
+        // TD_PARAMS: ATTRIBUTES, x87 and SSE, 4 vCPUs and the L2 VMs, 4 levels, 2.5 GHz.
         for (offset, value) in [
             (0, attributes.into_bits()),
             (8, 3),
-            (16, 4),
+            (16, 4 | u64::from(self.l2_vms) << 16),
             (24, 0x1e),
             (40, 100),
         ] {
@@ -258,14 +279,22 @@ impl Host {
 
     /// TDR, TDCX pages, and the pages of one vCPU.
     pub fn control_pages(&self) -> usize {
-        let pages = self.pages_of(global::TDCS_BASE_SIZE) + self.pages_of(global::TDVPS_BASE_SIZE);
-        1 + usize::from(pages)
+        let config = self.config();
+        // The TDR, and the TDVPR beside the TDVPX pages.
+        2 + usize::from(config.tdcx_pages) + usize::from(config.tdvpx_pages)
+    }
+
+    /// Place of the TDCX page in [`Host::allocated`] that is the root of the Secure-EPT of L2 VM `vm`.
+    pub fn l2_root(&self, vm: usize) -> usize {
+        self.first_tdcx() + usize::from(self.pages_of(global::TDCS_BASE_SIZE)) + vm - 1
     }
 
     fn config(&self) -> TdConfig {
+        let with_l2 = |base, each| self.pages_of(base) + self.l2_vms * self.pages_of(each);
         TdConfig {
-            tdcx_pages: self.pages_of(global::TDCS_BASE_SIZE),
-            tdvpx_pages: self.pages_of(global::TDVPS_BASE_SIZE) - 1,
+            tdcx_pages: with_l2(global::TDCS_BASE_SIZE, global::TDCS_SIZE_PER_L2_VM),
+            tdvpx_pages: with_l2(global::TDVPS_BASE_SIZE, global::TDVPS_SIZE_PER_L2_VM) - 1,
+            l2_vms: self.l2_vms,
             ..config()
         }
     }

@@ -43,18 +43,18 @@ pub const ANSWERS: [(StatusCode, u64, bool); 9] = [
     (StatusCode::TD_FATAL, 1, false),
 ];
 
-struct Case {
-    name: &'static str,
-    stage: fn() -> Td<Host>,
-    prepare: fn(&Td<Host>),
-    operate: fn(&Td<Host>) -> Result<(), Error>,
+pub struct Case {
+    pub name: &'static str,
+    pub stage: fn() -> Td<Host>,
+    pub prepare: fn(&Td<Host>),
+    pub operate: fn(&Td<Host>) -> Result<(), Error>,
 }
 
-fn large(td: &Td<Host>) {
+pub fn large(td: &Td<Host>) {
     *td.embedder().largest.lock().unwrap() = Level::Pd;
 }
 
-fn small(td: &Td<Host>) {
+pub fn small(td: &Td<Host>) {
     *td.embedder().largest.lock().unwrap() = Level::Pt;
 }
 
@@ -72,7 +72,7 @@ fn touch(td: &Td<Host>, gpa: u64) -> Result<(), Error> {
 }
 
 /// Everything but the measured page at 0 is unmapped.
-fn clear(td: &Td<Host>) {
+pub fn clear(td: &Td<Host>) {
     small(td);
     td.unmap_private(&[range(0x1000, 0x3fff_f000)]).unwrap();
     td.declare(range(0, 0x4000_0000), Visibility::Private)
@@ -383,7 +383,11 @@ fn check(td: &Td<Host>) {
     assert_eq!(host.private_in_use(), leaves + dirty, "private pages");
     assert_eq!(
         host.module_pages_in_use(),
-        host.control_pages() + tables + dirty_tables + 2 * host.pamt_pairs(),
+        host.control_pages()
+            + tables
+            + super::l2::compare::tables(td)
+            + dirty_tables
+            + 2 * host.pamt_pairs(),
         "pages of the Secure-EPT and PAMT page pairs"
     );
     host.check_pamt();
@@ -421,7 +425,7 @@ fn inject(case: &Case, td: &Td<Host>, injection: Injection, passes: bool) -> u64
     calls
 }
 
-fn all_positions(case: &Case) {
+pub fn all_positions(case: &Case) {
     let td = (case.stage)();
     td.embedder()
         .patience
@@ -455,25 +459,28 @@ fn every_call_of_every_operation_may_fail_in_every_way() {
     });
 }
 
+/// Operates with ever more pages left to allocate, checks, repeats, checks again.
+pub fn allocations(case: &Case) {
+    let td = (case.stage)();
+    let budget = &td.embedder().budget;
+    for pages in 0..20 {
+        (case.prepare)(&td);
+        budget.store(pages, std::sync::atomic::Ordering::Relaxed);
+        let result = (case.operate)(&td);
+        budget.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            matches!(result, Ok(()) | Err(Error::OutOfPages)),
+            "{}: {result:?}",
+            case.name
+        );
+        check(&td);
+        (case.operate)(&td).unwrap_or_else(|error| panic!("{}: repeated: {error}", case.name));
+        check(&td);
+    }
+    end(td);
+}
+
 #[test]
 fn every_allocation_of_every_operation_may_fail() {
-    for case in &CASES {
-        let td = (case.stage)();
-        let budget = &td.embedder().budget;
-        for pages in 0..20 {
-            (case.prepare)(&td);
-            budget.store(pages, std::sync::atomic::Ordering::Relaxed);
-            let result = (case.operate)(&td);
-            budget.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
-            assert!(
-                matches!(result, Ok(()) | Err(Error::OutOfPages)),
-                "{}: {result:?}",
-                case.name
-            );
-            check(&td);
-            (case.operate)(&td).unwrap_or_else(|error| panic!("{}: repeated: {error}", case.name));
-            check(&td);
-        }
-        end(td);
-    }
+    CASES.iter().for_each(allocations);
 }

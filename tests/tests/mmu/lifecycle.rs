@@ -68,7 +68,7 @@ fn created(host: Host, hkid: Hkid) -> Td<Host> {
     td
 }
 
-/// A TD with a vCPU, 4 KiB pages under two tables, and a 2 MiB page.
+/// A TD with a vCPU, 4 KiB pages under two tables, and a 2 MiB page; its L2 VMs have tables beside all of these.
 fn grown(host: Host, hkid: Hkid) -> Td<Host> {
     let td = created(host, hkid);
     td.add_vcpu(0).unwrap();
@@ -77,6 +77,9 @@ fn grown(host: Host, hkid: Hkid) -> Td<Host> {
     *td.embedder().largest.lock().unwrap() = Level::Pd;
     td.prefault(range(0x60_0000, 0x20_0000), Level::Pd).unwrap();
     *td.embedder().largest.lock().unwrap() = Level::Pt;
+    for vm in (1..).take(td.l2_vms()) {
+        td.link_l2(vm, ram()).unwrap();
+    }
     td
 }
 
@@ -149,11 +152,12 @@ fn create_fails_everywhere(host: Host) {
 fn every_call_of_the_creation_may_fail() {
     create_fails_everywhere(Host::new());
     create_fails_everywhere(Host::dynamic());
+    create_fails_everywhere(Host::partitioned(3));
 }
 
 #[test]
 fn every_call_of_adding_a_vcpu_may_fail() {
-    for host in [Host::new(), Host::dynamic()] {
+    for host in [Host::new(), Host::dynamic(), Host::partitioned(1)] {
         all_positions(host, created, |td| {
             td.add_vcpu(0).map(|vcpu| assert!(td.tdvpr(vcpu).is_some()))
         });
@@ -208,6 +212,8 @@ fn teardown_fails_everywhere(host: Host) {
 fn every_call_of_the_teardown_may_fail() {
     teardown_fails_everywhere(Host::new());
     teardown_fails_everywhere(Host::dynamic());
+    teardown_fails_everywhere(Host::partitioned(2));
+    teardown_fails_everywhere(Host::dynamic_partitioned(1));
 }
 
 /// The module says that a vCPU is still associated: it is flushed wherever it is.

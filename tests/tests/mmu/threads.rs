@@ -29,10 +29,10 @@ const LARGE: u64 = 0x20_0000;
 const BASE: u64 = 0x1000_0000;
 const BYTES: u64 = 4 * LARGE;
 
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -38,8 +38,7 @@ impl<E: Embedder> Td<E> {
     /// there were not: one TDH.MEM.SEPT.ADD each.
     ///
     /// Then the L1 VMM can alias what is mapped there, and what is mapped there later under the same tables, without
-    /// an exit ([`crate::td::AccessKind::Alias`]) or TDX_L2_SEPT_WALK_FAILED, which is what it gets instead unless it has
-    /// set the bit of VM_CTLS that asks for the exit. The tables leave with the TD's.
+    /// an exit ([`crate::td::AccessKind::Alias`]) each time that a table is missing. They leave with the TD's.
     pub fn link_l2(&self, vm: u8, range: GpaRange) -> Result<u64, Error> {
         let index = self.l2_index(vm)?;
         let l2 = L2Pages::new(self);

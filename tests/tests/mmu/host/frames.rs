@@ -10,8 +10,10 @@ use tdx_abi::Page;
 use tdx_mmu::embed::Frames;
 use tdx_mmu::embed::Grace;
 use tdx_mmu::embed::Tables;
+use tdx_mmu::l2::MAX_L2_VMS;
 
 use super::Host;
+use super::L2_LINKS;
 use super::LINKS;
 use super::MODULE_PAGES;
 use super::SPARE;
@@ -53,6 +55,13 @@ impl Tables for Host {
             .memory()
             .frame((LINKS >> 12) + index / 512)
             .qwords()[usize::try_from(index % 512).unwrap()]
+    }
+
+    fn l2_links(&self, table: Hpa) -> Option<&[AtomicU64; MAX_L2_VMS]> {
+        let index = (table.bits() - TABLES) >> 12;
+        let frame = self.platform.memory().frame((L2_LINKS >> 12) + index / 128);
+        let words = &frame.qwords()[4 * usize::try_from(index % 128).unwrap()..];
+        (self.l2_vms > 0).then(|| words.first_chunk().unwrap())
     }
 
     fn pamt_count(&self, hpa: Hpa) -> Option<&AtomicU64> {
