@@ -7,6 +7,8 @@
 //!
 //! - [`Td`] is what most embedders use: build, faults, conversion, invalidation, large pages, relocation,
 //!   trimming, teardown, all on `&self` from any number of threads.
+//! - [`l2`] is about the L2 VMs of a partitioned TD: [`Td::fault`] and [`Td::link_l2`] give them Secure-EPT tables, and all
+//!   that is done to the TD's memory is done to their aliases of it.
 //! - [`td::migration`] moves a TD to another platform, or back if that fails.
 //! - [`embed`] is what it asks of a kernel or VMM: table memory, an allocator, grace periods, kicks, INVEPT,
 //!   scrubbing, the guest's backing; [`platform`] has the LPs, the KeyIDs and the bring-up of the module.

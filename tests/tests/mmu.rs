@@ -16,8 +16,8 @@ mod mmu {
     mod injection;
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     mod instruction;
-    mod large;
     mod l2;
+    mod large;
     mod life;
     mod lifecycle;
     mod migration;

@@ -41,8 +41,8 @@ pub struct TdConfig {
     pub tdcx_pages: u8,
     /// TDVPX pages that a vCPU needs beside the TDVPR (TDVPS_BASE_SIZE and TDVPS_SIZE_PER_L2_VM).
     pub tdvpx_pages: u8,
-    /// Number of L2 VMs, as TD_PARAMS.NUM_L2_VMS says; at most [`crate::l2::MAX_L2_VMS`]. Not 0 only if the embedder has
-    /// [`crate::embed::Tables::l2_links`].
+    /// Number of L2 VMs, as TD_PARAMS.NUM_L2_VMS says; at most [`crate::l2::MAX_L2_VMS`], 0 unless the embedder has
+    /// [`crate::embed::Tables::l2_links`]. See [`TdConfig::with_l2_vms`].
     pub l2_vms: u8,
 }
 

@@ -23,6 +23,7 @@ use tdx_mmu::embed::Frames;
 use tdx_mmu::embed::Grace;
 use tdx_mmu::embed::Relax;
 use tdx_mmu::embed::Tables;
+use tdx_mmu::l2::MAX_L2_VMS;
 
 /// A mistake put into what the code under the model relies on. A model that does not fail with the
 /// mistake that it is there for says nothing without it.
@@ -166,9 +167,12 @@ impl Word for Step {
     }
 }
 
+/// The words beside a table: its own, and those of L2 VMs.
+type Links = (Step, [Step; MAX_L2_VMS]);
+
 /// Tables, who reads them, and what CPUs have read from them.
 pub struct Memory {
-    tables: Vec<(Box<[Step; 512]>, Step, AtomicBool)>,
+    tables: Vec<(Box<[Step; 512]>, Links, AtomicBool)>,
     module_pages: AtomicU64,
     readers: AtomicUsize,
     inside: Mutex<BTreeSet<usize>>,
@@ -189,7 +193,10 @@ impl Memory {
         let table = || {
             (
                 Box::new([const { Step(AtomicU64::new(FREED)) }; 512]),
-                Step::new(0),
+                (
+                    Step::new(0),
+                    [const { Step(AtomicU64::new(0)) }; MAX_L2_VMS],
+                ),
                 AtomicBool::new(false),
             )
         };
@@ -202,7 +209,7 @@ impl Memory {
         }
     }
 
-    fn table(&self, hpa: Hpa) -> &(Box<[Step; 512]>, Step, AtomicBool) {
+    fn table(&self, hpa: Hpa) -> &(Box<[Step; 512]>, Links, AtomicBool) {
         let table = &self.tables[usize::try_from((hpa.bits() - TABLES) >> 12).unwrap()];
         assert!(table.2.load(Ordering::Relaxed), "a freed table is used");
         table
@@ -224,7 +231,11 @@ impl Tables for Memory {
     }
 
     fn link(&self, table: Hpa) -> &Step {
-        &self.table(table).1
+        &self.table(table).1.0
+    }
+
+    fn l2_links(&self, table: Hpa) -> Option<&[Step; MAX_L2_VMS]> {
+        Some(&self.table(table).1.1)
     }
 }
 

@@ -27,6 +27,8 @@ struct Entry {
 struct State {
     /// By address and level as the leaves take them.
     entries: BTreeMap<u64, Entry>,
+    /// The tables of L2 VM 1, likewise.
+    l2_tables: BTreeMap<u64, u64>,
     epoch: u64,
     /// The epoch in which each vCPU entered, while it is inside.
     inside: [Option<u64>; VCPUS],
@@ -58,10 +60,31 @@ impl Module {
         entry.blocked.is_none().then_some(entry.page)
     }
 
+    /// The tables of L2 VM 1, by address and level.
+    pub fn l2_tables(&self) -> BTreeMap<u64, u64> {
+        self.0.lock().unwrap().l2_tables.clone()
+    }
+
     fn execute(&self, leaf: SeamcallLeaf, registers: &mut Registers) -> Option<StatusCode> {
         let mut state = self.0.lock().unwrap();
         let at = registers.rcx;
         match leaf {
+            SeamcallLeaf::TDH_MEM_SEPT_ADD if registers.rax >> 16 != 0 => {
+                let parent = state.entries.get(&at).unwrap();
+                assert!(parent.blocked.is_none(), "TDX_EPT_ENTRY_STATE_INCORRECT");
+                let page = registers.r9;
+                let known = state.l2_tables.insert(at, page);
+                assert!(known.is_none(), "TDX_L2_SEPT_ENTRY_NOT_FREE");
+                registers.r9 = u64::MAX;
+            }
+            SeamcallLeaf::TDH_MEM_SEPT_REMOVE => {
+                let entry = state.entries.remove(&at).unwrap();
+                assert!(entry.blocked.unwrap() < state.epoch, "not tracked");
+                let l2_table = state.l2_tables.remove(&at);
+                registers.rcx = entry.page;
+                [registers.r9, registers.r10, registers.r11] =
+                    [l2_table.unwrap_or(u64::MAX), u64::MAX, u64::MAX];
+            }
             SeamcallLeaf::TDH_MEM_PAGE_AUG | SeamcallLeaf::TDH_MEM_SEPT_ADD => {
                 let entry = Entry {
                     page: registers.r8,
@@ -107,7 +130,11 @@ impl Seamcall for &Module {
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
         let number = u16::try_from(registers.rax & 0xffff).unwrap();
         let leaf = SeamcallLeaf::new(number);
-        let alone = leaf == SeamcallLeaf::TDH_MEM_RANGE_BLOCK;
+        let alone = [
+            SeamcallLeaf::TDH_MEM_RANGE_BLOCK,
+            SeamcallLeaf::TDH_MEM_SEPT_REMOVE,
+        ]
+        .contains(&leaf);
         let shared = [
             SeamcallLeaf::TDH_MEM_PAGE_AUG,
             SeamcallLeaf::TDH_MEM_SEPT_ADD,

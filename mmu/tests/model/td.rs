@@ -1,5 +1,6 @@
 //! Private memory of a TD: faults, and the gather of removals (block, track, kick, remove) beside vCPUs that
 //! enter and leave; the ledger of control pages.
+#![expect(unreachable_pub, reason = "a module of a test binary")]
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -28,6 +29,7 @@ use tdx_mmu::embed::Relax;
 use tdx_mmu::embed::SharedBacking;
 use tdx_mmu::embed::Tables;
 use tdx_mmu::embed::Vcpus;
+use tdx_mmu::l2::MAX_L2_VMS;
 use tdx_mmu::platform::Executor;
 use tdx_mmu::platform::HkidPool;
 use tdx_mmu::platform::LpId;
@@ -47,9 +49,9 @@ use super::module::VCPUS;
 
 const RUNS: usize = 150;
 
-struct Host {
-    memory: Memory,
-    module: &'static Module,
+pub struct Host {
+    pub memory: Memory,
+    pub module: &'static Module,
     epochs: [Step; VCPUS],
     /// vCPUs that have to leave the TD.
     kicked: [Step; VCPUS],
@@ -67,6 +69,10 @@ impl Tables for Host {
 
     fn link(&self, table: Hpa) -> &Step {
         self.memory.link(table)
+    }
+
+    fn l2_links(&self, table: Hpa) -> Option<&[Step; MAX_L2_VMS]> {
+        self.memory.l2_links(table)
     }
 }
 
@@ -189,6 +195,11 @@ impl Executor for Host {
 }
 
 fn td() -> Arc<Td<Host>> {
+    td_with(0)
+}
+
+/// A TD with this many L2 VMs.
+pub fn td_with(l2_vms: u8) -> Arc<Td<Host>> {
     let host = Host {
         memory: Memory::new(),
         module: Box::leak(Box::default()),
@@ -205,7 +216,7 @@ fn td() -> Arc<Td<Host>> {
         global_hkid: 32,
         tdcx_pages: 1,
         tdvpx_pages: 1,
-        l2_vms: 0,
+        l2_vms,
     };
     let hkids = HkidPool::<1>::new(33, 31).unwrap();
     let hkid = hkids.allocate().unwrap();
@@ -224,11 +235,11 @@ fn runnable() -> Arc<Td<Host>> {
     td
 }
 
-fn page(start: u64, bytes: u64) -> GpaRange {
+pub fn page(start: u64, bytes: u64) -> GpaRange {
     GpaRange::new(start, bytes).unwrap()
 }
 
-fn fault(td: &Td<Host>, gpa: u64) {
+pub fn fault(td: &Td<Host>, gpa: u64) {
     let access = Access {
         gpa: Gpa::new(gpa),
         kind: AccessKind::Write,

@@ -289,7 +289,7 @@ impl Host {
         self.first_tdcx() + usize::from(self.pages_of(global::TDCS_BASE_SIZE)) + vm - 1
     }
 
-    fn config(&self) -> TdConfig {
+    pub fn config(&self) -> TdConfig {
         let with_l2 = |base, each| self.pages_of(base) + self.l2_vms * self.pages_of(each);
         TdConfig {
             tdcx_pages: with_l2(global::TDCS_BASE_SIZE, global::TDCS_SIZE_PER_L2_VM),

@@ -1,5 +1,6 @@
 //! L2 VMs of a partitioned TD: their Secure-EPT tables.
 
+mod config;
 mod pages;
 
 use core::sync::atomic::Ordering;

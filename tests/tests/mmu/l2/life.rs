@@ -50,6 +50,17 @@ fn alias_and_write(td: &Td<Host>) -> Vec<Resolution> {
 }
 
 #[test]
+fn the_module_says_which_control_pages_l2_vms_need() {
+    for l2_vms in 0..=3 {
+        let (without, with) = (Host::new(), Host::partitioned(l2_vms));
+        let config = without.config().with_l2_vms(&with, l2_vms).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", with.config()));
+    }
+    let host = Host::new();
+    host.config().with_l2_vms(&host, 4).unwrap_err();
+}
+
+#[test]
 fn a_page_is_mapped_aliased_used_and_unmapped() {
     for host in [Host::partitioned(1), Host::dynamic_partitioned(1)] {
         let td = runnable_on(host, 1);
