@@ -103,6 +103,55 @@ fn a_small_trace_that_does_everything() {
     }
 }
 
+/// Each 2 MiB range of the host has its pair while 4 KiB pages of it are in use: PAMT.ADD brings it or a split does,
+/// PAMT.REMOVE takes it back or a promotion does, and after teardown none is left.
+#[test]
+fn a_small_trace_with_dynamic_pamt() {
+    let trace = "# gpatrace v1 name=small ram=0x1000000 page=4096\n\
+        T 0 200000 w p v0 rw-\nT 0 201000 w p v1 rw-\nT 0 400000 w p v0 r--\nT 0 800000 w p v0 r--\n\
+        C 1 200000 1000\nT 1 200000 w s v1 -w-\nT 1 201000 w p v0 rw-\n\
+        D 2 401000 1000\nT 3 401000 w p v1 rw-\nT 3 200000 w p v0 rw-\nM 6 PHASE end\n";
+    let path = file("dynamic.trace", trace.as_bytes());
+    for size in ["4k", "2m"] {
+        let path = path.to_str().unwrap();
+        let options = ["--module", "2.0.18", "--dynamic-pamt", "--json"];
+        let report = json([&["run", path, "--page-size", size][..], &options].concat());
+        holds(&report);
+        assert_eq!(report["stamps_written"], 8);
+        let calls = |leaf| report["seamcalls"][leaf].as_u64().unwrap_or(0);
+        let added = calls("TDH.PHYMEM.PAMT.ADD") + calls("TDH.MEM.PAGE.DEMOTE");
+        assert!(calls("TDH.PHYMEM.PAMT.ADD") > 0);
+        assert_eq!(
+            calls("TDH.MEM.PAGE.DEMOTE"),
+            if size == "2m" { 2 } else { 0 }
+        );
+        assert_eq!(
+            added,
+            calls("TDH.PHYMEM.PAMT.REMOVE") + calls("TDH.MEM.PAGE.PROMOTE")
+        );
+        let pamt = |what| report["pamt"][what].as_u64().unwrap();
+        // A few ranges are in use, of the thousands that a PAMT without Dynamic PAMT has room for.
+        assert!(
+            (1..16).contains(&(pamt("pairs") / 8192)),
+            "{}",
+            report["pamt"]
+        );
+        assert!(20 * (pamt("reserved") + pamt("pairs")) < pamt("without_dynamic_pamt"));
+    }
+    let shown = tdx([
+        "run",
+        path.to_str().unwrap(),
+        "--module",
+        "2.0.18",
+        "--dynamic-pamt",
+    ]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("without Dynamic PAMT"), "{shown}");
+    let line = complaint(["run", path.to_str().unwrap(), "--dynamic-pamt"]);
+    assert!(line.contains("the module has no Dynamic PAMT"), "{line}");
+    assert!(!tdx(["run", "--module", "1.4"]).status.success());
+}
+
 #[test]
 fn bad_traces_are_one_line() {
     let path = |name, content: &[u8]| file(name, content).to_str().unwrap().to_owned();

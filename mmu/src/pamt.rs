@@ -13,8 +13,10 @@ use tdx_abi::Level;
 
 use crate::Word;
 use crate::embed::Relax;
+pub use crate::td::pamt::admit;
 pub use crate::td::pamt::clean;
 pub use crate::td::pamt::collect;
+pub use crate::td::pamt::dismiss;
 
 /// No pair.
 const NONE: u64 = 0;

@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     pamt_4k_entry_size: 16,
     pamt_2m_entry_size: 16,
     pamt_1g_entry_size: 16,
+    pamt_page_bitmap_entry_bits: None,
 };
 
 /// Takes PAMTs from the top of the memory downwards, and counts.

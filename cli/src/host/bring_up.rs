@@ -38,7 +38,15 @@ impl Host {
         let memory = self.memory();
         let mut tdmrs = vec![Tdmr::default(); 64];
         let mut pamt_memory = FromPool(self.frames());
-        let (info, used) = bring_up(&self, &memory, &mut pamt_memory, &global_hkid, &mut tdmrs)?;
+        let mode = self.module.pamt_mode();
+        let (info, used) = bring_up(
+            &self,
+            &memory,
+            &mut pamt_memory,
+            mode,
+            &global_hkid,
+            &mut tdmrs,
+        )?;
         let used = used.len();
         tdmrs.truncate(used);
         Ok(Up {

@@ -45,6 +45,10 @@ impl Tables for &Host {
         // Every table is one of our frames.
         &self.links[index.min(count - 1)]
     }
+
+    fn pamt_count(&self, hpa: Hpa) -> Option<&AtomicU64> {
+        self.pamt_word(hpa)
+    }
 }
 
 impl Frames for &Host {

@@ -5,6 +5,7 @@ mod embed;
 pub mod frames;
 pub mod guest_memory;
 pub mod image;
+pub mod module;
 pub mod td;
 
 use std::cell::Cell;
@@ -30,6 +31,7 @@ pub use bring_up::Up;
 pub use embed::Reader;
 use frames::FramePool;
 use guest_memory::GuestMemory;
+use module::ModuleArgs;
 
 thread_local! {
     /// The LP for which this thread executes.
@@ -41,6 +43,9 @@ thread_local! {
 pub struct Host {
     platform: Platform,
     frames: FramePool,
+    module: ModuleArgs,
+    /// With Dynamic PAMT, the count for each 2 MiB of the pool.
+    pamt: Option<Vec<AtomicU64>>,
     /// A word beside every frame of the pool.
     links: Vec<AtomicU64>,
     /// Held shared by whoever walks tables.
@@ -72,13 +77,19 @@ impl Host {
     /// A host for one guest with this memory and this many vCPUs, each of which may have an LP of its
     /// own beside the one of the host. The module is freshly loaded.
     pub fn new(guest: GuestMemory, vcpus: u32) -> Self {
-        Self::seeded(guest, vcpus, PlatformConfig::default().seed)
+        Self::with_module(
+            guest,
+            vcpus,
+            ModuleArgs::default(),
+            PlatformConfig::default().seed,
+        )
     }
 
-    /// The same on a platform with other random numbers.
-    pub fn seeded(guest: GuestMemory, vcpus: u32, seed: u64) -> Self {
+    /// The same with this module, on a platform whose random numbers begin with `seed`.
+    pub fn with_module(guest: GuestMemory, vcpus: u32, module: ModuleArgs, seed: u64) -> Self {
         let mut config = PlatformConfig {
             seed,
+            module: module.module,
             ..PlatformConfig::default()
         };
         // Guest, tables, control structures and PAMT; rounded up to whole GiB of the second CMR.
@@ -89,17 +100,27 @@ impl Host {
         }
         let packages = config.packages;
         config.lps_per_package = config.lps_per_package.max((vcpus + 1).div_ceil(packages));
-        Self::with_config(config, guest, vcpus)
+        let mut host = Self::with_config(config, guest, vcpus);
+        let (_, frames) = host.frames.extent();
+        host.pamt = Self::pamt_counts(module, frames);
+        host.module = module;
+        host
     }
 
     /// A host with this platform.
     pub fn with_config(config: PlatformConfig, guest: GuestMemory, vcpus: u32) -> Self {
+        let module = ModuleArgs {
+            module: config.module,
+            dynamic_pamt: false,
+        };
         let memory: Vec<MemoryRange> = config.cmrs.iter().filter_map(memory_range).collect();
         let frames = FramePool::new(&memory);
         let (_, count) = frames.extent();
         Self {
             platform: Platform::new(config),
             frames,
+            module,
+            pamt: None,
             links: std::iter::repeat_with(AtomicU64::default)
                 .take(count)
                 .collect(),

@@ -33,6 +33,7 @@ use crate::host::frames::Use;
 use crate::host::guest_memory::GuestMemory;
 use crate::host::image;
 use crate::host::image::Order;
+use crate::host::module::ModuleArgs;
 use crate::host::td::HostTd;
 use crate::host::td::MakeError;
 use crate::host::td::slots;
@@ -158,7 +159,8 @@ pub fn migrate(args: &Args) -> Result<Report, Error> {
         |level| GuestMemory::new(slots(WORK + (args.memory << 20), &image::builtin()), level);
     let here = Host::new(memory(args.page_size.level()), args.vcpus);
     // Another platform has other random numbers, so other keys.
-    let there = Host::seeded(memory(Level::Pt), args.vcpus, DESTINATION_SEED);
+    let module = ModuleArgs::default();
+    let there = Host::with_module(memory(Level::Pt), args.vcpus, module, DESTINATION_SEED);
     let (source, destination) = (Side::new(&here)?, Side::new(&there)?);
     let attributes = TdAttributes::new()
         .with_sept_ve_disable(true)

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use tdx_abi::Level;
+use tdx_emulator::PlatformConfig;
 use tdx_mmu::GpaRange;
 
 use drive::Account;
@@ -36,6 +37,7 @@ use crate::host::frames::Use;
 use crate::host::guest_memory::GuestMemory;
 use crate::host::image;
 use crate::host::image::Order;
+use crate::host::module::ModuleArgs;
 use crate::host::td::HostTd;
 use crate::host::td::slots;
 use crate::input;
@@ -70,6 +72,8 @@ pub struct Args {
     /// Number of vCPUs. Without it: as many as the trace has.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: Option<u32>,
+    #[command(flatten)]
+    module: ModuleArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -120,7 +124,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), Error> {
     let firmware = args.firmware.as_deref().map(measure::load).transpose()?;
     let image = firmware.unwrap_or_else(image::builtin);
     let vcpus = args.vcpus.unwrap_or_else(|| trace.vcpus().min(64));
-    let (report, trees) = replay(&trace, &image, args.page_size, vcpus)?;
+    let (report, trees) = replay_on(args.module, &trace, &image, args.page_size, vcpus)?;
     if args.json {
         output.json(&report)?;
     } else {
@@ -141,17 +145,30 @@ pub fn load(path: Option<&Path>) -> Result<Trace, Error> {
     parsed.map_err(|source| Error::Trace { path: name, source })
 }
 
-/// Runs the whole life of a TD with the events of `trace`.
+/// Runs the whole life of a TD with the events of `trace` on the oldest module.
 pub fn replay(
     trace: &Trace,
     image: &Tdvf,
     page_size: PageSize,
     vcpus: u32,
 ) -> Result<(Report, Trees), Error> {
+    replay_on(ModuleArgs::default(), trace, image, page_size, vcpus)
+}
+
+/// The same on this module.
+pub fn replay_on(
+    module: ModuleArgs,
+    trace: &Trace,
+    image: &Tdvf,
+    page_size: PageSize,
+    vcpus: u32,
+) -> Result<(Report, Trees), Error> {
     let start = Instant::now();
-    let host = Host::new(
+    let host = Host::with_module(
         GuestMemory::new(slots(trace.ram, image), page_size.level()),
         vcpus,
+        module,
+        PlatformConfig::default().seed,
     );
     let up = host.bring_up()?;
     let td = host.create_td(&up)?;
@@ -198,6 +215,7 @@ pub fn replay(
             .map(|purpose| (purpose.name().to_owned(), host.frames().used(purpose)))
             .to_vec(),
     );
+    let pamt = host.pamt_memory(&up);
     let Account {
         faults,
         fault_time,
@@ -220,6 +238,9 @@ pub fn replay(
         guest_memory: trace.ram,
         vcpus,
         page_size: page_size.name(),
+        module: module.module.name(),
+        dynamic_pamt: module.dynamic_pamt,
+        pamt,
         mrtd: mrtd.iter().map(|byte| format!("{byte:02x}")).collect(),
         events: trace.events.len() as u64,
         microseconds_per_fault: microseconds / faults.total().max(1) as f64,

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::kvm::Kvm;
 use crate::error::Error;
+use crate::host::module::PamtMemory;
 use crate::output::Output;
 use crate::output::bytes;
 use crate::output::grouped;
@@ -24,6 +25,12 @@ pub struct Report {
     pub vcpus: u32,
     /// Largest page that private faults may map.
     pub page_size: &'static str,
+    /// Version of the TDX module.
+    pub module: &'static str,
+    /// Whether the module gets memory for its page metadata as needed.
+    pub dynamic_pamt: bool,
+    /// That memory after the last event.
+    pub pamt: PamtMemory,
     /// Measurement of the image.
     pub mrtd: String,
     /// Events replayed.
@@ -125,6 +132,8 @@ impl Report {
             fact("guest memory", &bytes(self.guest_memory)),
             fact("vCPUs", &self.vcpus.to_string()),
             fact("private pages", &format!("up to {}", self.page_size)),
+            fact("module", self.module),
+            fact("page metadata (PAMT)", &self.pamt_in_words()),
             fact("MRTD", &self.mrtd),
             fact("events", &grouped(self.events)),
             fact("time", &format!("{:.2} s", self.wall_seconds)),
@@ -177,6 +186,22 @@ impl Report {
 }
 
 impl Report {
+    /// How much memory the PAMT takes, and what Dynamic PAMT saves and costs.
+    fn pamt_in_words(&self) -> String {
+        let pamt = &self.pamt;
+        if !self.dynamic_pamt {
+            return bytes(pamt.reserved);
+        }
+        format!(
+            "{} + {} in pairs, {} without Dynamic PAMT; {} pairs added, {} removed",
+            bytes(pamt.reserved),
+            bytes(pamt.pairs),
+            bytes(pamt.without_dynamic_pamt),
+            grouped(self.seamcalls.get("TDH.PHYMEM.PAMT.ADD")),
+            grouped(self.seamcalls.get("TDH.PHYMEM.PAMT.REMOVE")),
+        )
+    }
+
     /// What the events cost here and with KVM, leaf by leaf and in all.
     fn comparison(&self) -> Vec<Vec<String>> {
         let (ours, kvm) = (&self.event_leaves, &self.kvm.leaves);

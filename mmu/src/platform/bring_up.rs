@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use tdx_abi::Features;
 use tdx_abi::Hpa;
 use tdx_abi::HpaOf;
 use tdx_abi::Level;
@@ -9,6 +10,7 @@ use tdx_abi::Page;
 use tdx_abi::StatusCode;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::global;
+use tdx_abi::format::SysConfigOptions;
 use tdx_abi::format::TdmrInfo;
 use tdx_abi::format::TdmrInfoAddresses;
 use tdx_abi::format::TdmrReservedArea;
@@ -32,6 +34,7 @@ use crate::td::Error;
 use crate::td::call::Plain;
 use crate::td::call::call;
 use crate::td::call::call_on;
+use crate::td::leaves::DYNAMIC_PAMT;
 
 /// Most CMRs that a module reports.
 pub const MAX_CMRS: usize = 32;
@@ -41,11 +44,23 @@ const INFOS_PER_PAGE: usize = Level::Pt.size() as usize / align_of::<TdmrInfo>()
 /// Pages with TDMR_INFO structures, besides the one with their addresses.
 const INFO_PAGES: usize = TdmrInfoAddresses::COUNT_TDMR_INFOS / INFOS_PER_PAGE;
 
+/// How the module keeps what it knows of each 4 KiB page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PamtMode {
+    /// In memory that it gets at bring-up, for all pages.
+    #[default]
+    Static,
+    /// In pairs of pages that it gets for the 2 MiB ranges in use: see [`crate::pamt`]. Modules have it or not.
+    Dynamic,
+}
+
 /// What the module says about the platform and itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemInfo {
     /// What TDMRs and PAMTs must keep to.
     pub limits: Limits,
+    /// TDX_FEATURES0.
+    pub features: Features,
     /// Number of pages of a TDCS, without those for L2 VMs.
     pub tdcs_pages: u16,
     /// Number of pages of a TDVPS, TDVPR included, without those for L2 VMs.
@@ -82,6 +97,8 @@ pub enum BringUpError {
     NoHkid,
     /// More TDMRs are given than the module's structure has room for.
     TooManyTdmrs(usize),
+    /// Dynamic PAMT is asked for, and the module does not have it.
+    NoDynamicPamt,
 }
 
 impl fmt::Display for BringUpError {
@@ -93,6 +110,7 @@ impl fmt::Display for BringUpError {
             Self::Hkids(error) => error.fmt(f),
             Self::NoHkid => f.write_str("no KeyID left for the module"),
             Self::TooManyTdmrs(count) => write!(f, "{count} TDMRs are too many for TDH.SYS.CONFIG"),
+            Self::NoDynamicPamt => f.write_str("the module has no Dynamic PAMT"),
         }
     }
 }
@@ -122,12 +140,16 @@ impl From<LayoutError> for BringUpError {
 /// `memory` are the ranges from which the host will serve TDs, ascending and disjoint; `hkid` becomes the
 /// module's own KeyID. Returns what the module said and the TDMRs, which are written to the front of `tdmrs`.
 ///
+/// With [`PamtMode::Dynamic`] the embedder has a word for each 2 MiB range from then on
+/// ([`Tables::pamt_count`]), and has none otherwise.
+///
 /// TDX must be enabled in VMX operation on every LP. On error the module is in the state that the last
 /// successful step left; PAMTs are freed unless the module knows them already.
 pub fn bring_up<'t, E>(
     embedder: &E,
     memory: &[MemoryRange],
     pamt_memory: &mut dyn PamtMemory,
+    pamt_mode: PamtMode,
     hkid: &Hkid,
     tdmrs: &'t mut [Tdmr],
 ) -> Result<(SystemInfo, &'t [Tdmr]), BringUpError>
@@ -135,9 +157,13 @@ where
     E: Executor + Relax + Tables + Frames,
 {
     initialize(embedder)?;
-    let info = read_info(embedder)?;
+    let mut info = read_info(embedder)?;
+    if pamt_mode == PamtMode::Dynamic {
+        info.limits.pamt_page_bitmap_entry_bits =
+            Some(read_page_bitmap_bits(embedder, info.features)?);
+    }
     let tdmrs = lay_out(memory, info.cmrs(), &info.limits, pamt_memory, tdmrs)?;
-    if let Err(error) = configure(embedder, tdmrs, hkid) {
+    if let Err(error) = configure(embedder, tdmrs, pamt_mode, hkid) {
         for tdmr in tdmrs {
             pamt_memory.free(tdmr.pamts());
         }
@@ -177,15 +203,18 @@ pub fn read_info<E: Executor + Relax>(embedder: &E) -> Result<SystemInfo, BringU
                 }),
             }
         };
+        let features = Features::from_bits(field(global::TDX_FEATURES0)?);
         let limits = Limits {
             max_tdmrs: small("MAX_TDMRS", global::MAX_TDMRS)?,
             max_reserved_per_tdmr: small("MAX_RESERVED_PER_TDMR", global::MAX_RESERVED_PER_TDMR)?,
             pamt_4k_entry_size: small("PAMT_4K_ENTRY_SIZE", global::PAMT_4K_ENTRY_SIZE)?,
             pamt_2m_entry_size: small("PAMT_2M_ENTRY_SIZE", global::PAMT_2M_ENTRY_SIZE)?,
             pamt_1g_entry_size: small("PAMT_1G_ENTRY_SIZE", global::PAMT_1G_ENTRY_SIZE)?,
+            pamt_page_bitmap_entry_bits: None,
         };
         let mut info = SystemInfo {
             limits,
+            features,
             tdcs_pages: pages("TDCS_BASE_SIZE", global::TDCS_BASE_SIZE)?,
             tdvps_pages: pages("TDVPS_BASE_SIZE", global::TDVPS_BASE_SIZE)?,
             cmrs: [MemoryRange::default(); MAX_CMRS],
@@ -212,10 +241,32 @@ pub fn read_info<E: Executor + Relax>(embedder: &E) -> Result<SystemInfo, BringU
     })
 }
 
-/// TDH.SYS.CONFIG: tells the module its TDMRs and its own KeyID.
+/// Reads how many bits for each 4 KiB page the module wants with Dynamic PAMT, if it has that.
+pub fn read_page_bitmap_bits<E: Executor + Relax>(
+    embedder: &E,
+    features: Features,
+) -> Result<u8, BringUpError> {
+    if !features.contains(Features::DYNAMIC_PAMT) {
+        return Err(BringUpError::NoDynamicPamt);
+    }
+    let field = global::PAMT_PAGE_BITMAP_ENTRY_BITS;
+    let value = call(embedder, tdh::sys::Rd { field })?.value;
+    let bits = u8::try_from(value).ok().filter(|bits| *bits > 0);
+    bits.ok_or(BringUpError::Field {
+        name: "PAMT_PAGE_BITMAP_ENTRY_BITS",
+        value,
+    })
+}
+
+/// TDH.SYS.CONFIG: tells the module its TDMRs, how it is to keep the PAMT of 4 KiB pages, and its own KeyID.
 ///
 /// The structures are built in host pages, which are free again afterwards.
-pub fn configure<E>(embedder: &E, tdmrs: &[Tdmr], hkid: &Hkid) -> Result<(), BringUpError>
+pub fn configure<E>(
+    embedder: &E,
+    tdmrs: &[Tdmr],
+    pamt_mode: PamtMode,
+    hkid: &Hkid,
+) -> Result<(), BringUpError>
 where
     E: Executor + Relax + Tables + Frames,
 {
@@ -239,12 +290,29 @@ where
     write(embedder, addresses_page, 0, addresses.as_bytes());
     let tdmr_infos = HpaOf::<TdmrInfoAddresses>::new(addresses_page)
         .ok_or(Error::BadAddress(addresses_page.bits()))?;
-    let leaf = tdh::sys::Config {
-        tdmr_infos,
-        count: tdmrs.len() as u64,
-        hkid: tdx_abi::Hkid::new(hkid.number()),
-    };
-    Ok(call(embedder, leaf)?)
+    let count = tdmrs.len() as u64;
+    match pamt_mode {
+        PamtMode::Static => {
+            let leaf = tdh::sys::Config {
+                tdmr_infos,
+                count,
+                hkid: tdx_abi::Hkid::new(hkid.number()),
+            };
+            Ok(call(embedder, leaf)?)
+        }
+        PamtMode::Dynamic => {
+            let options = SysConfigOptions::new()
+                .with_hkid(hkid.number())
+                .with_dynamic_pamt(true);
+            let leaf = tdh::sys::ConfigDynamicPamt {
+                tdmr_infos,
+                count,
+                options,
+                supported: DYNAMIC_PAMT,
+            };
+            Ok(call(embedder, leaf)?)
+        }
+    }
 }
 
 /// TDH.SYS.KEY.CONFIG on one LP of every package.

@@ -37,18 +37,28 @@ pub struct Limits {
     pub pamt_2m_entry_size: u16,
     /// Field PAMT_1G_ENTRY_SIZE, in bytes.
     pub pamt_1g_entry_size: u16,
+    /// Field PAMT_PAGE_BITMAP_ENTRY_BITS, where Dynamic PAMT is asked for: the area for 4 KiB pages has so many bits for
+    /// each of them, and no entries. `None` for a PAMT that is there as a whole.
+    pub pamt_page_bitmap_entry_bits: Option<u8>,
 }
 
 impl Limits {
     /// Bytes of the PAMT of `level` for a TDMR of `tdmr_size` bytes: whole 4 KiB pages.
     pub const fn pamt_size(&self, level: Level, tdmr_size: u64) -> Option<u64> {
-        let entry_size = match level {
-            Level::Pt => self.pamt_4k_entry_size,
-            Level::Pd => self.pamt_2m_entry_size,
-            Level::Pdpt => self.pamt_1g_entry_size,
-            Level::Pml4 | Level::Pml5 => return None,
+        let entries = tdmr_size / level.size();
+        let entry_size = match (level, self.pamt_page_bitmap_entry_bits) {
+            (Level::Pt, Some(bits)) => {
+                return match entries.checked_mul(bits as u64) {
+                    Some(bits) => bits.div_ceil(8).checked_next_multiple_of(Level::Pt.size()),
+                    None => None,
+                };
+            }
+            (Level::Pt, None) => self.pamt_4k_entry_size,
+            (Level::Pd, _) => self.pamt_2m_entry_size,
+            (Level::Pdpt, _) => self.pamt_1g_entry_size,
+            (Level::Pml4 | Level::Pml5, _) => return None,
         };
-        match (tdmr_size / level.size()).checked_mul(entry_size as u64) {
+        match entries.checked_mul(entry_size as u64) {
             Some(bytes) => bytes.checked_next_multiple_of(Level::Pt.size()),
             None => None,
         }

@@ -350,8 +350,9 @@ impl<E: Executor + Relax> Memory<'_, E> {
 
 const DYNAMIC_PAMT_BIT: u32 = Features::DYNAMIC_PAMT.into_bits().trailing_zeros();
 
-/// For calls that are only made where [`crate::embed::Tables::pamt_count`] says that the module has the feature.
-const DYNAMIC_PAMT: Has<DYNAMIC_PAMT_BIT> = match Features::DYNAMIC_PAMT.has() {
+/// For calls that are only made where [`crate::embed::Tables::pamt_count`] or TDX_FEATURES0 says that the module has the
+/// feature.
+pub(crate) const DYNAMIC_PAMT: Has<DYNAMIC_PAMT_BIT> = match Features::DYNAMIC_PAMT.has() {
     Ok(evidence) => evidence,
     Err(_) => panic!("a set has its own member"),
 };

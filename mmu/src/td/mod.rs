@@ -13,7 +13,7 @@ mod fault;
 mod fault_shared;
 mod invalidate;
 mod l2;
-mod leaves;
+pub(crate) mod leaves;
 mod ledger;
 pub mod migration;
 pub(crate) mod pamt;

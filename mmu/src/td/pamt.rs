@@ -243,14 +243,7 @@ impl<E: Frames + Clean> Drop for Pairs<'_, E> {
 impl<E: Embedder> Td<E> {
     /// Counts the 4 KiB `page` before it is given to the module. Outside of sections only.
     pub(super) fn admit(&self, page: Hpa) -> Result<(), Error> {
-        let pairs = Pairs::new(&self.embedder, &self.config);
-        match pairs.get(page) {
-            Err(Error::NoPamtPair) => {
-                pairs.top_up()?;
-                pairs.get(page)
-            }
-            counted => counted,
-        }
+        admit(&self.embedder, &self.config, page)
     }
 
     /// Counts a page that the module has given back.
@@ -258,10 +251,36 @@ impl<E: Embedder> Td<E> {
     /// An error says that a pair is idle ([`crate::pamt::collect`]) or in quarantine.
     pub(super) fn dismiss(&self, page: Hpa, level: Level) -> Result<(), Error> {
         match level {
-            Level::Pt => Pairs::new(&self.embedder, &self.config).put(page),
+            Level::Pt => dismiss(&self.embedder, &self.config, page),
             _ => Ok(()),
         }
     }
+}
+
+/// Counts the 4 KiB `page` before it is given to the module, and gives the pair of its range with the first one: for an
+/// embedder that makes such calls itself. [`crate::Td`] does it for all its pages. Nothing happens without Dynamic PAMT.
+pub fn admit<E>(embedder: &E, config: &TdConfig, page: Hpa) -> Result<(), Error>
+where
+    E: Executor + Relax + Tables + Frames + Clean,
+{
+    let pairs = Pairs::new(embedder, config);
+    match pairs.get(page) {
+        Err(Error::NoPamtPair) => {
+            pairs.top_up()?;
+            pairs.get(page)
+        }
+        counted => counted,
+    }
+}
+
+/// Undoes [`admit`] once the module has given `page` back, and takes the pair of its range back with the last one.
+///
+/// An error says that the pair is idle ([`collect`]) or in quarantine ([`clean`]).
+pub fn dismiss<E>(embedder: &E, config: &TdConfig, page: Hpa) -> Result<(), Error>
+where
+    E: Executor + Relax + Tables + Frames + Clean,
+{
+    Pairs::new(embedder, config).put(page)
 }
 
 /// Takes back the idle PAMT page pairs of the host's memory in `range`: those that a failed

@@ -25,6 +25,7 @@ use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
 use tdx_mmu::platform::HkidPool;
 use tdx_mmu::platform::MemoryRange;
+use tdx_mmu::platform::bring_up::PamtMode;
 use tdx_mmu::platform::bring_up::SystemInfo;
 use tdx_mmu::platform::bring_up::bring_up;
 use tdx_mmu::platform::layout::PamtMemory;
@@ -102,7 +103,8 @@ pub(crate) fn bring_up_module() -> Result<Platform, &'static str> {
     let memory = MemoryRange::new(Hpa::new(layout::frames_start()), Hpa::new(layout::RAM))
         .ok_or("memory range")?;
     let mut tdmrs = [Tdmr::default(); 1];
-    match bring_up(&host, &[memory], &mut Pamts, &global, &mut tdmrs) {
+    let mode = PamtMode::Static;
+    match bring_up(&host, &[memory], &mut Pamts, mode, &global, &mut tdmrs) {
         Ok((info, tdmrs)) => {
             log!(
                 "module is up: {} TDMR, {} reserved areas",

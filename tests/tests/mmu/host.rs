@@ -135,6 +135,11 @@ impl Host {
             module: Module::V2_0_18,
             ..PlatformConfig::default()
         };
+        Self::dynamic_on(config, l2_vms)
+    }
+
+    /// The same on another platform, whose module has Dynamic PAMT.
+    pub fn dynamic_on(config: PlatformConfig, l2_vms: u8) -> Self {
         let counts = (0..TDMR_SIZE / Level::Pd.size()).map(|_| AtomicU64::new(0));
         let platform = Box::leak(Box::new(Platform::new(config)));
         let host = Self {
@@ -289,6 +294,7 @@ impl Host {
         self.first_tdcx() + usize::from(self.pages_of(global::TDCS_BASE_SIZE)) + vm - 1
     }
 
+    /// What a TD is on this platform.
     pub fn config(&self) -> TdConfig {
         let with_l2 = |base, each| self.pages_of(base) + self.l2_vms * self.pages_of(each);
         TdConfig {

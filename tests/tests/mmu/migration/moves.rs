@@ -11,6 +11,7 @@ use tdx_emulator::Effect;
 use tdx_emulator::Fault;
 use tdx_emulator::When;
 use tdx_mmu::Td;
+use tdx_mmu::platform::bring_up::PamtMode;
 use tdx_mmu::td::Resolution;
 use tdx_mmu::td::migration::Import;
 use tdx_mmu::td::migration::Paused;
@@ -322,6 +323,29 @@ fn precopy_goes_on_until_few_pages_are_left() {
     live.abort(first(&mut out))
         .unwrap_or_else(|(_, error)| panic!("{error}"));
     drop(out);
+    source.end();
+    destination.end();
+}
+
+/// Both sides have Dynamic PAMT: the split of the large page on the way out takes a pair, and so does each 2 MiB range
+/// that an imported page is the first of, Secure-EPT and control pages among them. At the end none is left.
+#[test]
+fn a_td_moves_with_dynamic_pamt() {
+    let source = Side::source_on(1, PamtMode::Dynamic);
+    let destination = Side::destination_on(PamtMode::Dynamic);
+    let guest = inhabit(&source.td);
+    let pairs = |side: &Side| side.td.embedder().pamt_pairs();
+    let (here, there) = (pairs(&source), pairs(&destination));
+    migrate(&source, &destination);
+    assert_same(&source.td, &destination.td);
+    // The large page lies in one range of the host's memory.
+    assert_eq!(pairs(&source), here + 1);
+    // Guest memory lies at its place in the backing: 300 pages and one in the first two ranges, the large one, eight.
+    assert_eq!(pairs(&destination), there + 4);
+    source.td.embedder().check_pamt();
+    destination.td.embedder().check_pamt();
+    guest.settle(&destination.td);
+    assert_eq!(guest.verify(&destination.td), []);
     source.end();
     destination.end();
 }

@@ -13,11 +13,13 @@ use tdx_abi::format::ServtdType;
 use tdx_abi::format::TdAttributes;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_cli::migrate::service_td::ServiceTd;
+use tdx_emulator::Module;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 use tdx_mmu::Td;
 use tdx_mmu::attributes::Visibility;
 use tdx_mmu::platform::HkidPool;
+use tdx_mmu::platform::bring_up::PamtMode;
 use tdx_mmu::td::migration::Binding;
 use tdx_mmu::td::migration::Import;
 use tdx_mmu::td::migration::Received;
@@ -50,12 +52,18 @@ pub struct Side {
 
 impl Side {
     /// A host whose TDs may migrate, with a migration TD.
-    fn host(seed: u64) -> (Host, ServiceTd<'static>) {
-        let platform = Platform::new(PlatformConfig {
+    fn host(seed: u64, pamt: PamtMode) -> (Host, ServiceTd<'static>) {
+        let platform = PlatformConfig {
             seed: PlatformConfig::default().seed ^ seed,
             ..PlatformConfig::default()
-        });
-        let host = Host::on(Box::leak(Box::new(platform)), None);
+        };
+        let host = match pamt {
+            PamtMode::Static => Host::on(Box::leak(Box::new(Platform::new(platform))), None),
+            PamtMode::Dynamic => {
+                let module = Module::V1_5_34;
+                Host::dynamic_on(PlatformConfig { module, ..platform }, 0)
+            }
+        };
         let next = AtomicU64::new(SERVICE_PAGES);
         let service = ServiceTd::build(
             host.platform,
@@ -63,9 +71,15 @@ impl Side {
             SERVICE_HKID,
             Hpa::new(PARAMETERS),
             (6, 5),
-            || Some(Hpa::new(next.fetch_add(4096, Ordering::Relaxed))),
+            || {
+                let page = Hpa::new(next.fetch_add(4096, Ordering::Relaxed));
+                tdx_mmu::pamt::admit(&host, &host.config(), page).unwrap();
+                Some(page)
+            },
         )
         .unwrap();
+        // The next page that is allocated is the TDR of the TD that moves.
+        host.allocated.lock().unwrap().clear();
         let attributes = TdAttributes::new()
             .with_sept_ve_disable(true)
             .with_migratable(true);
@@ -93,7 +107,12 @@ impl Side {
 
     /// A TD that runs and may migrate.
     pub fn source(vcpus: usize) -> Self {
-        let (host, service) = Self::host(0);
+        Self::source_on(vcpus, PamtMode::Static)
+    }
+
+    /// The same on a module that keeps its PAMT this way.
+    pub fn source_on(vcpus: usize, pamt: PamtMode) -> Self {
+        let (host, service) = Self::host(0, pamt);
         let side = Self::new(host.create(vcpus), service);
         Self {
             td: finalized(side.td),
@@ -103,7 +122,12 @@ impl Side {
 
     /// A TD that is about to be imported.
     pub fn destination() -> Self {
-        let (host, service) = Self::host(0x5a5a);
+        Self::destination_on(PamtMode::Static)
+    }
+
+    /// The same on a module that keeps its PAMT this way.
+    pub fn destination_on(pamt: PamtMode) -> Self {
+        let (host, service) = Self::host(0x5a5a, pamt);
         let hkid = HkidPool::<1>::new(33, 31).unwrap().allocate().unwrap();
         let (td, done) = Td::create_for_import(host, config(), hkid)
             .unwrap_or_else(|(_, _, error)| panic!("{error}"));
@@ -123,7 +147,9 @@ impl Side {
     /// Tears everything down; every page has to be back.
     #[track_caller]
     pub fn end(self) {
-        self.service.tear_down(|_| ()).unwrap();
+        let host = self.td.embedder();
+        let back = |page| tdx_mmu::pamt::dismiss(host, &host.config(), page).unwrap();
+        self.service.tear_down(back).unwrap();
         end(self.td);
     }
 
