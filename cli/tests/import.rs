@@ -42,7 +42,7 @@ fn import(module: &str, files: &[PathBuf], further: &[&str]) -> (Output, Value) 
 
 #[test]
 fn importing_again_changes_nothing() {
-    for (module, rows) in [("1.5.01", 976), ("1.5.34", 336), ("2.0.18", 1037)] {
+    for (module, rows) in [("1.5.01", 976), ("1.5.34", 336 + 73 + 99), ("2.0.18", 1037)] {
         let files = TABLES.map(|name| table(module, name));
         let files: Vec<PathBuf> = files.into_iter().filter(|path| path.exists()).collect();
         let (output, report) = import(module, &files, &[]);

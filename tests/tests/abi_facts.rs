@@ -395,6 +395,8 @@ fn metadata_fields() {
         fields(module, "metadata_td_vmcs", &field::TD_VMCS);
         fields(module, "metadata_td_l2_vmcs", &field::TD_L2_VMCS);
     }
+    fields(Module::V1_5_34, "metadata_global", &field::GLOBAL);
+    fields(Module::V1_5_34, "metadata_tdr_tdcs", &field::TDR_TDCS);
     assert!(field::TDVPS.of(Module::V1_5_34).is_empty());
 }
 

@@ -106,7 +106,7 @@ fn vendored_rust_is_used_without_a_warning() {
             }
         }
     }
-    for module in facts::WITH_FIELDS {
+    for module in facts::MODULES {
         for (name, id) in facts::numbers(module, "metadata_tdr_tdcs", "field_id") {
             let line = format!("{module} field {name} {id:#x}");
             assert!(lines.contains(&*line), "{line}");
