@@ -251,6 +251,13 @@ fn values_are_taken_apart() {
 }
 
 #[test]
+fn a_status_without_its_prefix_is_recognised() {
+    let output = tdx(&["decode", "status", "8000020000000092"]).stdout;
+    let text = String::from_utf8(output).unwrap();
+    assert!(text.contains("0x8000020000000092"), "{text}");
+}
+
+#[test]
 fn explain_finds_names_in_every_spelling_and_suggests_others() {
     for name in ["TDH.MEM.PAGE.AUG", "tdh_mem_page_aug", "tdh.mem.page.aug"] {
         assert_eq!(json(&["explain", name, "--json"])[0]["number"], 6, "{name}");
@@ -291,6 +298,23 @@ fn a_specification_is_checked_with_places_and_advice() {
     std::fs::create_dir_all(folder.join("enums")).unwrap();
     let broken = "kind: enum\nname: Colour\nwidth: 8\nshade: 3\ndoc: A colour.\ncite: { id: nowhere }\nvalues:\n  - { name: RED, value: 1 }\n";
     std::fs::write(folder.join("enums/Colour.yaml"), broken).unwrap();
+    for (file, text, expected) in [
+        ("Empty", &b""[..], "expected a mapping"),
+        ("Tab", b"kind: enum\n\tname: Tab\n", "indent with spaces"),
+        (
+            "Latin",
+            b"kind: enum\ndoc: caf\xe9\n",
+            "Latin.yaml:2: this is not UTF-8",
+        ),
+    ] {
+        let path = folder.join(format!("enums/{file}.yaml"));
+        std::fs::write(&path, text).unwrap();
+        let output = tdx(&["spec", "check", folder.to_str().unwrap()]);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(said.contains(expected), "{file}: {said}");
+    }
     let output = tdx(&["spec", "check", folder.to_str().unwrap(), "--json"]);
     let person = tdx(&["spec", "check", folder.to_str().unwrap()]);
     std::fs::remove_dir_all(&folder).unwrap();

@@ -56,6 +56,17 @@ pub(crate) fn load_traced(sources: &Sources) -> (Vec<(FileId, Node)>, Trace) {
     (documents, reader.take_trace())
 }
 
+/// What to do about a syntax error in line `line`.
+fn syntax_help(text: &str, line: usize) -> &'static str {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let indent = line.len() - line.trim_start().len();
+    if line[..indent].contains('\t') {
+        "indent with spaces: YAML takes no tabs there; the rest of this file was not read"
+    } else {
+        "look at indentation, quotes and brackets here and in the line above; the rest of this file was not read"
+    }
+}
+
 fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Vec<(FileId, Node)>) {
     let mut documents = Vec::new();
     for (file, source) in sources.iter() {
@@ -66,8 +77,9 @@ fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Ve
             }
             Err(error) => {
                 let mut diagnostic = Diagnostic::new(Code::Syntax, root_of(file), error.message);
+                let line = error.position.map_or(0, |position| position.line);
                 diagnostic.position = error.position;
-                reader.report(diagnostic.help("the rest of this file was not read"));
+                reader.report(diagnostic.help(syntax_help(source.text(), line)));
             }
         }
     }

@@ -55,8 +55,18 @@ impl Sources {
     pub fn read(directory: &Path) -> io::Result<Self> {
         let mut sources = Self::default();
         for path in paths(directory)? {
-            let text = fs::read_to_string(&path).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            let failed = |kind, what: &dyn core::fmt::Display| {
+                io::Error::new(kind, format!("{}{what}", path.display()))
+            };
+            let bytes = fs::read(&path)
+                .map_err(|error| failed(error.kind(), &format_args!(": {error}")))?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+                failed(
+                    io::ErrorKind::InvalidData,
+                    &format_args!(":{line}: this is not UTF-8; save the file as UTF-8"),
+                )
             })?;
             let relative = path.strip_prefix(directory).unwrap_or(&path);
             let name = relative

@@ -196,6 +196,10 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
         self.scalar(Value::Null)
     }
 
+    fn visit_none<E: serde::de::Error>(self) -> Result<Node, E> {
+        self.scalar(Value::Null)
+    }
+
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Node, E> {
         self.scalar(Value::Bool(value))
     }

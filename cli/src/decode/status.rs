@@ -74,6 +74,15 @@ impl<'s> StatusReading<'s> {
         self.row?.retry.map(Retry::name)
     }
 
+    /// The status whose hexadecimal digits were read as decimal ones.
+    fn without_prefix(&self) -> Option<u64> {
+        let digits = self.rax.to_string();
+        let meant = u64::from_str_radix(&digits, 16).ok()?;
+        let known = reference::spec().ok()?;
+        (digits.len() == 16 && reference::status(known, self.callee, meant).is_some())
+            .then_some(meant)
+    }
+
     pub(crate) fn json(&self) -> Value {
         json!({
             "value": format!("{:#018x}", self.rax),
@@ -92,6 +101,9 @@ impl<'s> StatusReading<'s> {
     pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let class = match (self.callee, self.is_error()) {
+            (_, false) if self.row.is_none() && self.rax != 0 => {
+                "no error, unless RAX was changed since"
+            }
             (Callee::Module, false) if self.rax >> 32 != 0 => "success with information",
             (_, false) => "success",
             (_, true) => "error",
@@ -105,6 +117,11 @@ impl<'s> StatusReading<'s> {
             _ => None,
         };
         lines.extend(again.map(|text| ("call again", text.to_string())));
+        if self.row.is_none()
+            && let Some(meant) = self.without_prefix()
+        {
+            lines.push(("did you mean", format!("{meant:#018x}, written with 0x")));
+        }
         if let Some(row) = self.row {
             lines.extend(row.doc.clone().map(|text| ("meaning", text)));
             lines.extend(row.cause.clone().map(|text| ("cause", text)));
