@@ -103,6 +103,96 @@ fn what_is_written_can_be_read_and_taken_back() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// In the shape of the module's cpuid_configurations.c; rows stand in no order there.
+const CPUID: &str = "
+const cpuid_lookup_t cpuid_lookup[MAX_NUM_CPUID_LOOKUP] = {
+ [1] = { .leaf_subleaf = {.leaf = 0x4, .subleaf = 0x0},
+  .valid_entry = true,
+  .faulting = true,
+  .verify_mask = { .ebx = 0xfff },
+  .verify_value = { .ebx = 0x0 },
+  .config_index = CPUID_CONFIG_NULL_IDX
+  },
+ [0] = { .leaf_subleaf = {.leaf = 0x1, .subleaf = 0xffffffff},
+  .valid_entry = true,
+  .fixed1 = { .ecx = 0x80000000, .edx = 0x200 },
+  .config_index = 0
+  }
+};
+const cpuid_configurable_t cpuid_configurable[MAX_NUM_CPUID_CONFIG] = {
+ [0] = { .leaf_subleaf = {.leaf = 0x1, .subleaf = 0xffffffff},
+  .valid_entry = true,
+  .config_direct = { .eax = 0xfff3fff, .ebx = 0xff0000 },
+  .allow_direct = { .ecx = 0x31044d88 },
+  .lookup_index = 0
+  }
+};
+const cpuid_config_return_values_t xfam_mask_0x1_0xffffffff[XCR0_MAX_VALID_BIT + 1] = {
+
+    [2]={ .ecx = 0x30001000  } ,
+
+};
+";
+
+const CPUID_ROWS: &str = r#"modules: ["2.0.18"]
+cite: { id: tdx-module-2.0.18, at: cpuid_configurations.c }
+lookup:
+  - { leaf: 0x1, config: 0, fixed1: [0x0, 0x0, 0x80000000, 0x200] }
+  - { leaf: 0x4, subleaf: 0x0, faulting: true, verify_mask: [0x0, 0xfff, 0x0, 0x0] }
+configurable:
+  - { leaf: 0x1, direct: [0xfff3fff, 0xff0000, 0x0, 0x0], allow: [0x0, 0x0, 0x31044d88, 0x0] }
+xfam_masks:
+  - { leaf: 0x1, xfam_bit: 2, mask: [0x0, 0x0, 0x30001000, 0x0] }
+"#;
+
+#[test]
+fn cpuid_tables_become_a_file_of_the_module() {
+    let spec = copy("cpuid");
+    let directory = spec.display().to_string();
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cpuid_configurations.c");
+    let files = [source.clone()];
+    fs::write(&source, CPUID).expect("the source is written");
+    let write = ["--write", "--spec", &directory];
+    let (output, report) = import("2.0.18", &files, &write);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(report["changes"].as_array().map(Vec::len), Some(4));
+    let file = spec.join("tables/cpuid_2_0_18.yaml");
+    let text = fs::read_to_string(&file).expect("a file of its own");
+    assert!(text.ends_with(CPUID_ROWS), "{text}");
+    if let Err(error) = tdx_codegen::read(&spec) {
+        panic!("{error}");
+    }
+    let (_, report) = import("2.0.18", &files, &write[1..]);
+    assert_eq!(report["changes"], Value::Array(Vec::new()));
+
+    // Another value, and a row less; what was written by hand at the head stays.
+    fs::write(&file, format!("# By hand.\n{text}")).expect("the file is written");
+    let changed = CPUID.replace(".ebx = 0xfff }", ".ebx = 0xffe }");
+    let changed = changed.replace("    [2]={ .ecx = 0x30001000  } ,\n", "");
+    fs::write(&source, changed).expect("the source is written");
+    let (_, report) = import("2.0.18", &files, &write);
+    assert_eq!(report["changes"].as_array().map(Vec::len), Some(2));
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(text.starts_with("# By hand.\n"), "{text}");
+    assert!(text.contains("[0x0, 0xffe, 0x0, 0x0] }"), "{text}");
+    assert!(text.ends_with("xfam_masks: []\n"), "{text}");
+    if let Err(error) = tdx_codegen::read(&spec) {
+        panic!("{error}");
+    }
+
+    for broken in [
+        CPUID.replace("[1] = {", "[2] = {"),
+        CPUID.replace("0x31044d88", "0x1ffffffff"),
+        CPUID.replace(".valid_entry = true", ".valid_entry = perhaps"),
+    ] {
+        fs::write(&source, broken).expect("the source is written");
+        let (output, _) = import("2.0.18", &files, &[]);
+        assert!(!output.status.success());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
 #[test]
 fn bad_input_gives_one_line() {
     let existing = table("1.5.01", "op_states");

@@ -1,5 +1,6 @@
 //! `tdx spec import`: brings tables of the specification up to date with Intel's.
 
+mod cpuid;
 mod merge;
 mod read;
 mod record;
@@ -25,10 +26,10 @@ use crate::output::Output;
 /// Bytes of the largest file that is read.
 const LIMIT: u64 = 64 << 20;
 
-/// Bring status codes, operand ids, metadata fields and the states of leaves up to date with a module's tables.
+/// Bring status codes, operand ids, metadata fields, MSR and CPUID virtualization and the states of leaves up to date with a module's tables.
 ///
 /// Reads the JSON tables that Intel publishes (as of 2022 and of 2025), the sources that Intel's tools generate for the module
-/// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c), and rows of these as JSON. Names, documentation and everything else that a
+/// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c, msr_config_lookup.c, cpuid_configurations.c), and rows of these as JSON. Names, documentation and everything else that a
 /// source does not say stay as they are; rows of other modules too. Without --write nothing is written, and the command fails if
 /// there is anything to change.
 #[derive(Debug, Args)]
@@ -63,7 +64,10 @@ struct Report {
 
 /// Whether `text` can be imported as a file called `name`.
 pub(crate) fn parse(name: &str, text: &str) -> bool {
-    read::read(name, text).is_ok()
+    match cpuid::read(text) {
+        Some(tables) => tables.is_ok(),
+        None => read::read(name, text).is_ok(),
+    }
 }
 
 /// Carries out `tdx spec import`.
@@ -92,6 +96,14 @@ pub fn import(options: &Options, output: &mut Output) -> Result<(), Error> {
         let text = String::from_utf8_lossy(&text);
         let shown = path.display();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(tables) = cpuid::read(&text) {
+            let tables = tables.map_err(|error| Error::Failed(format!("{shown}: {error}")))?;
+            report.rows += tables.len();
+            let (files, changes) = cpuid::merge(&sources, &changed, &options.module, &tables);
+            changed.extend(files);
+            report.changes.extend(changes);
+            continue;
+        }
         let contents = read::read(name.trim_end_matches(".gz"), &text)
             .map_err(|error| Error::Failed(format!("{shown}: {}", causes(&error))))?;
         report.left_out += contents.left_out;

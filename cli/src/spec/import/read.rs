@@ -35,7 +35,8 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
-    fn row(row: impl Into<String>, key: &str, found: impl Into<String>) -> Self {
+    /// `row` has `found` where `key` should be.
+    pub(super) fn row(row: impl Into<String>, key: &str, found: impl Into<String>) -> Self {
         Self::Row {
             row: row.into(),
             key: key.to_owned(),

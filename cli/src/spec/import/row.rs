@@ -60,7 +60,8 @@ impl Row {
         self.set("modules", modules.map(written), &["name", "id", "value"]);
     }
 
-    fn text(&self) -> String {
+    /// The row's line.
+    pub(super) fn text(&self) -> String {
         let pairs = self.pairs.iter();
         let pairs: Vec<String> = pairs
             .map(|(key, value)| format!("{key}: {value}"))
