@@ -151,7 +151,7 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Makes one leaf of each table of `ranges` whose 512 leaves map contiguous, aligned memory and
-    /// which the guest has accepted all or none of. Returns how many.
+    /// which the guest has accepted all or none of, and aliased alike in each L2 VM. Returns how many.
     ///
     /// The tables are blocked together and share one TRACK and one kick; none of that while OP_STATE
     /// needs no tracking. A table that the module refuses is unblocked again and left as it was.

@@ -16,7 +16,7 @@ use crate::range::block_at;
 
 impl<E: Embedder> Td<E> {
     /// Takes the tables that lie whole in `range` and map nothing out of the Secure-EPT, the lowest
-    /// first, and gives their pages back (TDH.MEM.SEPT.REMOVE). Returns how many.
+    /// first, and gives their pages back (TDH.MEM.SEPT.REMOVE), those of L2 VMs beside them too. Returns how many.
     ///
     /// The tables of one level are blocked together and share one TRACK and one kick; none of that while
     /// OP_STATE needs no tracking. Unmapping leaves tables where they are, because most ranges are

@@ -67,7 +67,12 @@ impl Seamcall for HostLp {
                 registers.rax = rax;
                 Ok(())
             }
-            None => self.execute(registers),
+            None => {
+                let leaf = registers.rax;
+                self.execute(registers)?;
+                self.injector.after(leaf, registers);
+                Ok(())
+            }
         }
     }
 }

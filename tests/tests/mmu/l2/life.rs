@@ -191,6 +191,26 @@ fn tables_of_l2_vms_leave_with_the_tds() {
 }
 
 #[test]
+fn teardown_reclaims_every_page_by_one_call() {
+    let td = runnable_on(Host::partitioned(2), 1);
+    td.prefault(range(DATA, 0x3000), Level::Pt).unwrap();
+    for vm in [1, 2] {
+        td.link_l2(vm, ram()).unwrap();
+    }
+    assert_eq!(tables(&td), 2 * 4);
+    let platform = td.embedder().platform;
+    let reclaimed = || {
+        let counts = platform.counters().seamcalls_by_name();
+        counts.get("TDH.PHYMEM.PAGE.RECLAIM").copied().unwrap_or(0)
+    };
+    let (before, leaves) = (reclaimed(), td.embedder().private_in_use() / 4096);
+    let module_pages = td.embedder().module_pages_in_use() as u64;
+    end(td);
+    assert_eq!(reclaimed() - before, leaves + module_pages);
+    platform.for_each_used_page(|hpa, _, kind, _| panic!("{kind:?} page at {hpa:?}"));
+}
+
+#[test]
 fn partitioning_that_is_not_used_costs_nothing() {
     let td = partitioned();
     let count = |name: &str| {

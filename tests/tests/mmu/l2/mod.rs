@@ -4,5 +4,6 @@ pub mod compare;
 mod guest;
 mod injection;
 mod life;
+mod poison;
 mod shape;
 mod threads;
