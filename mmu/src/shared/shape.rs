@@ -3,6 +3,7 @@ use core::sync::atomic::Ordering;
 use tdx_abi::Gpa;
 use tdx_abi::Level;
 
+use super::Ept;
 use super::EptEntry;
 use super::EptFormat;
 use super::EptPosition;
@@ -17,6 +18,39 @@ use crate::embed::Frames;
 use crate::embed::Grace;
 use crate::embed::Tables;
 use crate::tree::Format;
+
+impl Ept {
+    /// Whether [`EptSection::promote`] would find what it needs behind the entry of `level` around `gpa`, where something
+    /// has just been mapped at `gpa`. Others may be changing it.
+    pub(crate) fn completed<E: Tables + Grace>(
+        &self,
+        embedder: &E,
+        gpa: Gpa,
+        level: Level,
+    ) -> bool {
+        let Some(below) = level.below() else {
+            return false;
+        };
+        let _guard = embedder.enter();
+        let slot = self.tree().descend(embedder, gpa.bits(), level);
+        if slot.level != level || !EptFormat::is_table(slot.value) {
+            return false;
+        }
+        let entries = embedder.entries(EptFormat::table(slot.value));
+        let seen = |index: usize| entries[index % entries.len()].load(Ordering::Relaxed);
+        // Of pages that come one after the other the last one has both neighbours.
+        let index = below.index(gpa.bits());
+        if [index + 1, index + entries.len() - 1]
+            .iter()
+            .any(|neighbour| seen(*neighbour) == EptFormat::EMPTY)
+        {
+            return false;
+        }
+        let first = EptEntry::from_bits(seen(0));
+        let equal = |index: usize| seen(index) == first.bits() + index as u64 * below.size();
+        first.is_leaf() && first.address().is_aligned(level) && (1..entries.len()).all(equal)
+    }
+}
 
 impl<E: Tables + Grace> EptSection<'_, E> {
     /// Replaces the leaf of `level` at `gpa` by a table of leaves one level lower, access as it was.

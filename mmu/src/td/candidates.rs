@@ -29,9 +29,10 @@ const NOTED: u64 = 1 << 0;
 /// The table is blocked, or is about to be.
 const BLOCKED: u64 = 1 << 1;
 
-/// The 2 MiB ranges that a fault has completed, as many as there is room for.
+/// Ranges that a fault has completed, as many as there is room for, with what is to be known of each in the low bits.
 ///
-/// Whoever finds a free place takes it; a place that is taken is changed by whoever holds [`Td::reshape`].
+/// Whoever finds a free place takes it. Of private ranges, a place that is taken is changed by whoever holds
+/// [`Td::reshape`].
 #[derive(Debug)]
 pub(super) struct Candidates<W>([W; PLACES]);
 
@@ -40,14 +41,23 @@ impl<W: Word> Candidates<W> {
         Self(core::array::from_fn(|_| W::new(EMPTY)))
     }
 
-    /// Notes the range at `gpa`; where there is no room it is passed over.
-    fn note(&self, gpa: PrivateGpa) {
+    /// Notes the range `range`; where there is no room it is passed over.
+    pub(super) fn note(&self, range: u64) {
         let held = |place: &W| place.load(Ordering::Relaxed);
-        let known =
-            |place: &W| held(place) & !(NOTED | BLOCKED) == gpa.bits() && held(place) != EMPTY;
+        let known = |place: &W| held(place) & !(NOTED | BLOCKED) == range && held(place) != EMPTY;
         if !self.0.iter().any(known) {
-            let free = |place: &W| place.replace(EMPTY, gpa.bits() | NOTED).is_ok();
+            let free = |place: &W| place.replace(EMPTY, range | NOTED).is_ok();
             let _ = self.0.iter().any(free);
+        }
+    }
+
+    /// Does `work` with each that is noted, which is not noted any more then.
+    pub(super) fn take(&self, mut work: impl FnMut(u64)) {
+        for place in &self.0 {
+            let noted = place.load(Ordering::Relaxed);
+            if noted != EMPTY && place.replace(noted, EMPTY).is_ok() {
+                work(noted & !(NOTED | BLOCKED));
+            }
         }
     }
 
@@ -82,7 +92,7 @@ impl<E: Embedder> Td<E> {
         };
         if self.tracking_required() {
             if uniform.leaf.is_accepted() {
-                self.candidates.note(start);
+                self.candidates.note(start.bits());
             }
         } else if let Some(range) = GpaRange::new(start.bits(), Self::LARGEST_PRIVATE.size()) {
             // The page is mapped whatever comes of this; what is refused stays as it was.

@@ -60,6 +60,8 @@ impl<E: Embedder> Td<E> {
     }
 
     /// Unmaps the shared memory of `ranges`, and flushes it before this returns.
+    ///
+    /// The flush serves large pages as well that faults have completed, as far as the backing is contiguous.
     pub fn unmap_shared(&self, ranges: &[GpaRange]) -> Result<(), Error> {
         {
             let _section = self.mirror.exclusive(&self.embedder);
@@ -70,6 +72,7 @@ impl<E: Embedder> Td<E> {
         let result = ranges
             .iter()
             .try_for_each(|range| self.zap_shared(*range, &mut gather, &mut deposit));
+        self.merge_shared(&mut gather);
         let _ = gather.flush(&self.embedder);
         result
     }

@@ -15,6 +15,7 @@ use super::epoch::Epoch;
 use super::leaves;
 use super::ledger::Ledger;
 use super::ledger::PAGES_PER_VCPU;
+use super::merge::Merges;
 use crate::Word;
 use crate::attributes::VisibilityMap;
 use crate::embed::Embedder;
@@ -134,6 +135,7 @@ impl<E: Embedder> Td<E> {
             sequence: Word::new(0),
             vcpus: Word::new(0),
             candidates: Candidates::new(),
+            merges: Merges::new(),
             reshaping: Gate::new(),
             stage: Word::new(stage::BLANK),
         })

@@ -131,7 +131,14 @@ impl<E: Embedder> Td<E> {
             };
             drop((shared, section));
             match done {
-                Ok(()) => return Ok(Some(resolution)),
+                Ok(()) => {
+                    if let (SharedBacking::Memory { level: run, .. }, Resolution::Mapped(level)) =
+                        (backing, resolution)
+                    {
+                        self.notice_shared(address, level, run);
+                    }
+                    return Ok(Some(resolution));
+                }
                 Err(EptStop::NeedTables) => deposit.top_up(DEPTH)?,
                 Err(EptStop::Retry | EptStop::Found(_)) => return Ok(None),
             }

@@ -15,6 +15,7 @@ mod invalidate;
 mod l2;
 pub(crate) mod leaves;
 mod ledger;
+mod merge;
 pub mod migration;
 pub(crate) mod pamt;
 mod prefault;
@@ -51,6 +52,7 @@ use self::l2::L2;
 use self::l2::L2Pages;
 use self::leaves::Memory;
 use self::ledger::Ledger;
+use self::merge::Merges;
 use self::pamt::Pairs;
 use self::propagate::Propagate;
 pub use self::teardown::Progress;
@@ -85,6 +87,7 @@ pub struct Td<E: Embedder> {
     sequence: <E as Tables>::Word,
     vcpus: <E as Tables>::Word,
     candidates: Candidates<<E as Tables>::Word>,
+    merges: Merges<<E as Tables>::Word>,
     /// Held while tables are promoted.
     reshaping: Gate<<E as Tables>::Word>,
     stage: <E as Tables>::Word,

@@ -22,8 +22,12 @@ impl<E: Embedder> Td<E> {
     /// Begins a round of dirty logging: writes to the shared memory of `range` fault once, and
     /// [`crate::embed::Backing::mark_dirty`] hears of the page.
     ///
-    /// Large leaves are split first where `by_page`, so that what is dirty is known to 4 KiB.
+    /// Large leaves are split first where `by_page`, so that what is dirty is known to 4 KiB; from then on no large ones
+    /// are made before [`Td::promote_shared`].
     pub fn log_dirty(&self, range: GpaRange, by_page: bool) -> Result<Flushed, Error> {
+        if by_page {
+            self.merges.keep_small(true);
+        }
         let mut gather = Gather::new();
         let split = if by_page {
             self.split_shared(range, &mut gather)
@@ -60,27 +64,6 @@ impl<E: Embedder> Td<E> {
         });
         let flushed = gather.flush(&self.embedder);
         split.map(|()| flushed)
-    }
-
-    /// Makes one leaf of each shared table of `range` that maps contiguous, aligned memory with equal
-    /// permissions: the end of dirty logging. Returns how many.
-    pub fn promote_shared(&self, range: GpaRange) -> u64 {
-        let mut gather = Gather::new();
-        let mut promoted = 0;
-        self.in_shared(range, |section, from, end| {
-            let size = Level::Pd.size();
-            let mut address = from.next_multiple_of(size);
-            while end.saturating_sub(address) >= size {
-                promoted += u64::from(
-                    section
-                        .promote(tdx_abi::Gpa::new(address), Level::Pd, &mut gather)
-                        .is_ok(),
-                );
-                address += size;
-            }
-        });
-        let _ = gather.flush(&self.embedder);
-        promoted
     }
 
     fn in_shared(&self, range: GpaRange, mut work: impl FnMut(&mut EptSection<'_, E>, u64, u64)) {

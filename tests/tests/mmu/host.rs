@@ -93,6 +93,8 @@ pub struct Host {
     next_block: AtomicU64,
     /// Largest private page that the backing gives.
     pub largest: Mutex<Level>,
+    /// How much of the memory behind shared pages is contiguous.
+    pub shared_run: Mutex<Level>,
     /// Whether large pages are made of what the guest has filled.
     pub promotes: AtomicBool,
     /// Whether they are made of what is about to be removed.
@@ -180,6 +182,7 @@ impl Host {
             blocks: Mutex::new(None),
             next_block: AtomicU64::new(PRIVATE_MEMORY + Level::Pd.size()),
             largest: Mutex::new(Level::Pt),
+            shared_run: Mutex::new(Level::Pd),
             promotes: AtomicBool::new(false),
             promotes_before_removal: AtomicBool::new(false),
             kick_disabled: AtomicBool::new(false),

@@ -321,3 +321,100 @@ fn removal_goes_by_large_pages_where_the_embedder_prefers_that() {
     }
     end(td);
 }
+
+const SHARED: u64 = 1 << 47;
+
+/// Level of the shared leaf at `gpa`.
+fn shared_level(td: &Td<Host>, gpa: u64) -> Level {
+    let at = td
+        .shared()
+        .look(td.embedder(), tdx_abi::Gpa::new(SHARED | gpa));
+    assert!(at.entry.is_leaf(), "{at:?}");
+    at.level
+}
+
+/// The guest converts `[start, end)` to shared in steps of `step` bytes and uses each part at once.
+fn share(td: &Td<Host>, start: u64, end: u64, step: u64, level: Level) {
+    for gpa in (start..end).step_by(step as usize) {
+        td.declare(range(gpa, step), Visibility::Shared).unwrap();
+        assert_eq!(
+            fault(td, SHARED | gpa, AccessKind::Write),
+            Resolution::Mapped(level)
+        );
+    }
+}
+
+/// Something that flushes the shared EPT once.
+fn flush_for_another(td: &Td<Host>) {
+    let invepts = || td.embedder().invepts.load(Ordering::Relaxed);
+    td.declare(range(OTHER, PAGE), Visibility::Shared).unwrap();
+    fault(td, SHARED | OTHER, AccessKind::Write);
+    let before = invepts();
+    td.unmap_shared(&[range(OTHER, PAGE)]).unwrap();
+    assert_eq!(invepts(), before + 1);
+}
+
+/// Page by page, and in a backing that is contiguous for 2 MiB or not.
+#[test]
+fn a_shared_table_that_faults_have_completed_becomes_a_leaf_with_the_next_flush() {
+    for (run, expected) in [(Level::Pd, Level::Pd), (Level::Pt, Level::Pt)] {
+        let td = runnable(1);
+        *td.embedder().shared_run.lock().unwrap() = run;
+        share(&td, BASE, BASE + LARGE, PAGE, Level::Pt);
+        assert_eq!(shared_level(&td, BASE), Level::Pt, "not by itself");
+        flush_for_another(&td);
+        assert_eq!(shared_level(&td, BASE + 5 * PAGE), expected);
+        // Converted back, none of it is shared.
+        td.convert(range(BASE, LARGE), Visibility::Private).unwrap();
+        assert_eq!(
+            fault(&td, SHARED | BASE, AccessKind::Read),
+            Resolution::MemoryFault {
+                gpa: BASE,
+                private: false
+            }
+        );
+        end(td);
+    }
+}
+
+#[test]
+fn shared_memory_becomes_a_leaf_of_1_gib() {
+    let ram = 1 << 30;
+    let td = runnable(1);
+    *td.embedder().shared_run.lock().unwrap() = Level::Pdpt;
+    share(&td, 0, ram, LARGE, Level::Pd);
+    // The whole of it goes with a flush that is due anyway; here on request.
+    assert_eq!(td.promote_shared(range(0, ram)), 1);
+    assert_eq!(shared_level(&td, 7 * LARGE), Level::Pdpt);
+    // One page is taken out of its middle, and comes back.
+    td.unmap_shared(&[range(BASE, PAGE)]).unwrap();
+    assert_eq!(shared_level(&td, BASE + PAGE), Level::Pt);
+    assert_eq!(
+        fault(&td, SHARED | BASE, AccessKind::Write),
+        Resolution::Mapped(Level::Pt)
+    );
+    assert_eq!(shared_level(&td, BASE), Level::Pt);
+    // The flush is of another GiB of the tree.
+    let beyond = range(ram, PAGE);
+    assert_eq!(fault(&td, SHARED | ram, AccessKind::Read), Resolution::Mmio);
+    td.unmap_shared(&[beyond]).unwrap();
+    assert_eq!(shared_level(&td, BASE), Level::Pdpt);
+    end(td);
+}
+
+/// Large pages would hide which page is dirty.
+#[test]
+fn shared_pages_stay_small_while_their_dirtiness_is_logged_by_page() {
+    let td = runnable(1);
+    td.log_dirty(range(BASE, LARGE), true).unwrap();
+    share(&td, BASE, BASE + LARGE, PAGE, Level::Pt);
+    flush_for_another(&td);
+    assert_eq!(shared_level(&td, BASE), Level::Pt);
+    assert_eq!(td.promote_shared(range(BASE, LARGE)), 1);
+    assert_eq!(shared_level(&td, BASE), Level::Pd);
+    // From now on again by itself.
+    share(&td, BASE + LARGE, BASE + 2 * LARGE, PAGE, Level::Pt);
+    flush_for_another(&td);
+    assert_eq!(shared_level(&td, BASE + LARGE), Level::Pd);
+    end(td);
+}

@@ -21,6 +21,9 @@ use super::RAM;
 use super::SHARED_MEMORY;
 use super::SPARE;
 
+/// Where contiguous shared memory of 1 GiB lies; nobody accesses it.
+const LARGE_SHARED_MEMORY: u64 = 32 << 30;
+
 impl Host {
     /// A page that nobody uses, for a relocation.
     pub fn spare(&self, index: u64) -> Page {
@@ -129,10 +132,14 @@ impl Backing for Host {
         if gpa.bits() >= RAM {
             return SharedBacking::Mmio;
         }
-        let hpa = Hpa::new(SHARED_MEMORY + gpa.bits() % (1 << 28));
+        let run = *self.shared_run.lock().unwrap();
+        let hpa = match run {
+            Level::Pdpt => Hpa::new(LARGE_SHARED_MEMORY + gpa.bits()),
+            _ => Hpa::new(SHARED_MEMORY + gpa.bits() % (1 << 28)),
+        };
         SharedBacking::Memory {
-            hpa: hpa.align_down(Level::Pd),
-            level: Level::Pd,
+            hpa: hpa.align_down(run),
+            level: run,
             attributes: Attributes::new(Permissions::READ_WRITE),
         }
     }
