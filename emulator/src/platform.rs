@@ -103,8 +103,15 @@ impl Platform {
     }
 
     /// What the PAMT says of the 4 KiB, 2 MiB or 1 GiB page at `hpa`: type and owner; `None` outside of initialised TDMRs.
+    ///
+    /// With Dynamic PAMT a 4 KiB page whose range has no pages for its entries is in use by nobody.
     pub fn page_metadata(&self, hpa: u64, level: Level) -> Option<(PageType, u64)> {
-        let entry = self.core.global.block(hpa)?.entry(hpa, level);
+        let block = self.core.global.block(hpa)?;
+        let above = block.node(hpa).filter(|_| level == Level::Pt);
+        if above.is_some_and(|above| above.page_type() != PageType::Pamt) {
+            return Some((PageType::Nda, 0));
+        }
+        let entry = block.entry(hpa, level);
         Some((entry.page_type(), entry.owner()))
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! What is modelled: the frozen-entry protocol and the linking and freeing of mirrored tables (`mirror`);
 //! linking, splitting, promotion and freeing of the shared EPT's tables, and its gather against CPUs that keep
-//! translations (`shared`); the visibility map (`visibility`); block, track, kick and remove of private memory
-//! against vCPUs that enter and leave, and the ledger of control pages (`td`); the tables of L2 VMs beside those that
-//! are blocked and removed (`l2`).
+//! translations (`shared`); look-ups by a cursor that holds tables which others take away (`walk`); the visibility map
+//! (`visibility`); block, track, kick and remove of private memory against vCPUs that enter and leave, and the ledger of
+//! control pages (`td`); the tables of L2 VMs beside those that are blocked and removed (`l2`).
 //!
 //! Each model is run a second time with a mistake put in ([`memory::Seeded`]), and has to fail then.
 #![expect(
@@ -21,3 +21,4 @@ mod module;
 mod shared;
 mod td;
 mod visibility;
+mod walk;

@@ -24,6 +24,7 @@ use tdx_mmu::embed::Grace;
 use tdx_mmu::embed::Relax;
 use tdx_mmu::embed::Tables;
 use tdx_mmu::l2::MAX_L2_VMS;
+use tdx_mmu::shared::EptEntry;
 
 /// A mistake put into what the code under the model relies on. A model that does not fail with the
 /// mistake that it is there for says nothing without it.
@@ -42,6 +43,10 @@ pub enum Seeded {
     LateNote,
     /// An exclusive section does not keep shared ones away.
     OpenGate,
+    /// The entries of the shared EPT's tables are not frozen when the tables leave the tree.
+    NoFreeze,
+    /// A walk takes a frozen entry for its end.
+    UnawareWalk,
 }
 
 /// How much longer a mistake is looked for than a model without one is run.
@@ -99,6 +104,8 @@ fn step() {
 const FRESH: u64 = 0xdead;
 /// What it contains once it was freed; nothing else writes that.
 const FREED: u64 = 0xf4ee_d000_0000_0000;
+/// What a frozen entry of the shared EPT says.
+const FROZEN: u64 = EptEntry::FROZEN.bits();
 const TABLES: u64 = 0x10_0000;
 const TABLE_COUNT: u64 = 32;
 
@@ -132,7 +139,9 @@ impl Word for Step {
             step();
         }
         self.live();
-        self.0.store(value, order);
+        if !(seeded(Seeded::NoFreeze) && value == FROZEN) {
+            self.0.store(value, order);
+        }
     }
 
     fn replace(&self, current: u64, new: u64) -> Result<(), u64> {
@@ -146,7 +155,10 @@ impl Word for Step {
             self.0.store(new, Ordering::Relaxed);
             return Ok(());
         }
-        self.live();
+        let seen = self.live();
+        if seeded(Seeded::NoFreeze) && new == FROZEN && seen == current {
+            return Ok(());
+        }
         Word::replace(&self.0, current, new)
     }
 
