@@ -61,7 +61,7 @@ pub fn round(addresses: &Addresses) -> Vec<(&'static str, f64)> {
 }
 
 fn leaf(page: usize) -> u64 {
-    FRAME + ((page as u64) << 12) | 7
+    (FRAME + ((page as u64) << 12)) | 7
 }
 
 fn store(word: &AtomicU64, new: u64) {

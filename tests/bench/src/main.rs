@@ -7,7 +7,9 @@ mod arena;
 mod cases;
 mod contender;
 mod faults;
+mod host;
 mod limits;
+mod operations;
 mod ours;
 mod peers;
 mod report;
@@ -35,7 +37,7 @@ struct Options {
     /// Measure only the contenders whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Measure only the cases whose name contains this.
+    /// Measure only the cases whose name contains this; "fault" and "operation" are what a TD does.
     #[arg(long)]
     case: Option<String>,
     /// Fail if a target is missed.
@@ -113,6 +115,9 @@ fn measure(options: &Options) -> Samples {
                 targets::MULTIARCH_LOCKED,
                 &mut samples,
             );
+        }
+        if options.only.is_none() && selected(&options.case, "operation") {
+            operations::round(&mut samples);
         }
         if options.only.is_none() && options.case.is_none() {
             for (name, nanoseconds) in limits::round(&addresses) {

@@ -178,7 +178,6 @@ impl Contender for Shared {
         self.section
             .zap(address, address + bytes, &mut gather)
             .expect("nothing sticks out");
-        core::mem::forget(gather);
         true
     }
 }

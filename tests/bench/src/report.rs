@@ -8,6 +8,7 @@ use crate::CONTENDERS;
 use crate::Options;
 use crate::cases::Case;
 use crate::faults;
+use crate::operations;
 use crate::samples::Samples;
 use crate::targets;
 use crate::targets::Verdict;
@@ -53,6 +54,28 @@ pub fn tables(options: &Options, samples: &Samples, verdicts: &[Verdict]) {
         let [one, two] = [faults::ONE, faults::TWO].map(|column| samples.median(row, column));
         let gain = one.zip(two).map(|(one, two)| one / two);
         table.add_row([row.to_string(), number(one), number(two), number(gain)]);
+    }
+    println!("{table}\n");
+
+    let mut table = plain();
+    table.set_header([
+        "ns per operation of a TD",
+        operations::NOTHING,
+        operations::EMULATED,
+        "share of the MMU",
+    ]);
+    for row in operations::ALL {
+        let [nothing, emulated] =
+            [operations::NOTHING, operations::EMULATED].map(|column| samples.median(row, column));
+        let share = nothing
+            .zip(emulated)
+            .map(|(nothing, emulated)| nothing / emulated);
+        table.add_row([
+            row.to_string(),
+            number(nothing),
+            number(emulated),
+            number(share),
+        ]);
     }
     println!("{table}\n");
 

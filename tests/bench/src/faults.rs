@@ -3,8 +3,6 @@
 //! A fault of `tdx-mmu` is all of [`Td::fault`]: visibility, mirror, backing, section, tables, SEAMCALL. What the
 //! crates have to offer is a look and a map under one mutex, without which two threads may not use them.
 
-mod host;
-
 use std::sync::Barrier;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -15,10 +13,11 @@ use tdx_mmu::td::Access;
 use tdx_mmu::td::AccessKind;
 use tdx_mmu::td::Resolution;
 
-use self::host::Host;
 use crate::arena;
 use crate::cases::FRAME;
 use crate::contender::Find;
+use crate::host;
+use crate::host::Host;
 use crate::samples::Samples;
 
 /// Pages that a thread faults in where no SEAMCALL is executed.
@@ -56,7 +55,7 @@ pub fn round_of_peer<C: Find + Send>(row: &'static str, samples: &mut Samples) {
 
 fn faults(threads: u64, pages: u64, agreeable: bool) -> f64 {
     arena::reset();
-    let td = host::td(threads * pages << 12, agreeable);
+    let td = host::td((threads * pages) << 12, agreeable);
     let nanoseconds = time(threads, pages, |address| fault(&td, address));
     // What was mapped is found mapped.
     let last = Gpa::new((threads * pages - 1) << 12);

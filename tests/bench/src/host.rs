@@ -57,14 +57,37 @@ pub fn run_on(number: usize) {
 pub struct Lp {
     platform: Arc<Platform>,
     number: usize,
-    agreeable: Arc<AtomicBool>,
+    agreement: Arc<Agreement>,
+}
+
+/// A module that does nothing and says that it has done it.
+struct Agreement {
+    in_force: AtomicBool,
+    /// The Secure-EPT page of each 2 MiB range, which a promotion gives back.
+    tables: Vec<AtomicU64>,
+}
+
+impl Agreement {
+    /// Answers a SEAMCALL. The page that it gives back is the one that the host gave.
+    #[inline]
+    fn answer(&self, registers: &mut Registers) {
+        let gpa = registers.rcx & !0xfff;
+        let table = || &self.tables[(gpa >> 21) as usize % self.tables.len()];
+        match SeamcallLeaf::new(registers.rax as u16) {
+            SeamcallLeaf::TDH_MEM_PAGE_REMOVE => registers.rcx = PRIVATE_MEMORY + gpa,
+            SeamcallLeaf::TDH_MEM_PAGE_DEMOTE => table().store(registers.r8, Ordering::Relaxed),
+            SeamcallLeaf::TDH_MEM_PAGE_PROMOTE => registers.rcx = table().load(Ordering::Relaxed),
+            _ => {}
+        }
+        registers.rax = 0;
+    }
 }
 
 impl Seamcall for Lp {
     #[inline]
     fn seamcall(&self, registers: &mut Registers) -> Result<(), Trap> {
-        if self.agreeable.load(Ordering::Relaxed) {
-            registers.rax = 0;
+        if self.agreement.in_force.load(Ordering::Relaxed) {
+            self.agreement.answer(registers);
             return Ok(());
         }
         match self.platform.lp(self.number) {
@@ -77,7 +100,9 @@ impl Seamcall for Lp {
 /// A host of one TD.
 pub struct Host {
     lps: Vec<Lp>,
-    agreeable: Arc<AtomicBool>,
+    agreement: Arc<Agreement>,
+    /// Whether memory comes in 2 MiB pages where the MMU asks for them.
+    large: AtomicBool,
     next_module_page: AtomicU64,
     epochs: [AtomicU64; 1],
 }
@@ -85,20 +110,34 @@ pub struct Host {
 impl Host {
     fn new() -> Self {
         let platform = Arc::new(Platform::new(PlatformConfig::default()));
-        let agreeable = Arc::new(AtomicBool::new(false));
+        let agreement = Arc::new(Agreement {
+            in_force: AtomicBool::new(false),
+            tables: (0..1024).map(|_| AtomicU64::new(0)).collect(),
+        });
         let lp = |number| Lp {
             platform: platform.clone(),
             number,
-            agreeable: agreeable.clone(),
+            agreement: agreement.clone(),
         };
         let host = Self {
             lps: (0..platform.lps()).map(lp).collect(),
-            agreeable: agreeable.clone(),
+            agreement: agreement.clone(),
+            large: AtomicBool::new(false),
             next_module_page: AtomicU64::new(MODULE_PAGES),
             epochs: [AtomicU64::new(0)],
         };
         host.bring_up(&platform);
         host
+    }
+
+    /// From now on every SEAMCALL does nothing and succeeds, or is the emulated module's again.
+    pub fn agree(&self, agreeable: bool) {
+        self.agreement.in_force.store(agreeable, Ordering::Relaxed);
+    }
+
+    /// Backs memory by pages of this size, where the MMU asks for them.
+    pub fn back_with(&self, largest: Level) {
+        self.large.store(largest == Level::Pd, Ordering::Relaxed);
     }
 
     fn call(&self, lp: usize, leaf: SeamcallLeaf, operands: [u64; 3]) -> Registers {
@@ -169,7 +208,7 @@ pub fn td(bytes: u64, agreeable: bool) -> Td<Host> {
         Visibility::Private,
     )
     .expect("tables for the visibility");
-    td.embedder().agreeable.store(agreeable, Ordering::Relaxed);
+    td.embedder().agree(agreeable);
     td
 }
 
@@ -232,8 +271,12 @@ impl Clean for Host {
 }
 
 impl Backing for Host {
-    fn private_page(&self, gpa: PrivateGpa, _: Level) -> Option<Page> {
-        Page::assume_owned(Hpa::new(PRIVATE_MEMORY + gpa.bits()), Level::Pt)
+    fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page> {
+        let level = match self.large.load(Ordering::Relaxed) {
+            true => largest,
+            false => Level::Pt,
+        };
+        Page::assume_owned(Hpa::new(PRIVATE_MEMORY + gpa.bits()), level)
     }
 
     fn take_back(&self, _: PrivateGpa, page: Page) {
