@@ -21,5 +21,6 @@ mod mmu {
     mod life;
     mod lifecycle;
     mod migration;
+    mod overlaps;
     mod threads;
 }

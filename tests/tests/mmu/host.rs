@@ -99,6 +99,8 @@ pub struct Host {
     pub promotes: AtomicBool,
     /// Whether they are made of what is about to be removed.
     pub promotes_before_removal: AtomicBool,
+    /// What happens once while the backing looks for a page.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub kick_disabled: AtomicBool,
     pub kicks: AtomicUsize,
     pub invepts: AtomicUsize,
@@ -185,6 +187,7 @@ impl Host {
             shared_run: Mutex::new(Level::Pd),
             promotes: AtomicBool::new(false),
             promotes_before_removal: AtomicBool::new(false),
+            meanwhile: Mutex::new(None),
             kick_disabled: AtomicBool::new(false),
             kicks: AtomicUsize::new(0),
             invepts: AtomicUsize::new(0),

@@ -75,6 +75,13 @@ impl Host {
         Page::assume_owned(Hpa::new(hpa), level).unwrap()
     }
 
+    fn pass_time(&self) {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(work) = meanwhile {
+            work();
+        }
+    }
+
     /// Bytes of private memory that are not with the host.
     pub fn private_in_use(&self) -> u64 {
         self.private
@@ -89,7 +96,9 @@ impl Host {
 impl Backing for Host {
     fn private_page(&self, gpa: PrivateGpa, largest: Level) -> Option<Page> {
         let level = largest.min(*self.largest.lock().unwrap());
-        (gpa.bits() < RAM).then(|| self.take(gpa.bits(), level))
+        let page = (gpa.bits() < RAM).then(|| self.take(gpa.bits(), level));
+        self.pass_time();
+        page
     }
 
     fn take_back(&self, _: PrivateGpa, page: Page) {
@@ -129,6 +138,7 @@ impl Backing for Host {
     }
 
     fn shared_page(&self, gpa: SharedGpa) -> SharedBacking {
+        self.pass_time();
         if gpa.bits() >= RAM {
             return SharedBacking::Mmio;
         }
