@@ -90,6 +90,8 @@ fn the_book_is_whole() {
             for (name, number) in facts::numbers(module, table, "number") {
                 let page = &list[&PathBuf::from(format!("leaves/{name}.md"))];
                 assert!(page.contains(&format!("| number | {number} |")), "{name}");
+                let macro_name = name.replace('.', "_");
+                assert!(page.contains(&format!("`{macro_name}`")), "{name}");
             }
         }
         let statuses = &list[Path::new("statuses/module.md")];

@@ -34,6 +34,7 @@ impl Book<'_> {
         page.text(&self.links.prose(&page, &leaf.doc));
         let mut facts = vec![vec!["number".to_owned(), number(leaf)]];
         let mut fact = |name: &str, text: String| facts.push(vec![name.to_owned(), text]);
+        fact("also written", spellings(&leaf.name));
         match leaf.side {
             Side::Host | Side::Guest => {
                 let dispatched = self.dispatched(leaf);
@@ -273,4 +274,15 @@ fn is_version(variant: &str) -> bool {
     variant
         .strip_prefix('V')
         .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Other ways to write a leaf's name, so that the book's search, which knows whole words only, finds them.
+fn spellings(name: &str) -> String {
+    let mut all = vec![code(&name.replace('.', "_"))];
+    let parts = name
+        .match_indices('.')
+        .filter_map(|(at, _)| name.get(at + 1..));
+    all.extend(parts.filter(|part| part.contains('.')).map(code));
+    all.push(name.replace(['.', '_'], " ").to_lowercase());
+    all.join(", ")
 }
