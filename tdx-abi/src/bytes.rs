@@ -44,3 +44,24 @@ pub const fn all_are(bytes: &[u8], ranges: &[(usize, usize, u8)]) -> bool {
     }
     true
 }
+
+macro_rules! words {
+    ($($word:ident $at:ident $put:ident)*) => {
+        $(/// The little-endian word from `at` on.
+        pub const fn $at(bytes: &[u8], at: usize) -> $word {
+            $word::from_le_bytes(*chunk(bytes, at))
+        }
+
+        /// Stores `value` as a little-endian word from `at` on.
+        pub const fn $put(bytes: &mut [u8], at: usize, value: $word) {
+            put(bytes, at, &value.to_le_bytes());
+        })*
+    };
+}
+
+words! {
+    u8 u8_at put_u8
+    u16 u16_at put_u16
+    u32 u32_at put_u32
+    u64 u64_at put_u64
+}

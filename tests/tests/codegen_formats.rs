@@ -1,4 +1,5 @@
-//! Generated accessors of every bit format against an interpreter that reads the model bit by bit.
+//! Generated accessors of every bit format against an interpreter that reads the model bit by bit, and of every structure
+//! against one that goes byte by byte.
 #![expect(
     clippy::type_complexity,
     reason = "a test binary: it has std, and a panic is how it fails"
@@ -177,6 +178,9 @@ macro_rules! generated {
 }
 
 for_each_format!(generated);
+
+#[path = "codegen/structures.rs"]
+mod structures;
 
 /// Bits of the word that belong to the field, from the lowest bit of the value up.
 fn positions(field: &BitField) -> Vec<u32> {

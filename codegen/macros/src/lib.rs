@@ -38,7 +38,7 @@ sections! {
     fields
     /// Enums, bit formats and structures.
     formats
-    /// The macros `for_each_format!` and `for_each_enum!`, which hand the names of all of them to another macro.
+    /// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`, which hand the names of all of them to another macro.
     format_list
     /// A type for each leaf, for the caller.
     leaves

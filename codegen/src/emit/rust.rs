@@ -137,7 +137,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "format_list",
-        files: &["formats/", "enums/"],
+        files: &["formats/", "enums/", "structures/"],
         emit: format_list,
     },
 ];

@@ -8,6 +8,7 @@
 
 use proc_macro2::Ident;
 use proc_macro2::TokenStream;
+use proc_macro2::TokenTree;
 use quote::quote;
 
 use super::Options;
@@ -33,16 +34,115 @@ pub(super) fn carrier(width: u32) -> Ident {
     })
 }
 
-/// The type of a field, and how it is made of and turned into bits that are right-aligned in a `u64`.
+/// Bits of [`carrier`].
+fn carrier_bits(width: u32) -> u32 {
+    width.next_power_of_two().clamp(8, 64)
+}
+
+/// The type of a field, and how it is made of and turned into bits.
 pub(super) struct FieldType {
     /// What the getter returns.
     pub(super) get: TokenStream,
     /// What the builder takes.
     pub(super) set: TokenStream,
-    /// From the `u64` called `raw`.
-    pub(super) decode: TokenStream,
-    /// From the value called `value` to a `u64`.
-    pub(super) encode: TokenStream,
+    form: Form,
+}
+
+enum Form {
+    Bool,
+    /// An integer of as many bits.
+    Plain(u32),
+    /// An enum or format over an integer of as many bits.
+    Wrapped(Ident, u32),
+    /// An address without its lowest bits.
+    Address(TokenStream, u32),
+    Level(TokenStream),
+    OpState(TokenStream),
+    SeptState(TokenStream),
+}
+
+impl FieldType {
+    /// The value of bits that are right-aligned in an integer of `width` bits.
+    pub(super) fn decode(&self, raw: TokenStream, width: u32) -> TokenStream {
+        match &self.form {
+            Form::Bool => quote!(#raw != 0),
+            Form::Plain(bits) => cast(raw, width, *bits),
+            Form::Wrapped(ty, bits) => {
+                let raw = cast(raw, width, *bits);
+                quote!(#ty::from_bits(#raw))
+            }
+            Form::Address(ty, 0) => {
+                let raw = cast(raw, width, 64);
+                quote!(#ty::new(#raw))
+            }
+            Form::Address(ty, shift) => {
+                let raw = operand(cast(raw, width, 64));
+                let shift = number(u64::from(*shift));
+                quote!(#ty::new(#raw << #shift))
+            }
+            Form::Level(ty) => {
+                let raw = cast(raw, width, 8);
+                quote!(#ty::new(#raw))
+            }
+            Form::OpState(ty) => {
+                let raw = cast(raw, width, 32);
+                quote!(#ty::new(#raw))
+            }
+            Form::SeptState(ty) => {
+                let raw = cast(raw, width, 8);
+                quote!(#ty::from_encoding(#raw))
+            }
+        }
+    }
+
+    /// The bits of `value` in an integer of `width` bits, right-aligned.
+    pub(super) fn encode(&self, width: u32) -> TokenStream {
+        let carrier = carrier(width);
+        match &self.form {
+            Form::Bool | Form::Level(_) | Form::OpState(_) => quote!(value as #carrier),
+            Form::Plain(bits) => cast(quote!(value), *bits, width),
+            Form::Wrapped(_, bits) => cast(quote!(value.into_bits()), *bits, width),
+            Form::Address(_, 0) => cast(quote!(value.bits()), 64, width),
+            Form::Address(_, shift) => {
+                let shift = number(u64::from(*shift));
+                cast(quote!(value.bits() >> #shift), 64, width)
+            }
+            Form::SeptState(_) => cast(quote!(value.encoding()), 8, width),
+        }
+    }
+
+    /// Bits that a value can have set, if that is more than a mask of its own would say.
+    const fn bits(&self) -> u32 {
+        match self.form {
+            Form::Bool => 1,
+            Form::Plain(bits) | Form::Wrapped(_, bits) => bits,
+            Form::Address(..) | Form::Level(_) | Form::OpState(_) | Form::SeptState(_) => 64,
+        }
+    }
+}
+
+/// `value`, in parentheses if it is more than one operand.
+fn operand(value: TokenStream) -> TokenStream {
+    let operator = |token: TokenTree| match token {
+        TokenTree::Punct(punct) => matches!(punct.as_char(), '&' | '|' | '<' | '>'),
+        TokenTree::Ident(word) => word == "as",
+        _ => false,
+    };
+    if value.clone().into_iter().any(operator) {
+        quote!((#value))
+    } else {
+        value
+    }
+}
+
+/// `value`, an integer of `from` bits, as one of `to` bits.
+fn cast(value: TokenStream, from: u32, to: u32) -> TokenStream {
+    let (from, to) = (carrier(from), carrier(to));
+    if from == to {
+        return value;
+    }
+    let value = operand(value);
+    quote!(#value as #to)
 }
 
 /// The type named `ty`, or the one that `width` bits imply.
@@ -54,51 +154,26 @@ pub(super) fn field_type(
     shift: u32,
 ) -> FieldType {
     let root = &options.root;
+    let same = |ty: TokenStream, form: Form| FieldType {
+        get: ty.clone(),
+        set: ty,
+        form,
+    };
     let plain = |bits: u32| {
         let carrier = carrier(bits);
-        let ty = quote!(#carrier);
-        let (decode, encode) = if bits > 32 {
-            (quote!(raw), quote!(value))
-        } else {
-            (quote!(raw as #carrier), quote!(value as u64))
-        };
-        FieldType {
-            get: ty.clone(),
-            set: ty,
-            decode,
-            encode,
-        }
+        same(quote!(#carrier), Form::Plain(carrier_bits(bits)))
     };
-    let wrapped = |name: &str, bits: u32| {
-        let (ty, carrier) = (ident(name), carrier(bits));
-        let (decode, encode) = if bits > 32 {
-            (quote!(#ty::from_bits(raw)), quote!(value.into_bits()))
-        } else {
-            (
-                quote!(#ty::from_bits(raw as #carrier)),
-                quote!(value.into_bits() as u64),
-            )
-        };
+    let maybe = |name: &str, form: fn(TokenStream) -> Form| {
+        let ty = ident(name);
         FieldType {
-            get: quote!(#ty),
-            set: quote!(#ty),
-            decode,
-            encode,
+            get: quote!(Option<#root::#ty>),
+            set: quote!(#root::#ty),
+            form: form(quote!(#root::#ty)),
         }
     };
     match ty {
-        None if width == 1 => FieldType {
-            get: quote!(bool),
-            set: quote!(bool),
-            decode: quote!(raw != 0),
-            encode: quote!(value as u64),
-        },
-        Some("bool") => FieldType {
-            get: quote!(bool),
-            set: quote!(bool),
-            decode: quote!(raw != 0),
-            encode: quote!(value as u64),
-        },
+        None if width == 1 => same(quote!(bool), Form::Bool),
+        Some("bool") => same(quote!(bool), Form::Bool),
         None => plain(width),
         Some("u8") => plain(8),
         Some("u16") => plain(16),
@@ -106,45 +181,16 @@ pub(super) fn field_type(
         Some("u64") => plain(64),
         Some(name @ ("Hpa" | "Gpa" | "PrivateGpa" | "SharedGpa")) => {
             let ty = ident(name);
-            let (decode, encode) = if shift == 0 {
-                (quote!(#root::#ty::new(raw)), quote!(value.bits()))
-            } else {
-                let shift = number(u64::from(shift));
-                (
-                    quote!(#root::#ty::new(raw << #shift)),
-                    quote!(value.bits() >> #shift),
-                )
-            };
-            FieldType {
-                get: quote!(#root::#ty),
-                set: quote!(#root::#ty),
-                decode,
-                encode,
-            }
+            same(quote!(#root::#ty), Form::Address(quote!(#root::#ty), shift))
         }
-        Some("Level") => FieldType {
-            get: quote!(Option<#root::Level>),
-            set: quote!(#root::Level),
-            decode: quote!(#root::Level::new(raw as u8)),
-            encode: quote!(value as u64),
-        },
-        Some("OpState") => FieldType {
-            get: quote!(Option<#root::OpState>),
-            set: quote!(#root::OpState),
-            decode: quote!(#root::OpState::new(raw as u32)),
-            encode: quote!(value as u64),
-        },
-        Some(name @ ("SeptState" | "L2SeptState")) => {
-            let ty = ident(name);
-            FieldType {
-                get: quote!(Option<#root::#ty>),
-                set: quote!(#root::#ty),
-                decode: quote!(#root::#ty::from_encoding(raw as u8)),
-                encode: quote!(value.encoding() as u64),
-            }
-        }
+        Some(name @ "Level") => maybe(name, Form::Level),
+        Some(name @ "OpState") => maybe(name, Form::OpState),
+        Some(name @ ("SeptState" | "L2SeptState")) => maybe(name, Form::SeptState),
         Some(name) => match named_width(spec, name) {
-            Some(bits) => wrapped(name, bits),
+            Some(bits) => {
+                let ty = ident(name);
+                same(quote!(#ty), Form::Wrapped(ty, carrier_bits(bits)))
+            }
             None => plain(width),
         },
     }
@@ -179,7 +225,7 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
     quote!(#(#enums)* #(#formats)* #(#structures)*)
 }
 
-/// The macros `for_each_format!` and `for_each_enum!`.
+/// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`.
 pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
     let rows = spec.formats.iter().map(|format| {
         let ty = ident(&format.name);
@@ -195,7 +241,15 @@ pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
         quote!(#ty #carrier [#(#fields),*] [#(#views),*])
     });
     let enums = spec.enums.iter().map(|entity| ident(&entity.name));
+    let structures = spec.structures.iter();
+    let structures = structures.map(|structure| super::structure::row(spec, structure));
     quote! {
+        macro_rules! for_each_structure {
+            ($callback:ident) => {
+                $callback! { #(#structures)* }
+            };
+        }
+
         macro_rules! for_each_enum {
             ($callback:ident) => {
                 $callback! { #(#enums)* }
@@ -318,23 +372,20 @@ fn one_format(spec: &Spec, options: &Options, format: &Format) -> TokenStream {
         let valid = hex(ones);
         quote!(self.into_bits() & Self::RESERVED == #valid)
     };
-    let definition = if options.bitfield_struct && fits_bitfield_struct(format) {
-        with_bitfield_struct(options, format, &ty, &carrier)
-    } else {
-        composed(spec, options, format, &ty, &carrier)
-    };
-    quote! {
-        #definition
+    let reserved = quote! {
+        /// Bits that have no freedom.
+        pub const RESERVED: #carrier = #reserved;
 
-        impl #ty {
-            /// Bits that have no freedom.
-            pub const RESERVED: #carrier = #reserved;
-
-            /// Whether every reserved bit is as it must be.
-            pub const fn is_reserved_valid(self) -> bool {
-                #check
-            }
+        /// Whether every reserved bit is as it must be.
+        pub const fn is_reserved_valid(self) -> bool {
+            #check
         }
+    };
+    if options.bitfield_struct && fits_bitfield_struct(format) {
+        let definition = with_bitfield_struct(options, format, &ty, &carrier);
+        quote!(#definition impl #ty { #reserved })
+    } else {
+        composed(spec, options, format, &reserved)
     }
 }
 
@@ -397,61 +448,69 @@ const fn ones(width: u32) -> u64 {
     }
 }
 
-/// The bits of a field in the word `word: u64`, right-aligned.
-fn gather(word: &TokenStream, field: &BitField) -> TokenStream {
+/// The bits of a field of `self`, a word of `word` bits, right-aligned; none above if `kept` bits of it are looked at.
+fn gather(field: &BitField, word: u32, kept: u32) -> TokenStream {
     let terms = field.pieces().map(|(bits, at)| {
         let (low, width) = (bits.low, bits.width());
+        let alone = field.bits.len() == 1;
         let shifted = if low == 0 {
-            word.clone()
+            quote!(self.0)
         } else {
             let low = number(u64::from(low));
-            quote!(#word >> #low)
+            quote!(self.0 >> #low)
         };
-        let masked = if low + width == 64 {
+        let masked = if low + width == word || alone && width == kept {
             shifted
         } else {
             let mask = hex(ones(width));
-            if low == 0 {
-                quote!(#shifted & #mask)
-            } else {
-                quote!((#shifted) & #mask)
-            }
+            let shifted = operand(shifted);
+            quote!(#shifted & #mask)
         };
-        if at == 0 && field.bits.len() == 1 {
-            masked
-        } else if at == 0 {
-            quote!((#masked))
+        if alone {
+            return masked;
+        }
+        let masked = operand(masked);
+        if at == 0 {
+            return masked;
+        }
+        let at = number(u64::from(at));
+        quote!(#masked << #at)
+    });
+    let terms = terms.map(|term| {
+        if field.bits.len() == 1 {
+            term
         } else {
-            let at = number(u64::from(at));
-            quote!((#masked) << #at)
+            operand(term)
         }
     });
     quote!(#(#terms)|*)
 }
 
-/// The value `raw: u64` in the places of the field.
-fn scatter(field: &BitField) -> TokenStream {
+/// The expression `raw` in the places of the field; no more than `set` bits of it are ever set.
+fn scatter(field: &BitField, raw: &TokenStream, set: u32) -> TokenStream {
     let terms = field.pieces().map(|(bits, at)| {
         let (low, width) = (bits.low, bits.width());
         let raw = if at == 0 {
-            quote!(raw)
+            raw.clone()
         } else {
             let at = number(u64::from(at));
-            quote!(raw >> #at)
+            quote!(#raw >> #at)
         };
-        if width == 64 {
-            return raw;
+        let masked = if at + width >= set {
+            raw
+        } else {
+            let raw = operand(raw);
+            let mask = hex(ones(width));
+            quote!(#raw & #mask)
+        };
+        let masked = operand(masked);
+        if low == 0 {
+            return masked;
         }
-        let mask = hex(ones(width));
-        match low {
-            0 if field.bits.len() == 1 => quote!(#raw & #mask),
-            0 => quote!((#raw & #mask)),
-            low => {
-                let low = number(u64::from(low));
-                quote!((#raw & #mask) << #low)
-            }
-        }
+        let low = number(u64::from(low));
+        quote!(#masked << #low)
     });
+    let terms = terms.map(operand);
     quote!(#(#terms)|*)
 }
 
@@ -459,21 +518,16 @@ fn composed(
     spec: &Spec,
     options: &Options,
     format: &Format,
-    ty: &Ident,
-    carrier: &Ident,
+    reserved: &TokenStream,
 ) -> TokenStream {
+    let (ty, carrier) = (ident(&format.name), carrier(format.width));
     let text = doc(&format.doc);
     let name_text = &format.name;
     let ones =
         hex(mask_of(format.items.iter().filter(|item| {
             matches!(item, BitItem::Reserved { ones: true, .. })
         })));
-    let wide = format.width == 64;
-    let word = if wide {
-        quote!(self.0)
-    } else {
-        quote!(self.0 as u64)
-    };
+    let width = carrier_bits(format.width);
     let fields: Vec<&BitField> = format
         .items
         .iter()
@@ -482,7 +536,6 @@ fn composed(
             _ => None,
         })
         .collect();
-    let word = if wide { word } else { quote!((#word)) };
     let accessors = fields.iter().map(|field| {
         let kind = field_type(
             spec,
@@ -491,27 +544,27 @@ fn composed(
             field.width(),
             field.shift,
         );
-        let getter = getter(field, &kind, &word);
+        let getter = getter(field, &kind, width);
         let name = ident(&field.name);
         let with = ident(&format!("with_{}", field.name));
         let set = &kind.set;
-        let encode = &kind.encode;
         let text =
             format!(" With [`{name}`](Self::{name}) replaced; bits that do not fit are cut off.");
         let clear = hex(field.bits.iter().fold(0, |all, bits| all | bits.mask()));
-        let scattered = scatter(field);
-        let placed = if wide {
-            quote!((#scattered))
+        let encoded = kind.encode(width);
+        let (raw, encoded) = if field.bits.len() == 1 {
+            (quote!(), encoded)
         } else {
-            quote!((#scattered) as #carrier)
+            (quote!(let raw = #encoded;), quote!(raw))
         };
+        let placed = scatter(field, &encoded, kind.bits());
         quote! {
             #getter
 
             #[doc = #text]
             #[inline]
             pub const fn #with(self, value: #set) -> Self {
-                let raw: u64 = #encode;
+                #raw
                 Self(self.0 & !#clear | #placed)
             }
         }
@@ -524,7 +577,7 @@ fn composed(
             view.width(),
             view.shift,
         );
-        getter(view, &kind, &word)
+        getter(view, &kind, width)
     });
     let shown = fields
         .iter()
@@ -560,6 +613,8 @@ fn composed(
                 self.0
             }
 
+            #reserved
+
             #(#accessors)*
             #(#views)*
         }
@@ -578,16 +633,17 @@ fn composed(
     }
 }
 
-fn getter(field: &BitField, kind: &FieldType, word: &TokenStream) -> TokenStream {
+fn getter(field: &BitField, kind: &FieldType, width: u32) -> TokenStream {
     let name = ident(&field.name);
     let text = field_doc(field);
-    let (get, decode) = (&kind.get, &kind.decode);
-    let gathered = gather(word, field);
-    let body = if decode.to_string() == "raw" {
-        gathered
+    let get = &kind.get;
+    let raw = if matches!(kind.form, Form::Bool) {
+        let mask = hex(field.bits.iter().fold(0, |all, bits| all | bits.mask()));
+        quote!(self.0 & #mask)
     } else {
-        quote!(let raw: u64 = #gathered; #decode)
+        gather(field, width, kind.bits())
     };
+    let body = kind.decode(raw, width);
     quote! {
         #[doc = #text]
         #[inline]

@@ -36,6 +36,33 @@ pub fn type_size(spec: &Spec, ty: &str) -> Option<u32> {
     })
 }
 
+/// What `for_each_structure!` says: getter, setter, offset, kind and, of an array, count of each field.
+pub(super) fn row(spec: &Spec, structure: &Structure) -> TokenStream {
+    let ty = ident(&structure.name);
+    let fields = structure.items.iter().filter_map(|item| match item {
+        StructureItem::Field(field) => Some(field),
+        StructureItem::Reserved { .. } => None,
+    });
+    let fields = fields.map(|field| {
+        let name = ident(&field.name);
+        let set = ident(&format!("set_{}", field.name));
+        let upper = constant_name(&field.name);
+        let offset = format_ident!("OFFSET_{upper}");
+        let mut structures = spec.structures.iter();
+        let nested = structures.any(|structure| structure.name == field.ty.value);
+        let kind = ident(match (field.ty.value.as_str(), nested, field.count) {
+            ("bytes", ..) => "bytes",
+            (_, false, None) => "one",
+            (_, true, None) => "nested",
+            (_, false, Some(_)) => "array",
+            (_, true, Some(_)) => "nested_array",
+        });
+        let count = field.count.map(|_| format_ident!("COUNT_{upper}"));
+        quote!((#name #set #offset #kind #count))
+    });
+    quote!(#ty [#(#fields)*])
+}
+
 pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structure) -> TokenStream {
     let ty = ident(&structure.name);
     let name_text = &structure.name;
@@ -179,7 +206,7 @@ fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStr
     quote!(#constant #rest)
 }
 
-/// How an element at the byte called `at` is read and written.
+/// How an element is read and written.
 struct Element {
     get: TokenStream,
     set: TokenStream,
@@ -197,34 +224,38 @@ fn element(
     let name = ident(&field.name);
     let set_name = ident(&format!("set_{}", field.name));
     let offset = number(u64::from(field.offset));
+    let at = match (field.count, field.offset, type_size(spec, &field.ty.value)) {
+        (None, ..) => quote!(#offset),
+        (_, 0, Some(1)) => quote!(index),
+        (_, 0, size) => {
+            let size = number(u64::from(size.unwrap_or(1)));
+            quote!(index * #size)
+        }
+        (_, _, Some(1)) => quote!(#offset + index),
+        (_, _, size) => {
+            let size = number(u64::from(size.unwrap_or(1)));
+            quote!(#offset + index * #size)
+        }
+    };
     let Element {
         get,
         set,
         read,
         write,
-    } = element_access(spec, options, &field.ty.value);
+    } = element_access(spec, options, &field.ty.value, &at);
     match field.count {
         None => quote! {
             #[doc = #text]
             pub const fn #name(&self) -> #get {
-                let at = #offset;
                 #read
             }
 
             #[doc = #set_text]
             pub const fn #set_name(&mut self, value: #set) {
-                let at = #offset;
                 #write
             }
         },
         Some(count) => {
-            let size = number(u64::from(type_size(spec, &field.ty.value).unwrap_or(1)));
-            let at = match (field.offset, type_size(spec, &field.ty.value)) {
-                (0, Some(1)) => quote!(index),
-                (0, _) => quote!(index * #size),
-                (_, Some(1)) => quote!(#offset + index),
-                _ => quote!(#offset + index * #size),
-            };
             let count_name = format_ident!("COUNT_{}", constant_name(&field.name));
             let count_text = format!(" Elements of [`{name}`](Self::{name}).");
             let count = number(u64::from(count));
@@ -239,7 +270,6 @@ fn element(
                     if index >= #count {
                         return None;
                     }
-                    let at = #at;
                     Some(#read)
                 }
 
@@ -250,7 +280,6 @@ fn element(
                     if index >= #count {
                         return None;
                     }
-                    let at = #at;
                     #write
                     Some(())
                 }
@@ -259,7 +288,7 @@ fn element(
     }
 }
 
-fn element_access(spec: &Spec, options: &Options, ty: &str) -> Element {
+fn element_access(spec: &Spec, options: &Options, ty: &str, at: &TokenStream) -> Element {
     let root = &options.root;
     if let Some(structure) = spec
         .structures
@@ -270,40 +299,19 @@ fn element_access(spec: &Spec, options: &Options, ty: &str) -> Element {
         return Element {
             get: quote!(#ty),
             set: quote!(&#ty),
-            read: quote!(#ty::from_bytes(*#root::bytes::chunk(&self.0, at))),
-            write: quote!(#root::bytes::put(&mut self.0, at, value.as_bytes());),
+            read: quote!(#ty::from_bytes(*#root::bytes::chunk(&self.0, #at))),
+            write: quote!(#root::bytes::put(&mut self.0, #at, value.as_bytes());),
         };
     }
     let width = type_size(spec, ty).unwrap_or(1) * 8;
     let kind = field_type(spec, options, Some(ty), width, 0);
     let word = carrier(width);
-    let (decode, encode) = (&kind.decode, &kind.encode);
-    let widen = if width == 64 {
-        quote!()
-    } else {
-        quote!(as u64)
-    };
-    let narrow = if width == 64 {
-        quote!(raw)
-    } else {
-        quote!(raw as #word)
-    };
-    let raw = quote!(#word::from_le_bytes(*#root::bytes::chunk(&self.0, at)) #widen);
-    let read = if decode.to_string() == "raw" {
-        raw
-    } else {
-        quote!({
-            let raw: u64 = #raw;
-            #decode
-        })
-    };
+    let (word_at, put_word) = (format_ident!("{word}_at"), format_ident!("put_{word}"));
+    let encoded = kind.encode(width);
     Element {
         get: kind.get.clone(),
         set: kind.set.clone(),
-        read,
-        write: quote! {
-            let raw: u64 = #encode;
-            #root::bytes::put(&mut self.0, at, &(#narrow).to_le_bytes());
-        },
+        read: kind.decode(quote!(#root::bytes::#word_at(&self.0, #at)), width),
+        write: quote!(#root::bytes::#put_word(&mut self.0, #at, #encoded);),
     }
 }

@@ -1,3 +1,9 @@
+macro_rules! for_each_structure {
+    ($callback:ident) => {
+        $callback ! { Parameters[(flags set_flags OFFSET_FLAGS one) (owner set_owner
+        OFFSET_OWNER bytes) (entries set_entries OFFSET_ENTRIES array COUNT_ENTRIES)] }
+    };
+}
 macro_rules! for_each_enum {
     ($callback:ident) => {
         $callback ! { Kind }

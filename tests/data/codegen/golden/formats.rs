@@ -54,29 +54,31 @@ impl Entry {
     pub const fn into_bits(self) -> u16 {
         self.0
     }
+    /// Bits that have no freedom.
+    pub const RESERVED: u16 = 0xf00;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x0
+    }
     /// Bits 15:12.
     #[inline]
     pub const fn kind(self) -> u8 {
-        let raw: u64 = ((self.0 as u64) >> 12) & 0xf;
-        raw as u8
+        (self.0 >> 12) as u8
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_kind(self, value: u8) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0xf000 | ((raw & 0xf) << 12) as u16)
+        Self(self.0 & !0xf000 | (((value as u16) & 0xf) << 12))
     }
     /// Bits 7:0.
     #[inline]
     pub const fn count(self) -> u8 {
-        let raw: u64 = (self.0 as u64) & 0xff;
-        raw as u8
+        self.0 as u8
     }
     /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0xff | (raw & 0xff) as u16)
+        Self(self.0 & !0xff | (value as u16))
     }
 }
 impl Default for Entry {
@@ -90,14 +92,6 @@ impl ::core::fmt::Debug for Entry {
             .field("kind", &self.kind())
             .field("count", &self.count())
             .finish()
-    }
-}
-impl Entry {
-    /// Bits that have no freedom.
-    pub const RESERVED: u16 = 0xf00;
-    /// Whether every reserved bit is as it must be.
-    pub const fn is_reserved_valid(self) -> bool {
-        self.into_bits() & Self::RESERVED == 0x0
     }
 }
 /// Flags and a byte.
@@ -120,41 +114,41 @@ impl Flags {
     pub const fn into_bits(self) -> u16 {
         self.0
     }
+    /// Bits that have no freedom.
+    pub const RESERVED: u16 = 0xfc;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x0
+    }
     /// Bits 15:8.
     #[inline]
     pub const fn count(self) -> u8 {
-        let raw: u64 = ((self.0 as u64) >> 8) & 0xff;
-        raw as u8
+        (self.0 >> 8) as u8
     }
     /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0xff00 | ((raw & 0xff) << 8) as u16)
+        Self(self.0 & !0xff00 | ((value as u16) << 8))
     }
     /// Bit 1.
     #[inline]
     pub const fn write(self) -> bool {
-        let raw: u64 = ((self.0 as u64) >> 1) & 0x1;
-        raw != 0
+        self.0 & 0x2 != 0
     }
     /// With [`write`](Self::write) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_write(self, value: bool) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0x2 | ((raw & 0x1) << 1) as u16)
+        Self(self.0 & !0x2 | ((value as u16) << 1))
     }
     /// Bit 0.
     #[inline]
     pub const fn read(self) -> bool {
-        let raw: u64 = (self.0 as u64) & 0x1;
-        raw != 0
+        self.0 & 0x1 != 0
     }
     /// With [`read`](Self::read) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_read(self, value: bool) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0x1 | (raw & 0x1) as u16)
+        Self(self.0 & !0x1 | (value as u16))
     }
 }
 impl Default for Flags {
@@ -169,14 +163,6 @@ impl ::core::fmt::Debug for Flags {
             .field("write", &self.write())
             .field("read", &self.read())
             .finish()
-    }
-}
-impl Flags {
-    /// Bits that have no freedom.
-    pub const RESERVED: u16 = 0xfc;
-    /// Whether every reserved bit is as it must be.
-    pub const fn is_reserved_valid(self) -> bool {
-        self.into_bits() & Self::RESERVED == 0x0
     }
 }
 /// An entry with a split field.
@@ -199,72 +185,70 @@ impl Split {
     pub const fn into_bits(self) -> u64 {
         self.0
     }
+    /// Bits that have no freedom.
+    pub const RESERVED: u64 = 0x7000000000000000;
+    /// Whether every reserved bit is as it must be.
+    pub const fn is_reserved_valid(self) -> bool {
+        self.into_bits() & Self::RESERVED == 0x7000000000000000
+    }
     /// Bit 63: Whether anything else counts.
     #[inline]
     pub const fn valid(self) -> bool {
-        let raw: u64 = self.0 >> 63;
-        raw != 0
+        self.0 & 0x8000000000000000 != 0
     }
     /// With [`valid`](Self::valid) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_valid(self, value: bool) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0x8000000000000000 | ((raw & 0x1) << 63))
+        Self(self.0 & !0x8000000000000000 | ((value as u64) << 63))
     }
     /// Bits 59:56.
     #[inline]
     pub const fn kind(self) -> Kind {
-        let raw: u64 = (self.0 >> 56) & 0xf;
-        Kind::from_bits(raw as u8)
+        Kind::from_bits(((self.0 >> 56) & 0xf) as u8)
     }
     /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_kind(self, value: Kind) -> Self {
-        let raw: u64 = value.into_bits() as u64;
-        Self(self.0 & !0xf00000000000000 | ((raw & 0xf) << 56))
+        Self(self.0 & !0xf00000000000000 | (((value.into_bits() as u64) & 0xf) << 56))
     }
     /// Bits 55:52 and 11:8.
     #[inline]
     pub const fn number(self) -> u8 {
-        let raw: u64 = ((self.0 >> 52) & 0xf) << 4 | ((self.0 >> 8) & 0xf);
-        raw as u8
+        ((((self.0 >> 52) & 0xf) << 4) | ((self.0 >> 8) & 0xf)) as u8
     }
     /// With [`number`](Self::number) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_number(self, value: u8) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0xf0000000000f00 | ((raw >> 4 & 0xf) << 52 | (raw & 0xf) << 8))
+        let raw = value as u64;
+        Self(self.0 & !0xf0000000000f00 | ((raw >> 4) << 52) | ((raw & 0xf) << 8))
     }
     /// Bits 51:12.
     #[inline]
     pub const fn hpa(self) -> crate::Hpa {
-        let raw: u64 = (self.0 >> 12) & 0xffffffffff;
-        crate::Hpa::new(raw << 12)
+        crate::Hpa::new(((self.0 >> 12) & 0xffffffffff) << 12)
     }
     /// With [`hpa`](Self::hpa) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_hpa(self, value: crate::Hpa) -> Self {
-        let raw: u64 = value.bits() >> 12;
-        Self(self.0 & !0xffffffffff000 | ((raw & 0xffffffffff) << 12))
+        Self(self.0 & !0xffffffffff000 | (((value.bits() >> 12) & 0xffffffffff) << 12))
     }
     /// Bits 2:0.
     #[inline]
     pub const fn level(self) -> Option<crate::Level> {
-        let raw: u64 = self.0 & 0x7;
-        crate::Level::new(raw as u8)
+        crate::Level::new((self.0 & 0x7) as u8)
     }
     /// With [`level`](Self::level) replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_level(self, value: crate::Level) -> Self {
-        let raw: u64 = value as u64;
-        Self(self.0 & !0x7 | (raw & 0x7))
+        Self(self.0 & !0x7 | ((value as u64) & 0x7))
     }
     /// Bits 7:6 and 56:53 and 9.
     #[inline]
     pub const fn state(self) -> Option<crate::SeptState> {
-        let raw: u64 = ((self.0 >> 6) & 0x3) << 5 | ((self.0 >> 53) & 0xf) << 1
-            | ((self.0 >> 9) & 0x1);
-        crate::SeptState::from_encoding(raw as u8)
+        crate::SeptState::from_encoding(
+            ((((self.0 >> 6) & 0x3) << 5) | (((self.0 >> 53) & 0xf) << 1)
+                | ((self.0 >> 9) & 0x1)) as u8,
+        )
     }
 }
 impl Default for Split {
@@ -282,14 +266,6 @@ impl ::core::fmt::Debug for Split {
             .field("level", &self.level())
             .field("state", &self.state())
             .finish()
-    }
-}
-impl Split {
-    /// Bits that have no freedom.
-    pub const RESERVED: u64 = 0x7000000000000000;
-    /// Whether every reserved bit is as it must be.
-    pub const fn is_reserved_valid(self) -> bool {
-        self.into_bits() & Self::RESERVED == 0x7000000000000000
     }
 }
 /// Parameters.
@@ -325,17 +301,11 @@ impl Parameters {
     pub const OFFSET_FLAGS: usize = 0;
     /// Byte 0 on.
     pub const fn flags(&self) -> Flags {
-        let at = 0;
-        {
-            let raw: u64 = u16::from_le_bytes(*crate::bytes::chunk(&self.0, at)) as u64;
-            Flags::from_bits(raw as u16)
-        }
+        Flags::from_bits(crate::bytes::u16_at(&self.0, 0))
     }
     /// Replaces [`flags`](Self::flags).
     pub const fn set_flags(&mut self, value: Flags) {
-        let at = 0;
-        let raw: u64 = value.into_bits() as u64;
-        crate::bytes::put(&mut self.0, at, &(raw as u16).to_le_bytes());
+        crate::bytes::put_u16(&mut self.0, 0, value.into_bits());
     }
     /// Byte at which [`owner`](Self::owner) begins.
     pub const OFFSET_OWNER: usize = 8;
@@ -358,11 +328,7 @@ impl Parameters {
         if index >= 4 {
             return None;
         }
-        let at = 32 + index * 8;
-        Some({
-            let raw: u64 = u64::from_le_bytes(*crate::bytes::chunk(&self.0, at));
-            Split::from_bits(raw)
-        })
+        Some(Split::from_bits(crate::bytes::u64_at(&self.0, 32 + index * 8)))
     }
     /// Replaces [`entries`](Self::entries).
     ///
@@ -371,9 +337,7 @@ impl Parameters {
         if index >= 4 {
             return None;
         }
-        let at = 32 + index * 8;
-        let raw: u64 = value.into_bits();
-        crate::bytes::put(&mut self.0, at, &(raw).to_le_bytes());
+        crate::bytes::put_u64(&mut self.0, 32 + index * 8, value.into_bits());
         Some(())
     }
 }
