@@ -135,7 +135,8 @@ macro_rules! ordinary {
         $(let $out: u64;)*
         // SAFETY: whoever made the backend has stated that the instruction may be executed with these operands. It writes
         // no register beside those listed (`Reach` of the leaf, and RCX to R11 always), CF is read before anything changes
-        // it, and after a trap control comes to label 4 with the vector in EAX or does not come back at all.
+        // it, and after a trap control comes to label 4 with the vector in EAX or does not come back at all. Nothing here
+        // touches the stack, and a trap does no more to it than any other instruction's.
         unsafe {
             asm!(
                 instruction!($bytes),
@@ -152,6 +153,7 @@ macro_rules! ordinary {
                 out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                 out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
                 out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                options(nostack),
             );
         }
         let outcome = outcome(trap);

@@ -160,14 +160,17 @@ impl StatusCode {
     pub const fn row(self) -> Option<&'static StatusRow> {
         match find(STATUS_CODES, self.0) {
             Some(row) => Some(row),
-            None => {
-                let plain = self
-                    .bits()
-                    .with_fatal(false)
-                    .with_host_recoverability_hint(false);
-                find(STATUS_CODES, plain.into_bits())
-            }
+            None => find(STATUS_CODES, self.plain()),
         }
+    }
+
+    /// The number without FATAL and HOST_RECOVERABILITY_HINT.
+    #[inline]
+    const fn plain(self) -> u64 {
+        self.bits()
+            .with_fatal(false)
+            .with_host_recoverability_hint(false)
+            .into_bits()
     }
 
     /// The code in the upper half of `rax`.
@@ -205,11 +208,9 @@ impl StatusCode {
     }
 
     /// How to make the call again, if that is worth it.
+    #[inline]
     pub const fn retry(self) -> Option<Retry> {
-        match self.row() {
-            Some(row) => row.retry,
-            None => None,
-        }
+        Self::retry_of(self.plain())
     }
 }
 
@@ -230,11 +231,9 @@ impl SeamldrStatus {
     }
 
     /// How to make the call again, if that is worth it.
+    #[inline]
     pub const fn retry(self) -> Option<Retry> {
-        match self.row() {
-            Some(row) => row.retry,
-            None => None,
-        }
+        Self::retry_of(self.0)
     }
 }
 
@@ -303,6 +302,7 @@ impl Status {
     }
 
     /// How to make the call again, if that is worth it.
+    #[inline]
     pub const fn retry(self) -> Option<Retry> {
         self.code().retry()
     }

@@ -19,6 +19,7 @@ use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
 use tdx_abi::field::FieldTable;
+use tdx_abi::format::StatusBits;
 use tdx_abi::leaf::LeafRow;
 use tdx_abi::leaf::SEAMCALL_LEAVES;
 use tdx_abi::leaf::TDCALL_LEAVES;
@@ -26,7 +27,9 @@ use tdx_abi::module::RELEASES;
 use tdx_abi::msr::MSRS;
 use tdx_abi::operand::OPERAND_IDS;
 use tdx_abi::sept::StateRow;
+use tdx_abi::status::SEAMLDR_STATUSES;
 use tdx_abi::status::STATUS_CODES;
+use tdx_abi::status::SeamldrStatus;
 
 fn facts(path: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -93,6 +96,34 @@ fn statuses() {
             assert_eq!(StatusCode::new(value).is_error(), value >> 63 != 0);
         }
     }
+}
+
+/// What typed calls compare the number with is what the tables say, also of a code that a leaf has marked as fatal.
+#[test]
+fn retry_classes_are_those_of_the_tables() {
+    let fatal = StatusBits::new().with_fatal(true).into_bits();
+    let hint = StatusBits::new()
+        .with_host_recoverability_hint(true)
+        .into_bits();
+    let mut classes = BTreeSet::new();
+    for row in STATUS_CODES {
+        for marks in [0, fatal, hint, fatal | hint] {
+            let code = StatusCode::new(row.value | marks);
+            let looked_up = code.row().and_then(|row| row.retry);
+            assert_eq!(code.retry(), looked_up, "{} and {marks:#x}", row.name);
+        }
+        classes.extend(row.retry.map(|retry| format!("{retry:?}")));
+    }
+    assert_eq!(classes.len(), 3, "{classes:?}");
+    for row in SEAMLDR_STATUSES {
+        assert_eq!(
+            SeamldrStatus::new(row.value).retry(),
+            row.retry,
+            "{}",
+            row.name
+        );
+    }
+    assert!(SEAMLDR_STATUSES.iter().any(|row| row.retry.is_some()));
 }
 
 #[test]

@@ -66,14 +66,47 @@ fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
         });
         quote!(StatusRow::new(#name, #value, #modules, #retry, Low::#low))
     });
+    let retry = retry_of(&rows);
     quote! {
         impl #ty {
             #(#constants)*
+
+            #retry
         }
 
         /// Every code with a name, by ascending value.
         pub static #table: &[StatusRow] = &[#(#entries),*];
     }
+}
+
+/// The retry class as a comparison of numbers and not a look at the table, so that it costs nothing where nobody asks for it.
+fn retry_of(rows: &[&StatusRow]) -> Option<TokenStream> {
+    let classes = [
+        (Retry::Busy, "Busy"),
+        (Retry::Restartable, "Restartable"),
+        (Retry::Resumable, "Resumable"),
+    ];
+    let arms = classes.iter().filter_map(|(class, name)| {
+        let rows = rows.iter().filter(|row| row.retry == Some(*class));
+        let mut values: Vec<u64> = rows.map(|row| row.value).collect();
+        values.dedup();
+        let (values, name) = (values.into_iter().map(hex), ident(name));
+        let mut values = values.peekable();
+        values.peek()?;
+        Some(quote!(#(#values)|* => Some(Retry::#name),))
+    });
+    let mut arms = arms.peekable();
+    arms.peek()?;
+    Some(quote! {
+        /// How to make a call that returned `value` again.
+        #[inline]
+        const fn retry_of(value: u64) -> Option<Retry> {
+            match value {
+                #(#arms)*
+                _ => None,
+            }
+        }
+    })
 }
 
 fn status_doc(row: &StatusRow) -> String {

@@ -3,6 +3,14 @@ impl StatusCode {
     pub const SUCCESS: Self = Self(0x0);
     /// OPERAND_BUSY.
     pub const OPERAND_BUSY: Self = Self(0x8000020000000000);
+    /// How to make a call that returned `value` again.
+    #[inline]
+    const fn retry_of(value: u64) -> Option<Retry> {
+        match value {
+            0x8000020000000000 => Some(Retry::Busy),
+            _ => None,
+        }
+    }
 }
 /// Every code with a name, by ascending value.
 pub static STATUS_CODES: &[StatusRow] = &[
