@@ -5,30 +5,39 @@ use std::path::PathBuf;
 
 use tdx_cli::replay::replay;
 
+/// A folder of recordings: `vectors`, or `varied`, whose sequences begin with the setups of `vectors`.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(name)
+}
+
 fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/vectors")
+    folder("vectors")
 }
 
 /// Replays a file that has this many calls and checks; fewer would mean that some were skipped.
 #[track_caller]
-fn all_as_recorded(name: &str, calls: u64, checks: u64) {
-    let outcome = replay(&vectors().join(name), None, 3).expect("the recording is readable");
+fn all_as_recorded(in_folder: &str, name: &str, calls: u64, checks: u64) {
+    let setups = vectors().join("setups.jsonl.gz");
+    let outcome =
+        replay(&folder(in_folder).join(name), Some(&setups), 3).expect("the recording is readable");
     assert_eq!((outcome.calls, outcome.checks), (calls, checks));
     assert_eq!(outcome.matched + outcome.mismatched, outcome.calls);
     assert!(outcome.is_clean(), "{name}: {:#x?}", outcome.mismatches);
 }
 
 macro_rules! recordings {
-    ($($test:ident $calls:literal $checks:literal)*) => {
+    ($folder:literal $every:ident: $($test:ident $calls:literal $checks:literal)*) => {
         $(#[test]
         fn $test() {
-            all_as_recorded(concat!(stringify!($test), ".jsonl.gz"), $calls, $checks);
+            all_as_recorded($folder, concat!(stringify!($test), ".jsonl.gz"), $calls, $checks);
         })*
 
         #[test]
-        fn every_recording_has_a_test() {
+        fn $every() {
             let mut tested = vec![$(concat!(stringify!($test), ".jsonl.gz").to_owned()),*];
-            let mut present: Vec<String> = std::fs::read_dir(vectors())
+            let mut present: Vec<String> = std::fs::read_dir(folder($folder))
                 .expect("the recordings are there")
                 .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
                 .filter(|name| name.ends_with(".gz"))
@@ -41,6 +50,7 @@ macro_rules! recordings {
 }
 
 recordings! {
+    "vectors" every_recording_has_a_test:
     busy 1148 1020
     economical 5370 0
     errors 5143 0
@@ -59,6 +69,17 @@ recordings! {
     servtd 3793 2
     setups 2056 2
     sys 1424 0
+}
+
+recordings! {
+    "varied" every_varied_recording_has_a_test:
+    varied_guest 4138 0
+    varied_memory 4361 138
+    varied_metadata 4065 0
+    varied_migration 3035 0
+    varied_random 6499 198
+    varied_sys 3001 0
+    varied_system 194 4
 }
 
 /// A replay that could not fail would prove nothing: one changed bit of a recorded register is a mismatch.

@@ -48,6 +48,31 @@ impl Cursor {
         })
     }
 
+    /// At the field that begins with the element `id`, as the field's row writes it: of `id` itself only class and field
+    /// code count. `None` if no field begins there with elements of that size.
+    ///
+    /// Source: `md_check_field_and_get_entry` in `metadata_generic.c` of the module 1.5.01.
+    pub(crate) fn at_field(
+        context: ContextCode,
+        id: Id,
+        module: Module,
+        l2_vms: u16,
+    ) -> Option<Self> {
+        let cursor = Self::at(context, id, module, l2_vms)?;
+        if id.is_none() {
+            return Some(cursor);
+        }
+        let first = Id::new(cursor.row()?.id.into_bits());
+        let elements = first.stride() * u32::from(cursor.row()?.num_of_elem);
+        let distance = id.field_code().checked_sub(first.field_code())?;
+        let begins = distance.is_multiple_of(elements)
+            && id.element_size_code() == first.element_size_code();
+        begins.then_some(Self {
+            id: first.with_field_code(id.field_code()),
+            ..cursor
+        })
+    }
+
     /// The identifier here; [`Id::NONE`] past the end.
     pub(crate) const fn id(&self) -> Id {
         self.id

@@ -16,6 +16,7 @@ use crate::rules::Rules;
 use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
+use tdx_abi::module::Features;
 
 /// TDX_FEATURES0 of the module 1.5.01.
 const FEATURES: u64 = match Module::V1_5_01.features0() {
@@ -103,8 +104,12 @@ fn platform_value(core: &Core, row: &FieldRow, field: usize) -> Option<u64> {
 }
 
 /// TDX_FEATURES0 of a module, as far as the emulator has the features.
+///
+/// A module tells of LOCAL_ATTESTATION only where the CPU has SEAMVERIFYREPORT, as the emulated one has not
+/// (`tdh_sys_init.c`, `metadata_sys.c`).
 pub(crate) const fn features0(module: Module) -> u64 {
-    FEATURES | Rules::of(module).added_features.into_bits()
+    let offered = FEATURES | Rules::of(module).added_features.into_bits();
+    offered & !Features::LOCAL_ATTESTATION.into_bits()
 }
 
 fn cpuid_value(row: &FieldRow, field: usize, element: usize) -> Option<u64> {

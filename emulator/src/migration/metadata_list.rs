@@ -87,7 +87,7 @@ pub(crate) fn dump_system(
         tdvps: None,
     };
     let id = id.with_context_code(scope as u8);
-    let Some(mut cursor) = context.cursor(scope, id) else {
+    let Some(mut cursor) = Cursor::at_field(scope, id, context.module(), 0) else {
         let incorrect = Status::of(StatusCode::METADATA_FIELD_ID_INCORRECT);
         return (Id::NONE.bits(), Err(incorrect));
     };

@@ -13,6 +13,7 @@ use core::sync::atomic::Ordering;
 
 use tdx_abi::Registers;
 
+use crate::abi::Module;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
@@ -130,17 +131,19 @@ fn suffer_fault(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     Ok(())
 }
 
-/// Whether a leaf is one of TDX Connect, which no module offers on a platform without it, such as this one.
-const fn is_tdx_connect(leaf: SeamcallLeaf) -> bool {
+/// Whether a leaf is one of TDX Connect that the module has, and which it does not offer on a platform without it, such
+/// as this one. To other modules its number is as unknown as any.
+const fn is_tdx_connect(leaf: SeamcallLeaf, module: Module) -> bool {
     let number = leaf.number();
-    number >= SeamcallLeaf::TDH_IOMMU_SETREG.number()
+    matches!(module, Module::V2_0_18)
+        && number >= SeamcallLeaf::TDH_IOMMU_SETREG.number()
         && number <= SeamcallLeaf::TDH_DEVIF_MT_RD.number()
 }
 
 /// Checks RAX and the module's own state.
 fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
-    if call.regs.rax >> 24 != 0 || is_tdx_connect(leaf) {
+    if call.regs.rax >> 24 != 0 || is_tdx_connect(leaf, call.core.module()) {
         return Err(invalid);
     }
     // Leaves that have versions bound them themselves.

@@ -6,11 +6,14 @@ pub(crate) mod update;
 
 use core::sync::atomic::Ordering;
 
+use tdx_abi::Level;
+
 use super::Call;
 use super::Outcome;
 use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::config::PlatformConfig;
 use crate::global::SysState;
 use crate::lock::Mode;
 use crate::lock::Mutex;
@@ -45,6 +48,9 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     if global.sys_state() != SysState::InitPending {
         return Err(Status::of(StatusCode::SYS_INIT_NOT_PENDING));
     }
+    if !cmrs_are_valid(&call.core.config) {
+        return Err(Status::of(StatusCode::CMR_LIST_INVALID));
+    }
     // The stack canary.
     call.core.random();
     global.initialized_lps.store(0, Ordering::Release);
@@ -52,6 +58,27 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     global.package_bitmap.store(0, Ordering::Release);
     global.set_sys_state(SysState::InitDone);
     Ok(())
+}
+
+/// Whether the CMRs lie below the KeyID bits, consist of whole pages, and ascend without overlapping (`check_cmrs` of
+/// `tdh_sys_init.c`).
+fn cmrs_are_valid(config: &PlatformConfig) -> bool {
+    let mut before = None;
+    for cmr in config.cmrs.iter().filter(|cmr| cmr.size > 0) {
+        let Some(last) = cmr.base.checked_add(cmr.size - 1) else {
+            return false;
+        };
+        let ascends = before.is_none_or(|end| end <= cmr.base);
+        if (cmr.base | last) & config.key_id_mask() != 0
+            || last >> config.max_pa != 0
+            || (cmr.base | cmr.size) % Level::Pt.size() != 0
+            || !ascends
+        {
+            return false;
+        }
+        before = Some(last);
+    }
+    true
 }
 
 /// TDH.SYS.LP.INIT
