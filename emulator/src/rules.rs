@@ -30,8 +30,36 @@ pub(crate) struct Rules {
     pub(crate) unblock_untracked: OperandId,
     /// Whether TDCS counts the TD's memory.
     pub(crate) counts_memory: bool,
+    /// Least pages of the lists into which state is exported.
+    pub(crate) export_pages: ExportPages,
+    /// Least pages of the list from which the state of a vCPU is imported.
+    pub(crate) import_vcpu_pages: u64,
+    /// Whether a metadata list that another one follows may end among fields that need not come.
+    pub(crate) lists_end_anywhere: bool,
     /// Most vCPUs of a TD, where the module keeps their x2APIC ids and so has a limit of its own.
     pub(crate) max_vcpus: Option<u32>,
+}
+
+/// Least pages of a list, by what is exported.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExportPages {
+    /// The immutable state of a TD.
+    pub(crate) immutable: u64,
+    /// Its mutable state.
+    pub(crate) td: u64,
+    /// The state of a vCPU.
+    pub(crate) vcpu: u64,
+}
+
+impl ExportPages {
+    /// What `module` tells by TDH.SYS.RD.
+    const fn of(module: Module) -> Self {
+        Self {
+            immutable: limit(module, global::NUM_IMMUTABLE_STATE_PAGES),
+            td: limit(Module::V1_5_01, global::NUM_TD_STATE_PAGES),
+            vcpu: limit(module, global::NUM_VP_STATE_PAGES),
+        }
+    }
 }
 
 const V1_5_01: Rules = Rules {
@@ -44,6 +72,9 @@ const V1_5_01: Rules = Rules {
     demote_is_interruptible: true,
     unblock_untracked: OperandId::SEPT_TREE,
     counts_memory: false,
+    export_pages: ExportPages::of(Module::V1_5_01),
+    import_vcpu_pages: 4,
+    lists_end_anywhere: false,
     max_vcpus: None,
 };
 
@@ -58,6 +89,15 @@ const V1_5_34: Rules = Rules {
     demote_is_interruptible: false,
     unblock_untracked: OperandId::RCX,
     counts_memory: false,
+    // `MIN_*_STATE_EXPORT_PAGES` and `MIN_VP_STATE_IMPORT_PAGES` of its helpers/migration.h.
+    export_pages: ExportPages {
+        immutable: 4,
+        td: 2,
+        vcpu: 9,
+    },
+    import_vcpu_pages: 1,
+    // `md_write_list` of its metadata_generic.c.
+    lists_end_anywhere: true,
     // `MAX_VCPUS_PER_TD` of its global_constants.h.
     max_vcpus: Some(576),
 };
@@ -65,6 +105,7 @@ const V1_5_34: Rules = Rules {
 const V2_0_18: Rules = Rules {
     tables: Module::V2_0_18,
     counts_memory: true,
+    export_pages: ExportPages::of(Module::V2_0_18),
     max_vcpus: Some(limit(Module::V2_0_18, global::MAX_VCPUS_PER_TD) as u32),
     ..V1_5_34
 };

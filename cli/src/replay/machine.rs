@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use tdx_abi::Registers;
+use tdx_abi::module::Module;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
 use tdx_emulator::GuestExit;
@@ -16,6 +17,7 @@ use tdx_emulator::HostCall;
 use tdx_emulator::LockWord;
 use tdx_emulator::Lp;
 use tdx_emulator::Platform;
+use tdx_emulator::PlatformConfig;
 
 use super::Outcome;
 use super::format::Action;
@@ -29,6 +31,7 @@ use super::format::Sequence;
 use super::format::Step;
 use super::format::To;
 use super::format::register;
+use super::newer::Host;
 
 /// MSR number of IA32_INTR_PENDING.
 const INTERRUPTS_PENDING: u32 = 0x9a;
@@ -85,14 +88,26 @@ pub(super) struct Machine {
     platform: Platform,
     /// By LP: the guest's registers after its last step there.
     guests: Vec<Cell<Registers>>,
+    host: Host,
 }
 
 impl Machine {
     /// A platform as it is before the sequence's base.
-    pub(super) fn new(recording: &Recording, sequence: &Sequence) -> Result<Self, FormatError> {
-        let platform = Platform::new(recording.config.clone());
+    pub(super) fn new(
+        module: Module,
+        recording: &Recording,
+        sequence: &Sequence,
+    ) -> Result<Self, FormatError> {
+        let platform = Platform::new(PlatformConfig {
+            module,
+            ..recording.config.clone()
+        });
         let guests = (0..platform.lps()).map(|_| Cell::default()).collect();
-        let machine = Self { platform, guests };
+        let machine = Self {
+            platform,
+            guests,
+            host: Host::of(module),
+        };
         let only_loaded = sequence.base.is_none()
             && (recording.only_loaded || sequence.steps.iter().any(is_first_sys_init));
         if !only_loaded {
@@ -153,12 +168,20 @@ impl Machine {
             Err((name.to_owned(), Registers::default(), Box::new(difference)))
         };
         match &step.action {
-            Action::Seamcall(call) => {
-                self.call(call, |lp, registers| match lp.host_call(registers) {
+            Action::Seamcall(call) => self.call(call, |lp, registers| {
+                self.host.before(lp, &call.before);
+                let list = self.host.list(&call.before);
+                registers.r9 = list;
+                let to = match lp.host_call(registers) {
                     HostCall::Returned => To::Caller,
                     HostCall::EnteredTd => To::Td,
-                })
-            }
+                };
+                self.host.after(lp, &call.before, registers);
+                if registers.r9 == list {
+                    registers.r9 = call.before.r9;
+                }
+                to
+            }),
             Action::Tdcall(call) => {
                 self.call(call, |lp, registers| match lp.guest_call(registers) {
                     GuestCall::ReturnedToTd | GuestCall::EventInjected => To::Caller,

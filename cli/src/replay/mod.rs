@@ -2,6 +2,7 @@
 
 mod format;
 mod machine;
+mod newer;
 mod report;
 
 use std::collections::HashMap;
@@ -15,8 +16,10 @@ use crate::output::Output;
 pub use format::FormatError;
 use format::Recording;
 use format::Step;
+pub use machine::Difference;
 use machine::Machine;
 pub use machine::Mismatch;
+use tdx_abi::module::Module;
 
 /// Replays recorded calls of the TDX module against the emulated one, register by register.
 #[derive(Debug, clap::Args)]
@@ -100,6 +103,16 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), Error> {
 
 /// Replays one file, keeping at most `keep` mismatches.
 pub fn replay(file: &Path, setups: Option<&Path>, keep: usize) -> Result<Outcome, Error> {
+    replay_on(Module::V1_5_01, file, setups, keep)
+}
+
+/// The same on another module than the one that was recorded. A TD gets as many TDCX pages more as it needs there.
+pub fn replay_on(
+    module: Module,
+    file: &Path,
+    setups: Option<&Path>,
+    keep: usize,
+) -> Result<Outcome, Error> {
     let recording = read(file)?;
     let setups = match setups {
         Some(path) => Some(read(path)?),
@@ -116,7 +129,7 @@ pub fn replay(file: &Path, setups: Option<&Path>, keep: usize) -> Result<Outcome
     let mut outcome = Outcome::default();
     for sequence in &recording.sequences {
         let mut machine =
-            Machine::new(&recording, sequence).map_err(|source| Error::Recording {
+            Machine::new(module, &recording, sequence).map_err(|source| Error::Recording {
                 path: file.display().to_string(),
                 source,
             })?;

@@ -22,6 +22,7 @@ use crate::structures::Tdcs;
 use crate::structures::Tdvps;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
+use crate::structures::tdvps::NULL_PA;
 use crate::structures::vmcs::encoding;
 use tdx_abi::field::FieldRow;
 
@@ -95,7 +96,7 @@ pub(crate) fn write_element(
         return Err(INVALID_VALUE);
     }
     let new = old & !mask | value & mask;
-    check_address(context, row, new)?;
+    check_address(context, row, access, new)?;
     let write = Write {
         context,
         tdvps: given(context.tdvps)?,
@@ -119,14 +120,23 @@ pub(crate) fn write_element(
     Ok(element.value & element.masks.read)
 }
 
-fn check_address(context: &Context<'_>, row: &FieldRow, value: u64) -> Result<(), Status> {
+fn check_address(
+    context: &Context<'_>,
+    row: &FieldRow,
+    access: Access,
+    value: u64,
+) -> Result<(), Status> {
     let attributes = row.attributes;
+    let is_import = matches!(access, Access::ImportImmutable | Access::ImportMutable);
     let allowed = if attributes.hpa() && attributes.shared() {
         let size = match Id::of(row.id) {
             td_vmcs::POSTED_INTERRUPT_DESCRIPTOR_ADDRESS => POSTED_INTERRUPT_DESCRIPTOR_BYTES,
             _ => PAGE_BYTES,
         };
         context.core.check_shared_hpa(value, size).is_ok()
+    } else if is_import && value == NULL_PA {
+        // An address that was never set at the source. 1.5.01 imports none.
+        true
     } else if attributes.gpa() && attributes.private() {
         context
             .core
@@ -176,7 +186,7 @@ impl Write<'_> {
                             td_vmcs::POSTED_INTERRUPT_NOTIFICATION_VECTOR,
                         ));
                     }
-                    if vmcs.read(encoding::POSTED_INTERRUPT_DESCRIPTOR) == tdvps::NULL_PA {
+                    if vmcs.read(encoding::POSTED_INTERRUPT_DESCRIPTOR) == NULL_PA {
                         return Err(not_initialized(
                             td_vmcs::POSTED_INTERRUPT_DESCRIPTOR_ADDRESS,
                         ));
@@ -292,8 +302,7 @@ impl Write<'_> {
             }
             td_vmcs::VIRTUAL_APIC_ADDRESS => {
                 shadow(tdvps::L2_VAPIC_GPA);
-                self.tdvps
-                    .set(tdvps::L2_VAPIC_HPA.nth(index), tdvps::NULL_PA);
+                self.tdvps.set(tdvps::L2_VAPIC_HPA.nth(index), NULL_PA);
                 Ok(Remaining::Nothing)
             }
             _ => Ok(Remaining::Store(value)),
@@ -465,7 +474,7 @@ impl Write<'_> {
             return Ok(());
         }
         let asked = self.tdvps.get(tdvps::SHADOW_SHARED_EPTP.nth(vm as usize));
-        let eptp = if value & ENABLE_SHARED_EPTP != 0 && asked != tdvps::NULL_PA {
+        let eptp = if value & ENABLE_SHARED_EPTP != 0 && asked != NULL_PA {
             asked
         } else {
             given(self.context.tdr)?.tdcx(tdcs::ZERO_PAGE)

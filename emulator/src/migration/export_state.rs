@@ -35,12 +35,6 @@ use tdx_abi::format::MbType;
 use tdx_abi::format::MbmdImmutableTdState;
 use tdx_abi::format::PageListInfo;
 
-/// Pages that the host must at least give for the immutable state of a TD.
-const MIN_IMMUTABLE_PAGES: u64 = 3;
-/// Pages that the host must at least give for the mutable state of a TD.
-const MIN_TD_PAGES: u64 = 2;
-/// Pages that the host must at least give for the state of a vCPU.
-const MIN_VCPU_PAGES: u64 = 5;
 /// Pages of the module's own metadata at the head of the immutable state.
 const SYSTEM_PAGES: u8 = 1;
 /// The most export sessions that a TD may have.
@@ -76,7 +70,7 @@ pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
         }
         Place::resume(call, &mut stream, None)?
     } else {
-        check_page_list(core, info, MIN_IMMUTABLE_PAGES)?;
+        check_page_list(core, info, core.rules().export_pages.immutable)?;
         begin_session(core, *tdcs, &mut stream)?;
         Place::start(ContextCode::System)
     };
@@ -177,7 +171,7 @@ pub(crate) fn td(call: &mut Call<'_>) -> Outcome {
     let place = if resume {
         Place::resume(call, &mut stream, None)?
     } else {
-        check_page_list_size(info, MIN_TD_PAGES)?;
+        check_page_list_size(info, core.rules().export_pages.td)?;
         begin_bundle(*tdcs, &mut stream, 0, MbType::MUTABLE_TD_STATE, 0);
         Place::start(ContextCode::Td)
     };
@@ -215,7 +209,7 @@ pub(crate) fn vp(call: &mut Call<'_>) -> Outcome {
         }
         Place::resume(call, &mut stream, Some(tdvpr))?
     } else {
-        check_page_list_size(info, MIN_VCPU_PAGES)?;
+        check_page_list_size(info, core.rules().export_pages.vcpu)?;
         stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
         let number = tdvps.get(tdvps::VCPU_INDEX) & 0xffff;
         begin_bundle(

@@ -10,6 +10,7 @@ use super::import_field;
 use super::mbmd::MBMD_BYTES;
 use super::mbmd::Mbmd;
 use super::metadata_list;
+use super::metadata_list::ListEnd;
 use super::metadata_list::ListError;
 use super::metadata_list::PAGE_WORDS;
 use super::operand;
@@ -47,9 +48,6 @@ use tdx_abi::format::MbmdImmutableTdState;
 use tdx_abi::format::MbmdVpState;
 use tdx_abi::format::MetadataListHeader;
 use tdx_abi::format::PageListInfo;
-
-/// Pages that the state of a vCPU takes at least.
-const MIN_VCPU_PAGES: u64 = 4;
 
 /// TDH.IMPORT.STATE.IMMUTABLE: begins an import session.
 pub(crate) fn immutable(call: &mut Call<'_>) -> Outcome {
@@ -387,7 +385,7 @@ fn import_mutable(
     let core = call.core;
     let info = PageListInfo::from_bits(call.regs.r9);
     let pages = if scope == ContextCode::Vcpu {
-        MIN_VCPU_PAGES
+        core.rules().import_vcpu_pages
     } else {
         1
     };
@@ -479,7 +477,10 @@ impl Place {
                 &mut cursor,
                 scope,
                 access,
-                last,
+                ListEnd {
+                    last,
+                    anywhere: context.core.rules().lists_end_anywhere,
+                },
                 &words,
                 |row, id, values, mask| {
                     import_field::write(context, scope, id, row, access, values, mask)

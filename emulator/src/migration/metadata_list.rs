@@ -168,16 +168,25 @@ const fn follows(next: Id, id: Id, elements: u32) -> bool {
         && next.element_size_code() == id.element_size_code()
 }
 
+/// Where a list may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListEnd {
+    /// No list follows.
+    pub(crate) last: bool,
+    /// A list that another one follows may end among fields that need not come.
+    pub(crate) anywhere: bool,
+}
+
 /// Takes in the fields of `list`, which must begin with the field at `cursor` or with a later one if
 /// only optional ones lie between.
 ///
-/// Fields that are not imported are skipped. `last`: no list follows. Afterwards `cursor` stands at the
-/// next field that must come. `write` takes a field's elements under a mask.
+/// Fields that are not imported are skipped. Afterwards `cursor` stands at the field with which the next list may
+/// begin. `write` takes a field's elements under a mask.
 pub(crate) fn take(
     cursor: &mut Cursor,
     context: ContextCode,
     access: Access,
-    last: bool,
+    end: ListEnd,
     list: &[u64; PAGE_WORDS],
     mut write: impl FnMut(&'static FieldRow, Id, &[u64; MAX_ELEMENTS], u64) -> Result<(), Status>,
 ) -> Result<(), ListError> {
@@ -223,9 +232,11 @@ pub(crate) fn take(
         })?;
         rest = &rest[words..];
     }
-    scroll(cursor, |cursor| is_required(cursor, access));
+    if end.last || !end.anywhere {
+        scroll(cursor, |cursor| is_required(cursor, access));
+    }
     // A required field behind the last list is missing; behind any other list there must be one.
-    if last != cursor.id().is_none() {
+    if end.last != cursor.id().is_none() {
         return Err(ListError {
             status: Status::of(StatusCode::REQUIRED_METADATA_FIELD_MISSING),
             field: cursor.id().bits(),
