@@ -8,6 +8,8 @@ use tdx_abi::PrivateGpa;
 use super::Error;
 use super::Td;
 use super::leaves;
+use crate::deposit::Deposit;
+use crate::deposit::Pair;
 use crate::embed::Clean;
 use crate::embed::Embedder;
 use crate::embed::Relax;
@@ -60,6 +62,22 @@ impl<E: Embedder> Td<E> {
             None => self.scrub_and_free(page),
         }
         Ok(())
+    }
+
+    /// Gives back what is left of a deposit after a refusal: the module may have begun to write to a page of it.
+    pub(super) fn give_back_deposit(&self, mut deposit: Deposit<'_, E, Pair>) {
+        while let Some(Pair { table, external }) = deposit.draw() {
+            self.embedder.free_table(table);
+            self.give_back_touched(external);
+        }
+    }
+
+    /// Gives back a page for the Secure-EPT that the module has not taken, but may have begun to write to. If writing
+    /// back fails the embedder keeps it in quarantine.
+    pub(super) fn give_back_touched(&self, page: Page) {
+        if let Err((page, _)) = self.clean_of_td(None, page) {
+            self.embedder.quarantine(None, page);
+        }
     }
 
     /// Scrubs a page of the module that needs no write-back any more, and frees it.

@@ -113,6 +113,7 @@ impl<E: Embedder> Td<E> {
                         Ok(false) => stopped(stop),
                         Err(error) => error,
                     };
+                    self.give_back_deposit(deposit);
                     self.unblock(at)?;
                     return Err(error);
                 }

@@ -1,7 +1,11 @@
 //! Faults that the platform injects, and locks that a ghost holds.
 
+use std::sync::atomic::Ordering;
+
+use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::OperandId;
+use tdx_abi::PrivateGpa;
 use tdx_abi::Registers;
 use tdx_abi::Seamcall;
 use tdx_abi::leaf::SeamcallLeaf;
@@ -17,6 +21,7 @@ use tdx_emulator::Platform;
 use tdx_emulator::TdLock;
 use tdx_emulator::When;
 use tdx_mmu::td::AccessKind;
+use tdx_mmu::td::Error;
 use tdx_mmu::td::Resolution;
 
 use super::compare::assert_equal;
@@ -24,6 +29,7 @@ use super::host::Host;
 use super::life::end;
 use super::life::fault;
 use super::life::runnable;
+use super::life::runnable_on;
 
 const ONCE: When = When::Calls { after: 0, times: 1 };
 
@@ -153,6 +159,39 @@ fn a_lock_that_a_ghost_holds_makes_calls_busy_until_it_is_released() {
     drop(held);
     assert_eq!(read(0), 0);
     end(td);
+}
+
+#[test]
+fn a_page_that_a_refused_split_has_written_to_is_scrubbed_before_it_is_free() {
+    for host in [Host::new(), Host::partitioned(1)] {
+        let td = runnable_on(host, 1);
+        let host: &Host = td.embedder();
+        *host.largest.lock().unwrap() = Level::Pd;
+        assert_eq!(
+            fault(&td, 0x40_0000, AccessKind::Write),
+            Resolution::Mapped(Level::Pd)
+        );
+        let pamt = Lock::Pamt {
+            page: Hpa::new(Host::backing(0x40_0000)),
+            level: Level::Pd,
+        };
+        let before = host.module_pages_in_use();
+        let held = host.platform.hold(pamt, Hold::Exclusive).unwrap();
+        host.patience.store(3, Ordering::Relaxed);
+        let split = td.split(PrivateGpa::new(0x40_0000));
+        assert!(matches!(split, Err(Error::Busy { .. })), "{split:?}");
+        drop(held);
+        assert_eq!(host.module_pages_in_use(), before);
+        let page = *host.allocated.lock().unwrap().last().unwrap();
+        let memory = host.platform.host_memory();
+        for line in (page..page + 4096).step_by(64) {
+            memory.read(Hpa::new(line), &mut [0; 64]).unwrap();
+        }
+        assert_equal(&td);
+        td.split(PrivateGpa::new(0x40_0000)).unwrap();
+        assert_equal(&td);
+        end(td);
+    }
 }
 
 #[test]

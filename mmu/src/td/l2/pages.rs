@@ -42,6 +42,8 @@ pub(crate) struct L2Pages<'e, E: Embedder> {
     td: &'e Td<E>,
     /// Counted for Dynamic PAMT already.
     held: PerVm,
+    /// Whether the module may have begun to write to those.
+    touched: Cell<bool>,
     back: PerVm,
 }
 
@@ -50,6 +52,7 @@ impl<'e, E: Embedder> L2Pages<'e, E> {
         Self {
             td,
             held: [const { Cell::new(None) }; MAX_L2_VMS],
+            touched: Cell::new(false),
             back: [const { Cell::new(None) }; MAX_L2_VMS],
         }
     }
@@ -90,8 +93,11 @@ impl<'e, E: Embedder> L2Pages<'e, E> {
         }
         for page in self.held.iter().filter_map(Cell::take) {
             result = result.and(self.td.dismiss(page.hpa(), Level::Pt));
-            // A call that was refused may have begun to write.
-            self.td.scrub_and_free(page);
+            if self.touched.get() {
+                self.td.give_back_touched(page);
+            } else {
+                self.td.embedder.free_module_page(page);
+            }
         }
         result
     }
@@ -177,7 +183,9 @@ impl<'e, E: Embedder> L2Pages<'e, E> {
             let hpa = hpa.ok_or(SetError::Unchanged(Error::NoL2Page))?;
             *operand = SeptPageOrNone::new().with_hpa(hpa);
         }
+        self.touched.set(true);
         let left = demote(operands).map_err(SetError::Unchanged)?;
+        self.touched.set(false);
         let mut result = Ok(());
         for ((place, link), (given, left)) in places.zip(links).zip(operands.into_iter().zip(left))
         {

@@ -10,6 +10,7 @@ use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::leaf::TdcallLeaf;
 use tdx_emulator::ExitInfo;
 use tdx_emulator::GuestCall;
+use tdx_emulator::GuestExit;
 use tdx_emulator::HostCall;
 use tdx_mmu::embed::Flush;
 use tdx_mmu::embed::Vcpus;
@@ -52,10 +53,9 @@ impl Host {
             interruption_info: 0x8000_0020,
             ..ExitInfo::default()
         };
-        self.platform
-            .lp(lp)
-            .unwrap()
-            .guest_exit(&interrupt, &mut Registers::default());
+        let lp = self.platform.lp(lp).unwrap();
+        // A module that suspects to be single-stepped withholds the interrupt for some instructions.
+        while lp.guest_exit(&interrupt, &mut Registers::default()) == GuestExit::ResumedTd {}
     }
 
     /// The guest on LP `lp` accepts a page of `level` at `gpa`; RAX as it sees it.
