@@ -74,7 +74,7 @@
 //!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
 //!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
 //! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields are those of 1.5.01.
-//!   So are all metadata tables in 1.5.34, whose own were not published.
+//!   So are all metadata tables in 1.5.34, though the specification has those of its own.
 //! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.
 //!
 //! # What is not

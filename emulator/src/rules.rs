@@ -78,7 +78,7 @@ const V1_5_01: Rules = Rules {
     max_vcpus: None,
 };
 
-/// Its own metadata tables were not published.
+/// The metadata tables used are those of 1.5.01, not its own.
 const V1_5_34: Rules = Rules {
     tables: Module::V1_5_01,
     added_features: Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY),
