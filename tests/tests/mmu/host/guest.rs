@@ -78,8 +78,8 @@ impl Vcpus for Host {
         &self.epochs
     }
 
-    fn kick(&self, laggards: Laggards<'_, AtomicU64>) {
-        assert!(!laggards.is_empty(), "a kick for nobody");
+    /// Counted even if every vCPU has left meanwhile, as one on another thread may.
+    fn kick(&self, _: Laggards<'_, AtomicU64>) {
         if self.kick_disabled.load(Ordering::Relaxed) {
             return;
         }
