@@ -1,5 +1,7 @@
 //! Removal of private memory: block many, track once, remove.
 
+use core::cell::Cell;
+
 use tdx_abi::Level;
 use tdx_abi::Page;
 use tdx_abi::PrivateGpa;
@@ -28,6 +30,8 @@ pub struct Blocked<'t, E: Embedder> {
     td: &'t Td<E>,
     ranges: &'t [GpaRange],
     tracking: bool,
+    /// As [`Td::track_again`] has it.
+    sequence: u64,
 }
 
 /// Ranges whose blocked leaves no vCPU has a translation of.
@@ -37,6 +41,8 @@ pub struct Tracked<'t, E: Embedder> {
     td: &'t Td<E>,
     ranges: &'t [GpaRange],
     blocked_only: bool,
+    /// As [`Td::track_again`] has it.
+    sequence: Cell<u64>,
 }
 
 impl<E: Embedder> Td<E> {
@@ -105,6 +111,7 @@ impl<E: Embedder> Td<E> {
             td: self,
             ranges,
             tracking,
+            sequence: self.sequence(),
         })
     }
 }
@@ -146,6 +153,7 @@ impl<'t, E: Embedder> Blocked<'t, E> {
             td,
             ranges,
             tracking,
+            sequence,
         } = self;
         if tracking {
             td.track()?;
@@ -154,6 +162,7 @@ impl<'t, E: Embedder> Blocked<'t, E> {
             td,
             ranges,
             blocked_only: td.tracking_required(),
+            sequence: Cell::new(sequence),
         })
     }
 }
@@ -176,22 +185,32 @@ impl<E: Embedder> Tracked<'_, E> {
         let mut address = range.start();
         while address < range.end() {
             let mut removed = [const { None }; BATCH];
-            let stop = self.remove_batch(&mut address, range.end(), &mut removed);
+            let mut failed = address;
+            let stop = self.remove_batch(&mut address, &mut failed, range.end(), &mut removed);
             for (gpa, page) in removed.into_iter().flatten() {
                 result = result.and(self.td.give_back(gpa, page));
             }
             match stop {
                 Ok(()) => {}
                 Err(Stop::Retry) => self.td.embedder.pause(),
-                Err(stop) => result = result.and(Err(stopped(stop))),
+                Err(stop) => {
+                    let error = stopped(stop);
+                    match self.td.track_again(&error, &self.sequence) {
+                        Ok(true) => address = failed,
+                        Ok(false) => result = result.and(Err(error)),
+                        Err(error) => result = result.and(Err(error)),
+                    }
+                }
             }
         }
         result
     }
 
+    /// Goes on at `address`; what it fails at, and has passed over, begins at `failed`.
     fn remove_batch(
         &self,
         address: &mut u64,
+        failed: &mut u64,
         end: u64,
         removed: &mut [Option<(PrivateGpa, Page)>; BATCH],
     ) -> Result<(), Stop<Error>> {
@@ -204,6 +223,7 @@ impl<E: Embedder> Tracked<'_, E> {
         while let Some(at) = section.next(*address, end) {
             // A failure is reported once, and passed over.
             *address = at.end();
+            *failed = at.gpa.bits();
             match at.entry.kind() {
                 Kind::BlockedLeaf(_) => {}
                 Kind::Leaf(_) | Kind::ExportLeaf(_, ExportState::WriteBlocked)

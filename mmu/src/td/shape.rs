@@ -1,5 +1,7 @@
 //! Large leaves: split, promote, relocate.
 
+use core::cell::Cell;
+
 use tdx_abi::Level;
 use tdx_abi::OpState;
 use tdx_abi::Page;
@@ -55,10 +57,12 @@ impl<E: Embedder> Td<E> {
         }) {
             return Ok(());
         }
+        let sequence = Cell::new(self.sequence());
         if self.tracking_required() {
             let external = self.external();
             let mut section = self.mirror.exclusive(&self.embedder);
             self.sequence.add(1);
+            sequence.set(self.sequence());
             for edge in edges() {
                 let at = section.look(PrivateGpa::new(edge), Level::Pt);
                 if is_leaf(&at, |at| cut(at, edge)) {
@@ -72,16 +76,18 @@ impl<E: Embedder> Td<E> {
         }
         let mut result = Ok(());
         for edge in edges() {
-            result = result.and(self.demote(edge, cut));
+            result = result.and(self.demote(edge, cut, &sequence));
         }
         result
     }
 
-    /// Splits the leaf that `cut` says is to be cut at `edge`, if it is blocked or need not be.
+    /// Splits the leaf that `cut` says is to be cut at `edge`, if it is blocked or need not be; `sequence` is as
+    /// [`Td::track_again`] has it.
     pub(super) fn demote(
         &self,
         edge: u64,
         cut: impl Fn(&Position, u64) -> bool,
+        sequence: &Cell<u64>,
     ) -> Result<(), Error> {
         let mut deposit = Deposit::new(&self.embedder);
         let l2 = L2Pages::new(self);
@@ -111,6 +117,11 @@ impl<E: Embedder> Td<E> {
                     let error = match external.answer(&stop) {
                         Ok(true) => continue,
                         Ok(false) => stopped(stop),
+                        Err(error) => error,
+                    };
+                    let error = match self.track_again(&error, sequence) {
+                        Ok(true) => continue,
+                        Ok(false) => error,
                         Err(error) => error,
                     };
                     self.give_back_deposit(deposit);
@@ -295,10 +306,12 @@ impl<E: Embedder> Td<E> {
             return reject(target, Error::BadAddress(gpa.bits()));
         }
         let tracking = self.tracking_required();
+        let sequence = Cell::new(self.sequence());
         if tracking {
             let blocked = {
                 let mut section = self.mirror.exclusive(&self.embedder);
                 self.sequence.add(1);
+                sequence.set(self.sequence());
                 section.block(&self.external(), gpa, Level::Pt)
             };
             if let Err(error) = blocked.map_err(stopped).and_then(|()| self.track()) {
@@ -333,6 +346,11 @@ impl<E: Embedder> Td<E> {
                     Ok(false) => stopped(stop),
                     Err(error) => error,
                 },
+            };
+            let error = match self.track_again(&error, &sequence) {
+                Ok(true) => continue,
+                Ok(false) => error,
+                Err(error) => error,
             };
             let at = Position {
                 gpa,

@@ -1,5 +1,7 @@
 //! TDH.MEM.TRACK and kicks: making sure that no vCPU uses a translation from before.
 
+use core::cell::Cell;
+
 use tdx_abi::status::Status;
 use tdx_abi::status::StatusCode;
 
@@ -26,6 +28,21 @@ impl<E: Embedder> Td<E> {
         })?;
         self.kick_up_to(seen);
         Ok(())
+    }
+
+    /// Whether `error`, of a leaf that was found blocked, says that somebody has blocked it anew since the operation's own
+    /// block, which was number `blocked` of the TD's invalidations. It is tracked now: make the call again.
+    ///
+    /// To be called outside of sections.
+    pub(super) fn track_again(&self, error: &Error, blocked: &Cell<u64>) -> Result<bool, Error> {
+        let untracked = error
+            .status()
+            .is_some_and(|status| status.code() == StatusCode::TLB_TRACKING_NOT_DONE);
+        let last = self.sequence();
+        if !untracked || blocked.replace(last) == last {
+            return Ok(false);
+        }
+        self.track().map(|()| true)
     }
 
     /// Kicks the vCPUs that entered in epoch `last` or before.

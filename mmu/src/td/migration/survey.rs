@@ -1,5 +1,7 @@
 //! What the mirror says of many pages, and large leaves on the way out.
 
+use core::cell::Cell;
+
 use tdx_abi::Level;
 
 use super::super::Error;
@@ -14,23 +16,26 @@ use crate::mirror::Position;
 impl<E: Embedder> Td<E> {
     /// Splits every large leaf of `range`, with one TRACK for all.
     pub(super) fn split_all(&self, range: GpaRange) -> Result<(), Error> {
-        if self.tracking_required() && self.block_large(range)? {
+        let sequence = Cell::new(self.sequence());
+        if self.tracking_required()
+            && let Some(blocked) = self.block_large(range)?
+        {
             self.track()?;
+            sequence.set(blocked);
         }
         let mut address = range.start();
         while let Some(at) = self.next_large(address, range.end()) {
             address = at.end();
-            self.demote(at.gpa.bits() + Level::Pt.size(), |at, _| {
-                at.level > Level::Pt
-            })?;
+            let edge = at.gpa.bits() + Level::Pt.size();
+            self.demote(edge, |at, _| at.level > Level::Pt, &sequence)?;
         }
         Ok(())
     }
 
-    /// Blocks the large leaves of `range`; says whether there are any.
-    fn block_large(&self, range: GpaRange) -> Result<bool, Error> {
+    /// Blocks the large leaves of `range`; returns the number of the invalidation if there are any.
+    fn block_large(&self, range: GpaRange) -> Result<Option<u64>, Error> {
         if self.next_large(range.start(), range.end()).is_none() {
-            return Ok(false);
+            return Ok(None);
         }
         let external = self.external();
         let mut section = self.mirror.exclusive(&self.embedder);
@@ -44,7 +49,7 @@ impl<E: Embedder> Td<E> {
                     .map_err(stopped)?;
             }
         }
-        Ok(true)
+        Ok(Some(self.sequence()))
     }
 
     fn next_large(&self, from: u64, end: u64) -> Option<Position> {

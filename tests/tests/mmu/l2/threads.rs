@@ -56,11 +56,6 @@ fn step(td: &Td<Host>, random: &mut Random) -> Result<(), Error> {
     }
 }
 
-fn is_untracked(error: &Error) -> bool {
-    let code = error.status().map(|status| status.code());
-    code == Some(StatusCode::TLB_TRACKING_NOT_DONE)
-}
-
 /// The L1 VMM on LP 0 gives and takes aliases until the others are through; the host resolves its exits.
 fn l1_vmm(td: &Td<Host>, done: &AtomicBool, mut random: Random) -> u64 {
     let host = td.embedder();
@@ -111,8 +106,6 @@ fn quarrel(host: Host, round: u64) {
                     for _ in 0..120 {
                         match step(td, &mut random) {
                             Ok(()) | Err(Error::Unexpected(_)) => {}
-                            // A page that another thread has blocked meanwhile is that one's to track.
-                            Err(error) if is_untracked(&error) => {}
                             Err(error) => panic!("{error}"),
                         }
                     }
