@@ -231,14 +231,13 @@ fn reshape(td: Td<Host>) {
 }
 
 /// Leaves that 450 operations of the mix come to, whatever the threads do to each other.
-const USED: [SeamcallLeaf; 7] = [
+const USED: [SeamcallLeaf; 6] = [
     SeamcallLeaf::TDH_MEM_SEPT_ADD,
     SeamcallLeaf::TDH_MEM_PAGE_AUG,
     SeamcallLeaf::TDH_MEM_RANGE_BLOCK,
     SeamcallLeaf::TDH_MEM_TRACK,
     SeamcallLeaf::TDH_MEM_PAGE_REMOVE,
     SeamcallLeaf::TDH_MEM_PAGE_DEMOTE,
-    SeamcallLeaf::TDH_MEM_PAGE_RELOCATE,
 ];
 
 fn quarrel(td: Td<Host>, round: u64) {
