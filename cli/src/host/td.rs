@@ -241,7 +241,8 @@ impl Host {
         missing
     }
 
-    fn td_config(&self, up: &Up) -> Result<TdConfig, MakeError> {
+    /// What the platform asks of a TD.
+    pub(crate) fn td_config(&self, up: &Up) -> Result<TdConfig, MakeError> {
         let config = self.platform().config();
         let small =
             |what, value: u64| u8::try_from(value).map_err(|_| MakeError::Platform { what, value });

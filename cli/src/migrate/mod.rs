@@ -7,12 +7,13 @@ pub mod service_td;
 
 use std::time::Instant;
 
-use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::format::ServtdAttributes;
 use tdx_abi::format::ServtdType;
 use tdx_abi::format::TdAttributes;
+use tdx_emulator::PlatformConfig;
 use tdx_mmu::GpaRange;
+use tdx_mmu::pamt;
 use tdx_mmu::platform::Hkid;
 use tdx_mmu::td::Error as TdError;
 use tdx_mmu::td::migration::Binding;
@@ -67,6 +68,9 @@ pub struct Args {
     /// Largest page that the source maps; what migrates are 4 KiB pages.
     #[arg(long, value_enum, default_value = "2m")]
     pub page_size: crate::run::PageSize,
+    /// The module of both platforms.
+    #[command(flatten)]
+    pub module: ModuleArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -99,17 +103,20 @@ impl<'h> Side<'h> {
         let up = host.bring_up()?;
         let service_hkid = up.hkids.allocate().ok_or(MakeError::NoHkid)?;
         let parameters = host.td_parameters(1, TdAttributes::new().with_sept_ve_disable(true))?;
-        let pages = (
-            u8::try_from(up.info.tdcs_pages).unwrap_or(u8::MAX),
-            u8::try_from(up.info.tdvps_pages.saturating_sub(1)).unwrap_or(u8::MAX),
-        );
+        let config = host.td_config(&up)?;
         let service = ServiceTd::build(
             host.platform(),
             0,
             service_hkid.number(),
             parameters,
-            pages,
-            || host.frames().allocate(Level::Pt, Use::Module),
+            (config.tdcx_pages, config.tdvpx_pages),
+            || {
+                let page = host.frames().allocate(Level::Pt, Use::Module);
+                let page = page.ok_or(MakeError::NoMemory)?;
+                pamt::admit(&host, &config, page)
+                    .map_err(failed("cannot give the migration TD a page"))?;
+                Ok(page)
+            },
         )?;
         host.frames().free(parameters, Level::Pt, Use::Tables);
         Ok(Self {
@@ -141,7 +148,13 @@ impl<'h> Side<'h> {
             service,
             service_hkid,
         } = self;
-        service.tear_down(|page: Hpa| host.frames().free(page, Level::Pt, Use::Module))?;
+        let config = host.td_config(&up)?;
+        service.tear_down(|page| {
+            host.frames().free(page, Level::Pt, Use::Module);
+            pamt::dismiss(&host, &config, page).map_err(failed(
+                "cannot take the PAMT pages of the migration TD back",
+            ))
+        })?;
         let _ = up.hkids.release(service_hkid);
         host.tear_down(&up, td)?;
         Ok(())
@@ -157,10 +170,10 @@ pub fn migrate(args: &Args) -> Result<Report, Error> {
     let start = Instant::now();
     let memory =
         |level| GuestMemory::new(slots(WORK + (args.memory << 20), &image::builtin()), level);
-    let here = Host::new(memory(args.page_size.level()), args.vcpus);
+    let host = |level, seed| Host::with_module(memory(level), args.vcpus, args.module, seed);
+    let here = host(args.page_size.level(), PlatformConfig::default().seed);
     // Another platform has other random numbers, so other keys.
-    let module = ModuleArgs::default();
-    let there = Host::with_module(memory(Level::Pt), args.vcpus, module, DESTINATION_SEED);
+    let there = host(Level::Pt, DESTINATION_SEED);
     let (source, destination) = (Side::new(&here)?, Side::new(&there)?);
     let attributes = TdAttributes::new()
         .with_sept_ve_disable(true)

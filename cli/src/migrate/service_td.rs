@@ -59,14 +59,14 @@ impl<'p> ServiceTd<'p> {
         hkid: u16,
         parameters: Hpa,
         (tdcx, tdvpx): (u8, u8),
-        mut take: impl FnMut() -> Option<Hpa>,
+        mut take: impl FnMut() -> Result<Hpa, Error>,
     ) -> Result<Self, Error> {
         let lp = platform
             .lp(lp)
             .ok_or_else(|| Error::Failed(format!("there is no LP {lp}")))?;
         let mut pages = Vec::new();
         let mut take = || -> Result<Page<Pt>, Error> {
-            let hpa = take().ok_or_else(|| Error::Failed("no memory is left".to_owned()))?;
+            let hpa = take()?;
             pages.push(hpa);
             Page::owned(hpa).ok_or_else(|| Error::Failed(format!("{hpa:#x} is no page")))
         };
@@ -202,7 +202,7 @@ impl<'p> ServiceTd<'p> {
     }
 
     /// Tears it down; `free` takes the pages. Call this when no TD that it serves needs it any more.
-    pub fn tear_down(self, mut free: impl FnMut(Hpa)) -> Result<(), Error> {
+    pub fn tear_down(self, mut free: impl FnMut(Hpa) -> Result<(), Error>) -> Result<(), Error> {
         let tdr = self.tdr();
         let tdvpr = Tdvpr::assume(self.tdvpr);
         call(&self.lp, tdh::vp::Flush { tdvpr })?;
@@ -221,7 +221,7 @@ impl<'p> ServiceTd<'p> {
         // The TDR last.
         for page in self.pages.into_iter().rev() {
             let _ = call(&self.lp, tdh::phymem::PageReclaim { page })?;
-            free(page);
+            free(page)?;
         }
         Ok(())
     }

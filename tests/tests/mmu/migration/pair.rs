@@ -74,7 +74,7 @@ impl Side {
             || {
                 let page = Hpa::new(next.fetch_add(4096, Ordering::Relaxed));
                 tdx_mmu::pamt::admit(&host, &host.config(), page).unwrap();
-                Some(page)
+                Ok(page)
             },
         )
         .unwrap();
@@ -148,7 +148,10 @@ impl Side {
     #[track_caller]
     pub fn end(self) {
         let host = self.td.embedder();
-        let back = |page| tdx_mmu::pamt::dismiss(host, &host.config(), page).unwrap();
+        let back = |page| {
+            tdx_mmu::pamt::dismiss(host, &host.config(), page).unwrap();
+            Ok(())
+        };
         self.service.tear_down(back).unwrap();
         end(self.td);
     }
