@@ -66,7 +66,8 @@
 //! - TDH.MEM.SCAN.* is refused with OPERAND_INVALID of RAX.
 //! - Version 1 of TDH.EXPORT.BLOCKW, EXPORT.MEM, EXPORT.RESTORE, IMPORT.MEM and TDG.VP.VEINFO.GET is refused as a version that is not
 //!   supported. Export that does not block is reported as absent.
-//! - Migration follows the rules of 1.5.01 but for the sizes and ends of lists: imported pages do not count in MEM_COUNT. Where one of them is removed by TDH.MEM.PAGE.REMOVE, MEM_COUNT is too small from then on.
+//! - Migration follows the rules of 1.5.01 but for the sizes and ends of lists: imported pages do not count in MEM_COUNT.
+//!   Where one of them is removed by TDH.MEM.PAGE.REMOVE, MEM_COUNT is too small from then on.
 //! - The state that OP_STATE_INCORRECT and VCPU_STATE_INCORRECT tell is told by the checks that leaves have in common. Where a leaf
 //!   has a check of its own (TDH.MNG.ADDCX with all pages of a TD without L2 VMs, the first binding of a service TD,
 //!   TDH.EXPORT.TRACK, TDH.IMPORT.MEM, TDH.IMPORT.STATE.VP) it is not.
@@ -74,7 +75,8 @@
 //!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
 //!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
 //! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields are those of 1.5.01.
-//!   So are all metadata tables in 1.5.34, though the specification has those of its own.
+//!   So are all metadata tables in 1.5.34, though the specification has those of its own; so TDH.SYS.RD of
+//!   PAMT_PAGE_BITMAP_ENTRY_BITS, which a host asks before it configures Dynamic PAMT, works in 2.0.18 only.
 //! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.
 //!
 //! # What is not

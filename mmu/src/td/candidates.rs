@@ -3,7 +3,8 @@
 //! The module promotes 512 pages that are all accepted or all pending, and only it knows which of them are. So the
 //! mirror marks the leaves that the host has seen the guest accept, and those added with their content; what is not
 //! marked throughout is left to [`Td::promote`]. Where L2 VMs have aliases that differ, or a page is marked that the guest
-//! has not come to accept yet, the module refuses; that happens once for each time that a range is filled. Before FINALIZE no guest accepts anything, and the marks are exact.
+//! has not come to accept yet, the module refuses; that happens once for each time that a range is filled. Before
+//! FINALIZE no guest accepts anything, and the marks are exact.
 
 use core::sync::atomic::Ordering;
 

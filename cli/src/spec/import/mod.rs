@@ -26,12 +26,13 @@ use crate::output::Output;
 /// Bytes of the largest file that is read.
 const LIMIT: u64 = 64 << 20;
 
-/// Bring status codes, operand ids, metadata fields, MSR and CPUID virtualization and the states of leaves up to date with a module's tables.
+/// Bring status codes, operand ids, metadata fields, MSR and CPUID virtualization and the states of leaves up to date with a
+/// module's tables.
 ///
 /// Reads the JSON tables that Intel publishes (as of 2022 and of 2025), the sources that Intel's tools generate for the module
-/// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c, msr_config_lookup.c, cpuid_configurations.c), and rows of these as JSON. Names, documentation and everything else that a
-/// source does not say stay as they are; rows of other modules too. Without --write nothing is written, and the command fails if
-/// there is anything to change.
+/// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c, msr_config_lookup.c,
+/// cpuid_configurations.c), and rows of these as JSON. Names, documentation and everything else that a source does not say stay
+/// as they are; rows of other modules too. Without --write nothing is written, and the command fails if there is anything to change.
 #[derive(Debug, Args)]
 pub struct Options {
     /// What to import.

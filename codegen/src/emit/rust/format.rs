@@ -2,9 +2,9 @@
 //!
 //! A format of at most 32 bits whose fields are contiguous and fill their types (flags, whole bytes and words) becomes a
 //! `bitfield_struct` definition. That makes eight items of a field where two are wanted: the 64-bit words, which have most
-//! of the fields, would make up half of what the compiler reads, so they are not. All others get composed accessors: split fields, addresses that are shifted, numbers that are narrower than
-//! their type (whose setter would panic on too large a value in `bitfield_struct`, and is masked here), typed values
-//! that not every bit pattern is one of, and overlays.
+//! of the fields, would make up half of what the compiler reads, so they are not. All others get composed accessors: split
+//! fields, addresses that are shifted, numbers that are narrower than their type (whose setter would panic on too large a
+//! value in `bitfield_struct`, and is masked here), typed values that not every bit pattern is one of, and overlays.
 
 use proc_macro2::Ident;
 use proc_macro2::TokenStream;

@@ -29,8 +29,8 @@ use crate::mirror::Position;
 /// An export session of a TD that runs.
 ///
 /// In each round pages are blocked for writing ([`Live::block_writes`]), tracked together
-/// ([`WriteBlocked::track`]) and exported ([`Exportable::export`](super::Exportable::export)). A write of the guest to such a page faults once;
-/// [`Td::fault`] lets it write again, and the page is exported again in a later round.
+/// ([`WriteBlocked::track`]) and exported ([`Exportable::export`](super::Exportable::export)). A write of the guest to such a
+/// page faults once; [`Td::fault`] lets it write again, and the page is exported again in a later round.
 #[derive(Debug)]
 #[must_use = "the TD stays in its export session until it is aborted"]
 pub struct Live<'t, E: Embedder>(Session<'t, E>);
