@@ -102,16 +102,6 @@ pub(super) fn uniform<T: Tables>(
     })
 }
 
-/// Whether the neighbours of the entry `index` of `table`, the last one and the first one being neighbours too, say
-/// something: for pages that come one after the other this is so when the last one comes.
-pub(super) fn has_neighbours<T: Tables>(tables: &T, table: Hpa, index: usize) -> bool {
-    let entries = tables.entries(table);
-    let count = entries.len();
-    [index + 1, index + count - 1].iter().all(|neighbour| {
-        entries[neighbour % count].load(Ordering::Relaxed) != MirrorEntry::EMPTY.bits()
-    })
-}
-
 /// Whether all entries of `table`, which have `level`, are empty; otherwise the first that is not.
 pub(super) fn vacant<T: Tables>(
     tables: &T,

@@ -33,7 +33,6 @@ use crate::embed::Tables;
 use crate::gate::Exclusive;
 use crate::gate::Gate;
 use crate::gate::Shared;
-use crate::tree::Format;
 use crate::tree::Tree;
 
 /// A mirrored tree and the gate that its changes pass.
@@ -96,15 +95,7 @@ impl<E: Tables + Relax + Grace> Mirror<E> {
     pub(crate) fn completed(&self, embedder: &E, gpa: PrivateGpa, level: Level) -> Option<Uniform> {
         let below = level.below()?;
         let _guard = embedder.enter();
-        let slot = self.tree.descend(embedder, gpa.bits(), level);
-        if slot.level != level || !MirrorFormat::is_table(slot.value) {
-            return None;
-        }
-        let table = MirrorFormat::table(slot.value);
-        let index = (gpa.bits() & (level.size() - 1)) >> below.shift();
-        if !link::has_neighbours(embedder, table, usize::try_from(index).ok()?) {
-            return None;
-        }
+        let table = self.tree.surrounded(embedder, gpa.bits(), level)?;
         link::uniform(embedder, table, gpa.align_down(level), below).ok()
     }
 

@@ -32,20 +32,11 @@ impl Ept {
             return false;
         };
         let _guard = embedder.enter();
-        let slot = self.tree().descend(embedder, gpa.bits(), level);
-        if slot.level != level || !EptFormat::is_table(slot.value) {
+        let Some(table) = self.tree().surrounded(embedder, gpa.bits(), level) else {
             return false;
-        }
-        let entries = embedder.entries(EptFormat::table(slot.value));
-        let seen = |index: usize| entries[index % entries.len()].load(Ordering::Relaxed);
-        // Of pages that come one after the other the last one has both neighbours.
-        let index = below.index(gpa.bits());
-        if [index + 1, index + entries.len() - 1]
-            .iter()
-            .any(|neighbour| seen(*neighbour) == EptFormat::EMPTY)
-        {
-            return false;
-        }
+        };
+        let entries = embedder.entries(table);
+        let seen = |index: usize| entries[index].load(Ordering::Relaxed);
         let first = EptEntry::from_bits(seen(0));
         let equal = |index: usize| seen(index) == first.bits() + index as u64 * below.size();
         first.is_leaf() && first.address().is_aligned(level) && (1..entries.len()).all(equal)

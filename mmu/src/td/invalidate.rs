@@ -193,14 +193,10 @@ impl<E: Embedder> Tracked<'_, E> {
             match stop {
                 Ok(()) => {}
                 Err(Stop::Retry) => self.td.embedder.pause(),
-                Err(stop) => {
-                    let error = stopped(stop);
-                    match self.td.track_again(&error, &self.sequence) {
-                        Ok(true) => address = failed,
-                        Ok(false) => result = result.and(Err(error)),
-                        Err(error) => result = result.and(Err(error)),
-                    }
-                }
+                Err(stop) => match self.td.track_again(stopped(stop), &self.sequence) {
+                    Ok(()) => address = failed,
+                    Err(error) => result = result.and(Err(error)),
+                },
             }
         }
         result

@@ -163,26 +163,22 @@ impl<E: Embedder> Td<E> {
     }
 
     const fn external(&self) -> Propagate<'_, E> {
-        Propagate {
-            memory: self.memory(),
-            source: None,
-            pairs: Pairs::new(&self.embedder, &self.config),
-            l2: match self.config.l2_vms {
-                0 => L2::Absent,
-                _ => L2::Unprepared,
-            },
-        }
+        self.propagate(L2::Unprepared)
     }
 
     /// As [`Self::external`], for operations that may take tables of L2 VMs or give them back.
     const fn external_with<'t>(&'t self, l2: &'t L2Pages<'t, E>) -> Propagate<'t, E> {
+        self.propagate(L2::Prepared(l2))
+    }
+
+    const fn propagate<'t>(&'t self, l2: L2<'t, E>) -> Propagate<'t, E> {
         Propagate {
             memory: self.memory(),
             source: None,
             pairs: Pairs::new(&self.embedder, &self.config),
             l2: match self.config.l2_vms {
                 0 => L2::Absent,
-                _ => L2::Prepared(l2),
+                _ => l2,
             },
         }
     }

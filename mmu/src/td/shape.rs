@@ -119,10 +119,8 @@ impl<E: Embedder> Td<E> {
                         Ok(false) => stopped(stop),
                         Err(error) => error,
                     };
-                    let error = match self.track_again(&error, sequence) {
-                        Ok(true) => continue,
-                        Ok(false) => error,
-                        Err(error) => error,
+                    let Err(error) = self.track_again(error, sequence) else {
+                        continue;
                     };
                     self.give_back_deposit(deposit);
                     self.unblock(at)?;
@@ -347,10 +345,8 @@ impl<E: Embedder> Td<E> {
                     Err(error) => error,
                 },
             };
-            let error = match self.track_again(&error, &sequence) {
-                Ok(true) => continue,
-                Ok(false) => error,
-                Err(error) => error,
+            let Err(error) = self.track_again(error, &sequence) else {
+                continue;
             };
             let at = Position {
                 gpa,

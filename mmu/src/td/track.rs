@@ -30,19 +30,19 @@ impl<E: Embedder> Td<E> {
         Ok(())
     }
 
-    /// Whether `error`, of a leaf that was found blocked, says that somebody has blocked it anew since the operation's own
-    /// block, which was number `blocked` of the TD's invalidations. It is tracked now: make the call again.
+    /// Tracks a leaf that was found blocked and refused by `error`, if somebody has blocked it anew since the operation's
+    /// own block, which was number `blocked` of the TD's invalidations: then make the call again. Otherwise `error` stands.
     ///
     /// To be called outside of sections.
-    pub(super) fn track_again(&self, error: &Error, blocked: &Cell<u64>) -> Result<bool, Error> {
+    pub(super) fn track_again(&self, error: Error, blocked: &Cell<u64>) -> Result<(), Error> {
         let untracked = error
             .status()
             .is_some_and(|status| status.code() == StatusCode::TLB_TRACKING_NOT_DONE);
         let last = self.sequence();
         if !untracked || blocked.replace(last) == last {
-            return Ok(false);
+            return Err(error);
         }
-        self.track().map(|()| true)
+        self.track()
     }
 
     /// Kicks the vCPUs that entered in epoch `last` or before.

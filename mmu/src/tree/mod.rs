@@ -219,6 +219,30 @@ impl<F: Format> Tree<F> {
         }
     }
 
+    /// The table behind the entry of `level` around `address`, if it has one in which the neighbours of the entry of
+    /// `address` say something, the last and the first being neighbours too: of pages that come one after the other this
+    /// is so when the last one comes.
+    ///
+    /// The caller holds a grace-period guard.
+    pub(crate) fn surrounded<T: Tables>(
+        &self,
+        tables: &T,
+        address: u64,
+        level: Level,
+    ) -> Option<Hpa> {
+        let index = level.below()?.index(address);
+        let slot = self.descend(tables, address, level);
+        if slot.level != level || !F::is_table(slot.value) {
+            return None;
+        }
+        let table = F::table(slot.value);
+        let entries = tables.entries(table);
+        [index + 1, index + entries.len() - 1]
+            .iter()
+            .all(|neighbour| entries[neighbour % entries.len()].load(Ordering::Relaxed) != F::EMPTY)
+            .then_some(table)
+    }
+
     /// Fills `table` with empty entries, before it is linked.
     pub fn clear<T: Tables>(tables: &T, table: Hpa) {
         Self::fill(tables, table, F::EMPTY);
