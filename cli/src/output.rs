@@ -7,9 +7,11 @@ use anstream::AutoStream;
 use anstyle::AnsiColor;
 use anstyle::Style;
 use comfy_table::CellAlignment;
+use comfy_table::ContentArrangement;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
+use terminal_size::terminal_size_of;
 
 /// Headings.
 pub const HEADING: Style = Style::new().bold();
@@ -27,6 +29,8 @@ pub const SHARED: Style = AnsiColor::Yellow.on_default();
 /// Where results go. Colours are kept only where a terminal will show them.
 pub struct Output {
     stream: Box<dyn Write>,
+    /// Columns of the terminal; `None` elsewhere, where each row stays on its line.
+    width: Option<u16>,
 }
 
 impl Output {
@@ -34,6 +38,7 @@ impl Output {
     pub fn stdout() -> Self {
         Self {
             stream: Box::new(AutoStream::auto(io::stdout())),
+            width: terminal_size_of(io::stdout()).map(|(width, _)| width.0),
         }
     }
 
@@ -41,6 +46,7 @@ impl Output {
     pub(crate) fn sink() -> Self {
         Self {
             stream: Box::new(io::sink()),
+            width: None,
         }
     }
 
@@ -50,7 +56,7 @@ impl Output {
     }
 
     /// A table without borders; columns are separated by two spaces, those in `right` are aligned
-    /// to the right.
+    /// to the right. Cells are wrapped where the terminal is too narrow for them.
     pub fn table(
         &mut self,
         header: &[&str],
@@ -59,6 +65,10 @@ impl Output {
     ) -> io::Result<()> {
         let mut table = Table::new();
         table.load_preset(NOTHING);
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(width);
+        }
         if !header.is_empty() {
             table.set_header(header);
         }

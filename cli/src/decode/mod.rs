@@ -170,13 +170,9 @@ pub(crate) fn print(
 ) -> Result<(), Error> {
     use std::io::Write as _;
     writeln!(output, "{0}{heading}{0:#}", crate::output::HEADING)?;
-    let width = lines
+    let rows = lines
         .iter()
-        .map(|(label, _)| label.len())
-        .max()
-        .unwrap_or(0);
-    for (label, text) in lines {
-        writeln!(output, "  {label:<width$}  {text}")?;
-    }
+        .map(|(label, text)| vec![label.to_string(), text.clone()]);
+    output.table(&[], rows.collect(), &[])?;
     Ok(())
 }

@@ -110,7 +110,7 @@ fn operands(leaf: &Leaf, direction: &str, list: &[Operand]) -> Vec<Vec<String>> 
                 let on = if on.is_empty() {
                     String::new()
                 } else {
-                    format!("with {}", on.join(", "))
+                    format!("With {}.", on.join(", "))
                 };
                 rows.push(vec![
                     direction.clone(),
