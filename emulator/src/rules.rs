@@ -56,9 +56,18 @@ impl ExportPages {
     const fn of(module: Module) -> Self {
         Self {
             immutable: limit(module, global::NUM_IMMUTABLE_STATE_PAGES),
+            // The newer modules have the same.
             td: limit(Module::V1_5_01, global::NUM_TD_STATE_PAGES),
             vcpu: limit(module, global::NUM_VP_STATE_PAGES),
         }
+    }
+}
+
+/// The manifest's number; for constants alone, where a module without does not compile.
+const fn import_vcpu_pages(module: Module) -> u64 {
+    match module.min_vp_state_import_pages() {
+        Some(pages) => pages,
+        None => panic!("the manifest has no such limit"),
     }
 }
 
@@ -73,7 +82,7 @@ const V1_5_01: Rules = Rules {
     unblock_untracked: OperandId::SEPT_TREE,
     counts_memory: false,
     export_pages: ExportPages::of(Module::V1_5_01),
-    import_vcpu_pages: 4,
+    import_vcpu_pages: import_vcpu_pages(Module::V1_5_01),
     lists_end_anywhere: false,
     max_vcpus: None,
 };
@@ -89,23 +98,18 @@ const V1_5_34: Rules = Rules {
     demote_is_interruptible: false,
     unblock_untracked: OperandId::RCX,
     counts_memory: false,
-    // `MIN_*_STATE_EXPORT_PAGES` and `MIN_VP_STATE_IMPORT_PAGES` of its helpers/migration.h.
-    export_pages: ExportPages {
-        immutable: 4,
-        td: 2,
-        vcpu: 9,
-    },
-    import_vcpu_pages: 1,
+    export_pages: ExportPages::of(Module::V1_5_34),
+    import_vcpu_pages: import_vcpu_pages(Module::V1_5_34),
     // `md_write_list` of its metadata_generic.c.
     lists_end_anywhere: true,
-    // `MAX_VCPUS_PER_TD` of its global_constants.h.
-    max_vcpus: Some(576),
+    max_vcpus: Some(limit(Module::V1_5_34, global::MAX_VCPUS_PER_TD) as u32),
 };
 
 const V2_0_18: Rules = Rules {
     tables: Module::V2_0_18,
     counts_memory: true,
     export_pages: ExportPages::of(Module::V2_0_18),
+    import_vcpu_pages: import_vcpu_pages(Module::V2_0_18),
     max_vcpus: Some(limit(Module::V2_0_18, global::MAX_VCPUS_PER_TD) as u32),
     ..V1_5_34
 };

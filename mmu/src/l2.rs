@@ -10,7 +10,7 @@
 use tdx_abi::Hpa;
 
 /// Most L2 VMs of a TD; they are numbered from 1 on.
-pub const MAX_L2_VMS: usize = 3;
+pub const MAX_L2_VMS: usize = tdx_abi::field::MAX_L2_VMS as usize;
 
 /// Page addresses are multiples of 4 KiB, so that the low bits can say more. The encoding is the crate's own.
 const CHANGING: u64 = 1 << 0;

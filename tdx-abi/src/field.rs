@@ -246,6 +246,14 @@ impl FieldRow {
     }
 }
 
+/// Most L2 VMs of a TD in any module; they are numbered from 1 on.
+///
+/// VM_CTLS of TDCS has an element for each VM, the first of which is the L1 VM.
+pub const MAX_L2_VMS: u16 = match TDR_TDCS.of(Module::ALL[0]).row(tdr_tdcs::VM_CTLS) {
+    Some(row) => row.num_of_fields - 1,
+    None => panic!("every module has VM_CTLS"),
+};
+
 /// What the code of `module` fixes a field of the table GLOBAL to, if it does and that is known.
 pub const fn fixed(module: Module, id: FieldId) -> Option<u64> {
     let mut index = 0;

@@ -431,6 +431,16 @@ fn metadata_fields() {
     assert!(field::TDVPS.of(Module::V1_5_34).is_empty());
 }
 
+/// TDVPS has three fields for each L2 VM, of which the VMCS is one.
+#[test]
+fn most_l2_vms() {
+    for module in [Module::V1_5_01, Module::V2_0_18] {
+        let rows = field::TDVPS.of(module);
+        let vmcs = rows.iter().filter(|row| row.name.starts_with("L2_VMCS_"));
+        assert_eq!(vmcs.count(), usize::from(field::MAX_L2_VMS), "{module:?}");
+    }
+}
+
 #[test]
 fn msrs() {
     let rows = module_facts(Module::V1_5_01, "msr_virtualization");

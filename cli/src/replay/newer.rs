@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use tdx_abi::Registers;
+use tdx_abi::field;
 use tdx_abi::format::PageListInfo;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::module::Module;
@@ -32,12 +33,11 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn of(module: Module) -> Self {
-        let count = match module {
-            Module::V2_0_18 => 3,
-            _ => 0,
-        };
+        let size = |module| field::fixed(module, field::global::TDCS_BASE_SIZE);
+        let recorded = size(Module::V1_5_01).unwrap_or_default();
+        let more = size(module).unwrap_or(recorded).saturating_sub(recorded);
         Self {
-            count,
+            count: more / PAGE,
             next: Cell::new(POOL),
             given: RefCell::default(),
             exported: Cell::new(0),

@@ -74,12 +74,14 @@ impl Loader<'_> {
             });
             Some(rows.collect())
         });
-        let values = record.optional("values", |item| {
+        let numbers = |item: Item<'_>| {
             let rows = item
                 .entries()?
                 .filter_map(|(key, value)| Some((key.at_text()?, value.number()?)));
             Some(rows.collect())
-        });
+        };
+        let values = record.optional("values", numbers);
+        let limits = record.optional("limits", numbers);
         let reserved = record
             .get("reserved")
             .and_then(|list| list.each(|item| item.at_text()))
@@ -91,6 +93,7 @@ impl Loader<'_> {
             leaves,
             reserved,
             values: values.unwrap_or_default(),
+            limits: limits.unwrap_or_default(),
             cite,
         });
     }

@@ -120,6 +120,8 @@ pub struct Module {
     pub reserved: Vec<At<String>>,
     /// What its code fixes fields of the table GLOBAL to, by their names.
     pub values: Vec<(At<String>, u64)>,
+    /// Numbers of its code that no field tells, by the names of its source.
+    pub limits: Vec<(At<String>, u64)>,
     /// Sources.
     pub cite: Vec<Cite>,
 }

@@ -4,14 +4,12 @@ use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
 use tdx_abi::field::Fields;
+use tdx_abi::field::MAX_L2_VMS;
 
 use crate::abi::Module;
 use crate::metadata::ContextCode;
 use crate::metadata::fields;
 use crate::metadata::id::Id;
-
-/// L2 VMs that a TD can have at most.
-pub(crate) const MAX_L2_VMS: u16 = 3;
 
 /// One table of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

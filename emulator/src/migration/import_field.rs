@@ -25,9 +25,8 @@ use crate::structures::Tdr;
 use crate::structures::tdcs;
 use crate::structures::tdr;
 use tdx_abi::field::FieldRow;
+use tdx_abi::field::MAX_L2_VMS;
 
-/// Most L2 VMs.
-const MAX_L2_VMS: u64 = 3;
 /// IA32_SPEC_CTRL.DDPD_U.
 const SPEC_CTRL_DDPD_U: u64 = 1 << 8;
 
@@ -169,7 +168,7 @@ fn import_special(
 }
 
 fn import_l2_vms(tdr: Tdr<'_>, tdcs: Tdcs<'_>, l2_vms: u64) -> Result<Remaining, Status> {
-    if l2_vms > MAX_L2_VMS {
+    if l2_vms > u64::from(MAX_L2_VMS) {
         return Err(INVALID_VALUE);
     }
     tdcs.set(tdcs::NUM_L2_VMS, l2_vms as u16);

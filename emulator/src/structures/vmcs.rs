@@ -66,96 +66,112 @@ const fn slot(encoding: u32) -> Field<u64> {
     Field::at((kind * 32 + (index & 31)) * 8)
 }
 
-/// Encodings of the fields that the emulator itself uses. Source: Intel SDM volume 3, appendix B.
+/// Encodings of the fields that the emulator itself uses: the codes of the fields of the TD VMCS.
 pub(crate) mod encoding {
-    pub(crate) const VPID: u32 = 0x0000;
-    pub(crate) const POSTED_INTERRUPT_NOTIFICATION_VECTOR: u32 = 0x0002;
-    pub(crate) const EPTP_INDEX: u32 = 0x0004;
-    pub(crate) const GUEST_CS_SELECTOR: u32 = 0x0802;
-    pub(crate) const GUEST_INTERRUPT_STATUS: u32 = 0x0810;
-    pub(crate) const IO_BITMAP_A: u32 = 0x2000;
-    pub(crate) const IO_BITMAP_B: u32 = 0x2002;
-    pub(crate) const MSR_BITMAP: u32 = 0x2004;
-    pub(crate) const EXIT_MSR_STORE: u32 = 0x2006;
-    pub(crate) const EXIT_MSR_LOAD: u32 = 0x2008;
-    pub(crate) const ENTRY_MSR_LOAD: u32 = 0x200a;
-    pub(crate) const PML_ADDRESS: u32 = 0x200e;
-    pub(crate) const TSC_OFFSET: u32 = 0x2010;
-    pub(crate) const VIRTUAL_APIC_PAGE: u32 = 0x2012;
-    pub(crate) const APIC_ACCESS_PAGE: u32 = 0x2014;
-    pub(crate) const POSTED_INTERRUPT_DESCRIPTOR: u32 = 0x2016;
-    pub(crate) const EPTP: u32 = 0x201a;
-    pub(crate) const EPTP_LIST: u32 = 0x2024;
-    pub(crate) const VMREAD_BITMAP: u32 = 0x2026;
-    pub(crate) const VMWRITE_BITMAP: u32 = 0x2028;
-    pub(crate) const VE_INFO_ADDRESS: u32 = 0x202a;
-    pub(crate) const ENCLS_EXITING: u32 = 0x202e;
-    pub(crate) const TSC_MULTIPLIER: u32 = 0x2032;
-    pub(crate) const TERTIARY_CONTROLS: u32 = 0x2034;
-    pub(crate) const ENCLV_EXITING: u32 = 0x2036;
-    pub(crate) const PASID_LOW: u32 = 0x2038;
-    pub(crate) const PASID_HIGH: u32 = 0x203a;
-    pub(crate) const SHARED_EPTP: u32 = 0x203c;
-    pub(crate) const PCONFIG_EXITING: u32 = 0x203e;
-    pub(crate) const HLATP: u32 = 0x2040;
-    pub(crate) const SPEC_CTRL_MASK: u32 = 0x204a;
-    pub(crate) const SPEC_CTRL_SHADOW: u32 = 0x204c;
-    pub(crate) const GUEST_PHYSICAL_ADDRESS: u32 = 0x2400;
-    pub(crate) const VMCS_LINK_POINTER: u32 = 0x2800;
-    pub(crate) const GUEST_DEBUGCTL: u32 = 0x2802;
-    pub(crate) const GUEST_PAT: u32 = 0x2804;
-    pub(crate) const GUEST_EFER: u32 = 0x2806;
-    pub(crate) const GUEST_PERF_GLOBAL_CTRL: u32 = 0x2808;
-    pub(crate) const GUEST_PDPTE0: u32 = 0x280a;
-    pub(crate) const PIN_BASED_CONTROLS: u32 = 0x4000;
-    pub(crate) const PROC_BASED_CONTROLS: u32 = 0x4002;
-    pub(crate) const EXCEPTION_BITMAP: u32 = 0x4004;
-    pub(crate) const EXIT_CONTROLS: u32 = 0x400c;
-    pub(crate) const ENTRY_CONTROLS: u32 = 0x4012;
-    pub(crate) const ENTRY_INTERRUPTION_INFO: u32 = 0x4016;
-    pub(crate) const ENTRY_EXCEPTION_ERROR_CODE: u32 = 0x4018;
-    pub(crate) const ENTRY_INSTRUCTION_LENGTH: u32 = 0x401a;
-    pub(crate) const SECONDARY_CONTROLS: u32 = 0x401e;
-    pub(crate) const EXIT_REASON: u32 = 0x4402;
-    pub(crate) const EXIT_INTERRUPTION_INFO: u32 = 0x4404;
-    pub(crate) const EXIT_INTERRUPTION_ERROR_CODE: u32 = 0x4406;
-    pub(crate) const IDT_VECTORING_INFO: u32 = 0x4408;
-    pub(crate) const IDT_VECTORING_ERROR_CODE: u32 = 0x440a;
-    pub(crate) const EXIT_INSTRUCTION_LENGTH: u32 = 0x440c;
-    pub(crate) const EXIT_INSTRUCTION_INFO: u32 = 0x440e;
-    pub(crate) const GUEST_ES_LIMIT: u32 = 0x4800;
-    pub(crate) const GUEST_CS_LIMIT: u32 = 0x4802;
-    pub(crate) const GUEST_SS_LIMIT: u32 = 0x4804;
-    pub(crate) const GUEST_DS_LIMIT: u32 = 0x4806;
-    pub(crate) const GUEST_FS_LIMIT: u32 = 0x4808;
-    pub(crate) const GUEST_GS_LIMIT: u32 = 0x480a;
-    pub(crate) const GUEST_LDTR_LIMIT: u32 = 0x480c;
-    pub(crate) const GUEST_TR_LIMIT: u32 = 0x480e;
-    pub(crate) const GUEST_GDTR_LIMIT: u32 = 0x4810;
-    pub(crate) const GUEST_IDTR_LIMIT: u32 = 0x4812;
-    pub(crate) const GUEST_ES_ACCESS_RIGHTS: u32 = 0x4814;
-    pub(crate) const GUEST_CS_ACCESS_RIGHTS: u32 = 0x4816;
-    pub(crate) const GUEST_SS_ACCESS_RIGHTS: u32 = 0x4818;
-    pub(crate) const GUEST_DS_ACCESS_RIGHTS: u32 = 0x481a;
-    pub(crate) const GUEST_FS_ACCESS_RIGHTS: u32 = 0x481c;
-    pub(crate) const GUEST_GS_ACCESS_RIGHTS: u32 = 0x481e;
-    pub(crate) const GUEST_LDTR_ACCESS_RIGHTS: u32 = 0x4820;
-    pub(crate) const GUEST_TR_ACCESS_RIGHTS: u32 = 0x4822;
-    pub(crate) const GUEST_INTERRUPTIBILITY: u32 = 0x4824;
-    pub(crate) const GUEST_PREEMPTION_TIMER: u32 = 0x482e;
-    pub(crate) const CR0_GUEST_HOST_MASK: u32 = 0x6000;
-    pub(crate) const CR4_GUEST_HOST_MASK: u32 = 0x6002;
-    pub(crate) const CR0_READ_SHADOW: u32 = 0x6004;
-    pub(crate) const CR4_READ_SHADOW: u32 = 0x6006;
-    pub(crate) const EXIT_QUALIFICATION: u32 = 0x6400;
-    pub(crate) const GUEST_LINEAR_ADDRESS: u32 = 0x640a;
-    pub(crate) const GUEST_CR0: u32 = 0x6800;
-    pub(crate) const GUEST_CR4: u32 = 0x6804;
-    pub(crate) const GUEST_CS_BASE: u32 = 0x6808;
-    pub(crate) const GUEST_DR7: u32 = 0x681a;
-    pub(crate) const GUEST_RSP: u32 = 0x681c;
-    pub(crate) const GUEST_RIP: u32 = 0x681e;
-    pub(crate) const GUEST_RFLAGS: u32 = 0x6820;
-    pub(crate) const GUEST_PENDING_DEBUG_EXCEPTIONS: u32 = 0x6822;
-    pub(crate) const GUEST_SSP: u32 = 0x682a;
+    use tdx_abi::field::td_vmcs;
+
+    pub(crate) const VPID: u32 = td_vmcs::VPID.field_code();
+    pub(crate) const POSTED_INTERRUPT_NOTIFICATION_VECTOR: u32 =
+        td_vmcs::POSTED_INTERRUPT_NOTIFICATION_VECTOR.field_code();
+    pub(crate) const EPTP_INDEX: u32 = td_vmcs::EPTP_INDEX.field_code();
+    pub(crate) const GUEST_CS_SELECTOR: u32 = td_vmcs::GUEST_CS_SELECTOR.field_code();
+    pub(crate) const GUEST_INTERRUPT_STATUS: u32 = td_vmcs::GUEST_INTERRUPT_STATUS.field_code();
+    pub(crate) const IO_BITMAP_A: u32 = td_vmcs::I_O_BITMAP_ADDRESS_N.field_code();
+    pub(crate) const IO_BITMAP_B: u32 = td_vmcs::I_O_BITMAP_ADDRESS_N.field_code() + 2;
+    pub(crate) const MSR_BITMAP: u32 = td_vmcs::MSR_BITMAP_ADDRESS.field_code();
+    pub(crate) const EXIT_MSR_STORE: u32 = td_vmcs::VM_EXIT_MSR_STORE_ADDRESS.field_code();
+    pub(crate) const EXIT_MSR_LOAD: u32 = td_vmcs::VM_EXIT_MSR_LOAD_ADDRESS.field_code();
+    pub(crate) const ENTRY_MSR_LOAD: u32 = td_vmcs::VM_ENTRY_MSR_LOAD_ADDRESS.field_code();
+    pub(crate) const PML_ADDRESS: u32 = td_vmcs::PML_ADDRESS.field_code();
+    pub(crate) const TSC_OFFSET: u32 = td_vmcs::TIME_STAMP_COUNTER_OFFSET.field_code();
+    pub(crate) const VIRTUAL_APIC_PAGE: u32 = td_vmcs::VIRTUAL_APIC_ADDRESS.field_code();
+    pub(crate) const APIC_ACCESS_PAGE: u32 = td_vmcs::APIC_ACCESS_ADDRESS.field_code();
+    pub(crate) const POSTED_INTERRUPT_DESCRIPTOR: u32 =
+        td_vmcs::POSTED_INTERRUPT_DESCRIPTOR_ADDRESS.field_code();
+    pub(crate) const EPTP: u32 = td_vmcs::EPTP.field_code();
+    pub(crate) const EPTP_LIST: u32 = td_vmcs::EPTP_LIST_ADDRESS.field_code();
+    pub(crate) const VMREAD_BITMAP: u32 = td_vmcs::VMREAD_BITMAP_ADDRESS.field_code();
+    pub(crate) const VMWRITE_BITMAP: u32 = td_vmcs::VMWRITE_BITMAP_ADDRESS.field_code();
+    pub(crate) const VE_INFO_ADDRESS: u32 =
+        td_vmcs::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS.field_code();
+    pub(crate) const ENCLS_EXITING: u32 = td_vmcs::ENCLS_EXITING_BITMAP.field_code();
+    pub(crate) const TSC_MULTIPLIER: u32 = td_vmcs::TIME_STAMP_COUNTER_MULTIPLIER.field_code();
+    pub(crate) const TERTIARY_CONTROLS: u32 =
+        td_vmcs::TERTIARY_PROCESSOR_BASED_VM_EXECTION_CONTROLS.field_code();
+    pub(crate) const ENCLV_EXITING: u32 = td_vmcs::ENCLV_EXITING_BITMAP.field_code();
+    pub(crate) const PASID_LOW: u32 = td_vmcs::LOW_PASID_DIRECTORY_ADDRESS.field_code();
+    pub(crate) const PASID_HIGH: u32 = td_vmcs::HIGH_PASID_DIRECTORY_ADDRESS.field_code();
+    pub(crate) const SHARED_EPTP: u32 = td_vmcs::SHARED_EPTP.field_code();
+    pub(crate) const PCONFIG_EXITING: u32 = td_vmcs::PCONFIG_EXITING_BITMAP.field_code();
+    pub(crate) const HLATP: u32 = td_vmcs::HLAT_POINTER.field_code();
+    pub(crate) const SPEC_CTRL_MASK: u32 = td_vmcs::IA32_SPEC_CTRL_MASK.field_code();
+    pub(crate) const SPEC_CTRL_SHADOW: u32 = td_vmcs::IA32_SPEC_CTRL_SHADOW.field_code();
+    pub(crate) const GUEST_PHYSICAL_ADDRESS: u32 = td_vmcs::GUEST_PHYSICAL_ADDRESS.field_code();
+    pub(crate) const VMCS_LINK_POINTER: u32 = td_vmcs::VMCS_LINK_POINTER.field_code();
+    pub(crate) const GUEST_DEBUGCTL: u32 = td_vmcs::IA32_DEBUGCTL.field_code();
+    pub(crate) const GUEST_PAT: u32 = td_vmcs::IA32_PAT.field_code();
+    pub(crate) const GUEST_EFER: u32 = td_vmcs::IA32_EFER.field_code();
+    pub(crate) const GUEST_PERF_GLOBAL_CTRL: u32 = td_vmcs::IA32_PERF_GLOBAL_CTRL.field_code();
+    pub(crate) const GUEST_PDPTE0: u32 = td_vmcs::PDPTEN.field_code();
+    pub(crate) const PIN_BASED_CONTROLS: u32 = td_vmcs::PIN_BASED_VM_EXECTION_CONTROLS.field_code();
+    pub(crate) const PROC_BASED_CONTROLS: u32 =
+        td_vmcs::PRIMARY_PROCESSOR_BASED_VM_EXECTION_CONTROLS.field_code();
+    pub(crate) const EXCEPTION_BITMAP: u32 = td_vmcs::EXCEPTION_BITMAP.field_code();
+    pub(crate) const EXIT_CONTROLS: u32 = td_vmcs::VM_EXIT_CONTROLS.field_code();
+    pub(crate) const ENTRY_CONTROLS: u32 = td_vmcs::VM_ENTRY_CONTROLS.field_code();
+    pub(crate) const ENTRY_INTERRUPTION_INFO: u32 =
+        td_vmcs::VM_ENTRY_INTERRUPTION_INFORMATION.field_code();
+    pub(crate) const ENTRY_EXCEPTION_ERROR_CODE: u32 =
+        td_vmcs::VM_ENTRY_EXCEPTION_ERROR_CODE.field_code();
+    pub(crate) const ENTRY_INSTRUCTION_LENGTH: u32 =
+        td_vmcs::VM_ENTRY_INSTRUCTION_LENGTH.field_code();
+    pub(crate) const SECONDARY_CONTROLS: u32 =
+        td_vmcs::SECONDARY_PROCESSOR_BASED_VM_EXECTION_CONTROLS.field_code();
+    pub(crate) const EXIT_REASON: u32 = td_vmcs::EXIT_REASON.field_code();
+    pub(crate) const EXIT_INTERRUPTION_INFO: u32 =
+        td_vmcs::VM_EXIT_INTERRUPTION_INFORMATION.field_code();
+    pub(crate) const EXIT_INTERRUPTION_ERROR_CODE: u32 =
+        td_vmcs::VM_EXIT_INTERRUPTION_ERROR_CODE.field_code();
+    pub(crate) const IDT_VECTORING_INFO: u32 = td_vmcs::IDT_VECTORING_INFORMATION.field_code();
+    pub(crate) const IDT_VECTORING_ERROR_CODE: u32 = td_vmcs::IDT_VECTORING_ERROR_CODE.field_code();
+    pub(crate) const EXIT_INSTRUCTION_LENGTH: u32 =
+        td_vmcs::VM_EXIT_INSTRUCTION_LENGTH.field_code();
+    pub(crate) const EXIT_INSTRUCTION_INFO: u32 =
+        td_vmcs::VM_EXIT_INSTRUCTION_INFORMATION.field_code();
+    pub(crate) const GUEST_ES_LIMIT: u32 = td_vmcs::GUEST_ES_LIMIT.field_code();
+    pub(crate) const GUEST_CS_LIMIT: u32 = td_vmcs::GUEST_CS_LIMIT.field_code();
+    pub(crate) const GUEST_SS_LIMIT: u32 = td_vmcs::GUEST_SS_LIMIT.field_code();
+    pub(crate) const GUEST_DS_LIMIT: u32 = td_vmcs::GUEST_DS_LIMIT.field_code();
+    pub(crate) const GUEST_FS_LIMIT: u32 = td_vmcs::GUEST_FS_LIMIT.field_code();
+    pub(crate) const GUEST_GS_LIMIT: u32 = td_vmcs::GUEST_GS_LIMIT.field_code();
+    pub(crate) const GUEST_LDTR_LIMIT: u32 = td_vmcs::GUEST_LDTR_LIMIT.field_code();
+    pub(crate) const GUEST_TR_LIMIT: u32 = td_vmcs::GUEST_TR_LIMIT.field_code();
+    pub(crate) const GUEST_GDTR_LIMIT: u32 = td_vmcs::GUEST_GDTR_LIMIT.field_code();
+    pub(crate) const GUEST_IDTR_LIMIT: u32 = td_vmcs::GUEST_IDTR_LIMIT.field_code();
+    pub(crate) const GUEST_ES_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_ES_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_CS_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_CS_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_SS_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_SS_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_DS_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_DS_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_FS_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_FS_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_GS_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_GS_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_LDTR_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_LDTR_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_TR_ACCESS_RIGHTS: u32 = td_vmcs::GUEST_TR_ACCESS_RIGHTS.field_code();
+    pub(crate) const GUEST_INTERRUPTIBILITY: u32 = td_vmcs::INTERRUPTIBILITY_STATE.field_code();
+    pub(crate) const GUEST_PREEMPTION_TIMER: u32 = td_vmcs::VMX_PREEMPTION_TIMER_VALUE.field_code();
+    pub(crate) const CR0_GUEST_HOST_MASK: u32 = td_vmcs::CR0_GUEST_HOST_MASK.field_code();
+    pub(crate) const CR4_GUEST_HOST_MASK: u32 = td_vmcs::CR4_GUEST_HOST_MASK.field_code();
+    pub(crate) const CR0_READ_SHADOW: u32 = td_vmcs::CR0_READ_SHADOW.field_code();
+    pub(crate) const CR4_READ_SHADOW: u32 = td_vmcs::CR4_READ_SHADOW.field_code();
+    pub(crate) const EXIT_QUALIFICATION: u32 = td_vmcs::EXIT_QUALIFICATION.field_code();
+    pub(crate) const GUEST_LINEAR_ADDRESS: u32 = td_vmcs::GUEST_LINEAR_ADDRESS.field_code();
+    pub(crate) const GUEST_CR0: u32 = td_vmcs::GUEST_CR0.field_code();
+    pub(crate) const GUEST_CR4: u32 = td_vmcs::GUEST_CR4.field_code();
+    pub(crate) const GUEST_CS_BASE: u32 = td_vmcs::GUEST_CS_BASE.field_code();
+    pub(crate) const GUEST_DR7: u32 = td_vmcs::GUEST_DR7.field_code();
+    pub(crate) const GUEST_RSP: u32 = td_vmcs::GUEST_RSP.field_code();
+    pub(crate) const GUEST_RIP: u32 = td_vmcs::GUEST_RIP.field_code();
+    pub(crate) const GUEST_RFLAGS: u32 = td_vmcs::GUEST_RFLAGS.field_code();
+    pub(crate) const GUEST_PENDING_DEBUG_EXCEPTIONS: u32 =
+        td_vmcs::PENDING_DEBUG_EXCEPTIONS.field_code();
+    pub(crate) const GUEST_SSP: u32 = td_vmcs::GUEST_SSP.field_code();
 }

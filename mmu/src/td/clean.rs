@@ -102,6 +102,6 @@ pub(super) fn write_back<E: Executor + Relax + Clean>(
         return Ok(());
     }
     (0..level.size())
-        .step_by(4096)
+        .step_by(Level::Pt.size() as usize)
         .try_for_each(|offset| leaves::phymem_page_wbinvd(embedder, Hpa::new(hpa.bits() + offset)))
 }

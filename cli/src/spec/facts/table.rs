@@ -98,6 +98,16 @@ fn modules(spec: &Spec, facts: &mut Facts) {
             let entity = format!("GLOBAL.{}", field.value);
             facts.add(Kind::Field, &entity, "fixed", format!("{value:#x}"), &scope);
         }
+        for (name, value) in &module.limits {
+            let aspect = format!("limit {}", name.value);
+            facts.add(
+                Kind::Module,
+                &module.name,
+                &aspect,
+                value.to_string(),
+                &unbound(),
+            );
+        }
         let features = module
             .features0
             .map_or_else(|| "unknown".to_owned(), |bits| format!("{bits:#x}"));

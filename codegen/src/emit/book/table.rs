@@ -270,13 +270,20 @@ impl Book<'_> {
                     .collect();
                 page.text(&names.join(", "));
             }
-            if !module.values.is_empty() {
-                page.heading("Fixed global fields");
-                let rows = module.values.iter().map(|(name, value)| {
+            let numbers = [
+                ("Fixed global fields", "field", &module.values),
+                ("Limits that no field tells", "name", &module.limits),
+            ];
+            for (heading, what, rows) in numbers {
+                if rows.is_empty() {
+                    continue;
+                }
+                page.heading(heading);
+                let rows = rows.iter().map(|(name, value)| {
                     vec![code(&name.value), format!("{value} (`{value:#x}`)")]
                 });
                 let rows: Vec<Vec<String>> = rows.collect();
-                page.table(&["field", "value"], &rows);
+                page.table(&[what, "value"], &rows);
             }
             self.sources_of(&mut page, &module.cite);
             pages.push(page);

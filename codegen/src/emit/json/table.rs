@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::cites;
 use super::hex;
+use crate::model::At;
 use crate::model::FieldRow;
 use crate::model::FlagTable;
 use crate::model::Retry;
@@ -29,13 +30,15 @@ pub(super) fn modules(spec: &Spec) -> Vec<Value> {
             .map(|(name, versions)| (name.value.clone(), json!(versions)))
             .collect();
         let reserved: Vec<&str> = row.reserved.iter().map(|name| name.value.as_str()).collect();
-        let values: Map<String, Value> = row
-            .values
-            .iter()
-            .map(|(name, value)| (name.value.clone(), hex(*value)))
-            .collect();
+        let numbers = |rows: &[(At<String>, u64)]| -> Map<String, Value> {
+            rows.iter()
+                .map(|(name, value)| (name.value.clone(), hex(*value)))
+                .collect()
+        };
+        let (values, limits) = (numbers(&row.values), numbers(&row.limits));
         json!({
             "name": row.name, "features0": row.features0.map(hex), "leaves": leaves, "reserved": reserved, "values": values,
+            "limits": limits,
             "cite": cites(&row.cite),
         })
     })

@@ -1,5 +1,7 @@
 //! Modules, releases and features.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::format_ident;
 use quote::quote;
@@ -8,6 +10,7 @@ use super::Options;
 use super::text::constant;
 use super::text::doc;
 use super::text::hex;
+use super::text::ident;
 use super::text::number;
 use crate::model::Spec;
 
@@ -32,6 +35,7 @@ pub fn modules(spec: &Spec, _: &Options) -> TokenStream {
         }
         None => quote!(None),
     });
+    let limits = limits(spec);
     let releases = spec.releases.iter().map(|release| {
         let (version, features0) = (&release.version, hex(release.features0));
         let from = match &release.min_update_from {
@@ -70,11 +74,45 @@ pub fn modules(spec: &Spec, _: &Options) -> TokenStream {
                 const FEATURES0: [Option<u64>; #count] = [#(#features),*];
                 FEATURES0[self as usize]
             }
+
+            #limits
         }
 
         /// Released modules in Intel's order.
         pub static RELEASES: &[Release] = &[#(#releases),*];
     }
+}
+
+/// A method of `Module` for each number that no field tells.
+fn limits(spec: &Spec) -> TokenStream {
+    let names: BTreeSet<&str> = spec
+        .modules
+        .iter()
+        .flat_map(|module| &module.limits)
+        .map(|(name, _)| name.value.as_str())
+        .collect();
+    let methods = names.into_iter().map(|name| {
+        let values = spec.modules.iter().map(|module| {
+            let row = module.limits.iter().find(|(of, _)| of.value == name);
+            row.map_or_else(
+                || quote!(None),
+                |(_, value)| {
+                    let value = number(*value);
+                    quote!(Some(#value))
+                },
+            )
+        });
+        let text = format!(" `{name}` of the module's source, where that is known.");
+        let method = ident(&name.to_lowercase());
+        quote! {
+            #[doc = #text]
+            pub const fn #method(self) -> Option<u64> {
+                const VALUES: [Option<u64>; Module::COUNT] = [#(#values),*];
+                VALUES[self as usize]
+            }
+        }
+    });
+    methods.collect()
 }
 
 /// `1.5.01` as `V1_5_01`.

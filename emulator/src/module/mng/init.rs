@@ -20,6 +20,7 @@ use crate::structures::Tdcs;
 use crate::structures::Tdr;
 use crate::structures::tdcs;
 use crate::topology;
+use tdx_abi::field;
 use tdx_abi::field::global;
 
 /// Bytes of TD_PARAMS.
@@ -30,8 +31,6 @@ const ATTRIBUTES_ALLOWED: u64 = limit(Module::V1_5_01, global::ATTRIBUTES_FIXED0
 pub(crate) const CONFIG_FLAGS_ALLOWED: u64 = limit(Module::V1_5_01, global::CONFIG_FLAGS_FIXED0);
 /// XFAM bits that a TD must have.
 const XFAM_FIXED1: u64 = limit(Module::V1_5_01, global::XFAM_FIXED1);
-/// Most L2 VMs.
-const MAX_L2_VMS: u8 = 3;
 /// Default of HP_LOCK_TIMEOUT.
 const HP_LOCK_TIMEOUT_US: u64 = 1_000_000;
 /// IA32_ARCH_CAPABILITIES bits that the host may configure: SSB_NO, RRSBA, BHI_NO and PBRSB_NO.
@@ -137,7 +136,7 @@ fn configure(core: &Core, tdr: Tdr<'_>, tdcs: Tdcs<'_>, params: &Params<'_>) -> 
     }
     tdcs.set(tdcs::MAX_VCPUS, u32::from(max_vcpus));
     let l2_vms = params.0[18];
-    if l2_vms > MAX_L2_VMS {
+    if u16::from(l2_vms) > field::MAX_L2_VMS {
         return Err(invalid(OperandId::NUM_L2_VMS));
     }
     if !tdr.has_tdcs(l2_vms.into()) {
