@@ -9,6 +9,7 @@ use super::Guest;
 use super::Leave;
 use super::event;
 use super::gpr;
+use crate::abi::Module;
 use crate::cpu;
 use crate::frame::Field;
 use crate::structures::Structure;
@@ -263,8 +264,14 @@ fn is_covered(msr: u32) -> bool {
     LOW.contains(&msr) || HIGH.contains(&msr)
 }
 
+/// How MSRs behave: in every release as in 1.5.01.
+pub(crate) fn table() -> impl Iterator<Item = &'static MsrRow> {
+    MSRS.iter()
+        .filter(|row| row.modules.contains(Module::V1_5_01))
+}
+
 fn row(msr: u32) -> Option<&'static MsrRow> {
-    MSRS.iter().find(|row| (row.start..=row.end).contains(&msr))
+    table().find(|row| (row.start..=row.end).contains(&msr))
 }
 
 /// Where TDCS keeps what an L1 VMM reads of the VMX capabilities, in the order of `tdcs_virt_msrs_t`.

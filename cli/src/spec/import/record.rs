@@ -40,6 +40,9 @@ impl Table {
     }
 }
 
+/// Keys that a row has even where they are 0.
+const PLACES: [&str; 3] = ["offset", "start", "end"];
+
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -70,7 +73,9 @@ impl Value {
     pub(super) fn is_default(&self, key: &str) -> bool {
         match self {
             Self::Decimal(value) => key.starts_with("num_of") && *value == 1,
-            Self::Hexadecimal(value, digits) => *digits == 1 && *value == 0 && key != "offset",
+            Self::Hexadecimal(value, digits) => {
+                *digits == 1 && *value == 0 && !PLACES.contains(&key)
+            }
             Self::Word(word) => word == "NONE",
             Self::Flag(flag) => !flag,
             Self::Words(words) => words.is_empty(),

@@ -1,6 +1,6 @@
 //! Modules, releases and features.
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
 
 use proc_macro2::TokenStream;
 use quote::format_ident;

@@ -4,9 +4,8 @@
 //! Source: `set_xbuff_offsets_and_size` and `set_msr_bitmaps` in `helpers.c`, `virt_msr_helpers.{c,h}` and `vmcs_defs.h` of
 //! the TDX module 1.5.01.
 
-use tdx_abi::msr::MSRS;
-
 use crate::cpu;
+use crate::exit::msr;
 use crate::exit::msr::is_passed_through;
 use crate::frame::Field;
 use crate::structures::Structure;
@@ -75,7 +74,7 @@ pub(crate) fn set_msr_bitmaps(tdcs: Tdcs<'_>) {
         let byte = Field::<u8>::at(((quarter + high) * BITMAP_BYTES) as u32 + index / 8);
         page.update(byte.offset(), |bits: u8| bits & !(1 << (index % 8)));
     };
-    for row in MSRS {
+    for row in msr::table() {
         let bit = |behaviour: &str| {
             let bit = behaviour.split_once(' ').map_or(behaviour, |(bit, _)| bit);
             is_passed_through(tdcs, row, bit)
