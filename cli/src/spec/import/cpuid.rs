@@ -65,8 +65,9 @@ fn tables(text: &str) -> Result<Cpuid, ReadError> {
     let mut open: Option<(u64, HashMap<&str, &str>)> = None;
     for line in text.lines() {
         let line = line.trim();
-        if let Some(declared) = line.strip_prefix("const cpuid_") {
-            array = declaration(declared)?;
+        if let Some(declared) = line.strip_prefix("const ") {
+            let known = declared.strip_prefix("cpuid_");
+            array = known.map_or(Ok(None), declaration)?;
         }
         match &array {
             Some(Array::Masks(leaf, subleaf)) => {

@@ -78,7 +78,7 @@ impl fmt::Display for Change {
 }
 
 /// Keys whose change is a renumbering.
-const IDENTITY: [&str; 2] = ["id", "value"];
+const IDENTITY: [&str; 3] = ["id", "value", "encoding"];
 
 /// Brings `file` up to date for `module`.
 pub(super) fn merge(file: &mut File, module: &str, imported: &Imported) -> Vec<Change> {
@@ -233,7 +233,7 @@ impl Merge<'_> {
     fn fill(&self, row: &mut Row, record: &Record) {
         let mut before = vec!["name", "modules"];
         for (key, value) in &record.values {
-            let text = (!value.is_default(key)).then(|| value.to_string());
+            let text = (!value.is_default(key)).then(|| value.over(row.get(key)));
             row.set(key, text, &before);
             before.push(key);
         }
@@ -311,7 +311,7 @@ fn differences(row: &Row, record: &Record) -> Vec<Kind> {
             continue;
         }
         let from = written.map(str::to_owned);
-        let to = (!value.is_default(key)).then(|| value.to_string());
+        let to = (!value.is_default(key)).then(|| value.over(written));
         found.push(match (from, to) {
             (Some(from), Some(to)) if IDENTITY.contains(key) => Kind::Renumbered { from, to },
             (from, to) => Kind::Changed { key, from, to },

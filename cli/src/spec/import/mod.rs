@@ -26,8 +26,8 @@ use crate::output::Output;
 /// Bytes of the largest file that is read.
 const LIMIT: u64 = 64 << 20;
 
-/// Bring status codes, operand ids, metadata fields, MSR and CPUID virtualization and the states of leaves up to date with a
-/// module's tables.
+/// Bring status codes, operand ids, metadata fields, MSR and CPUID virtualization, states with their flags and the states of
+/// leaves up to date with a module's tables.
 ///
 /// Reads the JSON tables that Intel publishes (as of 2022 and of 2025), the sources that Intel's tools generate for the module
 /// (tdx_error_codes_defs.h, *_fields_lookup.c, op_state_lookup.c, sept_state_lookup.c, msr_config_lookup.c,
@@ -188,7 +188,11 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Error> {
         report.changes.len()
     )?;
     if report.left_out > 0 {
-        writeln!(output, "{} rows of the VMCS left out", report.left_out)?;
+        writeln!(
+            output,
+            "{} rows left out: the fields of the VMCS of another L2 VM",
+            report.left_out
+        )?;
     }
     Ok(())
 }

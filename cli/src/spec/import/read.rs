@@ -3,6 +3,7 @@
 mod generated;
 mod intel_json;
 mod rows_json;
+mod state_rows;
 
 use serde_json::Value as Json;
 
@@ -59,6 +60,7 @@ pub(super) struct Contents {
 pub(super) fn read(name: &str, text: &str) -> Result<Contents, ReadError> {
     let contents = if text.trim_start().starts_with(['{', '[']) {
         match serde_json::from_str(text)? {
+            Json::Object(object) if object.contains_key("l1") => state_rows::trees(&object)?,
             Json::Object(object) => intel_json::read(&object)?,
             Json::Array(rows) => rows_json::read(name, &rows)?,
             _ => return Err(ReadError::Unknown),

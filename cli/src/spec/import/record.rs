@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::row::list;
+
 /// A table of the specification that can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
@@ -13,6 +15,9 @@ pub(super) enum Table {
     Tdvps,
     TdVmcs,
     TdL2Vmcs,
+    OpStates,
+    SeptStates,
+    L2SeptStates,
 }
 
 impl Table {
@@ -36,12 +41,15 @@ impl Table {
             Self::Tdvps => ("fields/tdvps.yaml", "fields"),
             Self::TdVmcs => ("fields/td_vmcs.yaml", "fields"),
             Self::TdL2Vmcs => ("fields/td_l2_vmcs.yaml", "fields"),
+            Self::OpStates => ("tables/op_states.yaml", "states"),
+            Self::SeptStates => ("tables/sept_states.yaml", "l1"),
+            Self::L2SeptStates => ("tables/sept_states.yaml", "l2"),
         }
     }
 }
 
 /// Keys that a row has even where they are 0.
-const PLACES: [&str; 3] = ["offset", "start", "end"];
+const PLACES: [&str; 4] = ["offset", "start", "end", "encoding"];
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +64,13 @@ pub(super) enum Value {
     Flag(bool),
     /// A list of words.
     Words(Vec<&'static str>),
+    /// A list of flags, of which the source knows more than those that are set.
+    Flags {
+        /// Those that are set.
+        set: Vec<String>,
+        /// All; what else a row has is not for this source to say.
+        known: Vec<String>,
+    },
 }
 
 impl Value {
@@ -79,7 +94,23 @@ impl Value {
             Self::Word(word) => word == "NONE",
             Self::Flag(flag) => !flag,
             Self::Words(words) => words.is_empty(),
+            Self::Flags { .. } => false,
         }
+    }
+
+    /// What a row says that said `before`: its own flags, of which the source knows nothing, stay.
+    pub(super) fn over(&self, before: Option<&str>) -> String {
+        let Self::Flags { set, known } = self else {
+            return self.to_string();
+        };
+        let mut flags = list(before.unwrap_or_default());
+        flags.retain(|flag| !known.contains(flag) || set.contains(flag));
+        for flag in set {
+            if !flags.contains(flag) {
+                flags.push(flag.clone());
+            }
+        }
+        format!("[{}]", flags.join(", "))
     }
 
     /// Whether `text`, as it stands in a row, says the same.
@@ -98,6 +129,12 @@ impl Value {
                 let inside = text.trim_start_matches('[').trim_end_matches(']');
                 inside.split(',').map(str::trim).eq(words.iter().copied())
             }
+            Self::Flags { set, known } => {
+                let written = list(text);
+                known
+                    .iter()
+                    .all(|flag| written.contains(flag) == set.contains(flag))
+            }
         }
     }
 }
@@ -110,6 +147,7 @@ impl fmt::Display for Value {
             Self::Word(word) => word.fmt(f),
             Self::Flag(flag) => flag.fmt(f),
             Self::Words(words) => write!(f, "[{}]", words.join(", ")),
+            Self::Flags { set, .. } => write!(f, "[{}]", set.join(", ")),
         }
     }
 }

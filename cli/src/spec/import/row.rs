@@ -95,6 +95,8 @@ pub(super) struct File {
     /// Lines up to the list's key, it included.
     pub(super) head: Vec<String>,
     pub(super) lines: Vec<Line>,
+    /// Lines from the next key of the file on.
+    pub(super) tail: Vec<String>,
 }
 
 impl File {
@@ -114,7 +116,11 @@ impl File {
                 break;
             }
         }
-        let rest = lines.map(|(number, line)| {
+        let mut rest: Vec<(usize, &str)> = lines.collect();
+        let is_key = |(_, line): &(usize, &str)| line.starts_with(|c: char| c.is_alphanumeric());
+        let end = rest.iter().position(is_key).unwrap_or(rest.len());
+        let tail = rest.split_off(end);
+        let rest = rest.into_iter().map(|(number, line)| {
             if !line.trim_start().starts_with("- ") {
                 return Ok(Line::Other(line.to_owned()));
             }
@@ -125,6 +131,7 @@ impl File {
         Ok(Self {
             head,
             lines: rest.collect::<Result<_, String>>()?,
+            tail: tail.into_iter().map(|(_, line)| line.to_owned()).collect(),
         })
     }
 
@@ -140,6 +147,10 @@ impl File {
                 Line::Row(row) => text.push_str(&row.text()),
                 Line::Other(line) => text.push_str(line),
             }
+            text.push('\n');
+        }
+        for line in &self.tail {
+            text.push_str(line);
             text.push('\n');
         }
         text

@@ -199,20 +199,13 @@ fn names(sources: &Sources, module: &str, gate: Gate) -> Result<Vec<(String, usi
     let file = File::parse(text, list).map_err(|mistake| format!("{path}: {mistake}"))?;
     let mut names = Vec::new();
     for line in &file.lines {
-        match line {
-            Line::Row(row) => {
-                let modules = row.modules();
-                let is_for_module =
-                    modules.is_none_or(|modules| modules.iter().any(|it| it == module));
-                if let Some(column) = row.get(key).and_then(|text| text.parse().ok())
-                    && is_for_module
-                {
-                    names.push((row.name().to_owned(), column));
-                }
-            }
-            // The next list.
-            Line::Other(line) if !line.starts_with([' ', '#']) && !line.is_empty() => break,
-            Line::Other(_) => {}
+        let Line::Row(row) = line else { continue };
+        let modules = row.modules();
+        let is_for_module = modules.is_none_or(|modules| modules.iter().any(|it| it == module));
+        if let Some(column) = row.get(key).and_then(|text| text.parse().ok())
+            && is_for_module
+        {
+            names.push((row.name().to_owned(), column));
         }
     }
     Ok(names)

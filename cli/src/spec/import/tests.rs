@@ -162,6 +162,131 @@ const MSR_ROW: &str = r#"[{ "name": "IA32_A", "start": "0x10", "end": "0x10",
   "read": { "bitmap": "MSR_BITMAP_FIXED_0", "action": "MSR_ACTION_FATAL_ERROR" },
   "write": { "bitmap": "MSR_BITMAP_FIXED_1", "action": "MSR_ACTION_VE" } }]"#;
 
+/// A field of the TD VMCS, one of the VMCS of each of two L2 VMs, and one of TDVPS; `fields` as each shape calls their number.
+fn vcpu_scope(fields: &str) -> String {
+    let row = |class: &str, name: &str, id: &str, guest: &str| {
+        format!(
+            r#"{{ "Class": "{class}", "Field Name": "{name}", "{fields}": "1", "Num Elements": "1",
+                "Element Size (Bytes)": "2", "Base FIELD_ID (Hex)": "{id}", "Host VMM Rd Mask for a Debug TD ": "-1",
+                "Guest Rd Mask": "{guest}", "Guest Wr Mask": "{guest}" }}"#
+        )
+    };
+    let rows = [
+        row("TD VMCS", "Guest ES selector", "0x0024000100000800", "0"),
+        row(
+            "VMCS of L2 VM 1",
+            "Guest ES selector",
+            "0x2424000100000800",
+            "-1",
+        ),
+        row(
+            "VMCS of L2 VM 2",
+            "Guest ES selector",
+            "0x2C24000100000800",
+            "-1",
+        ),
+        row("TD Management", "VCPU_STATE", "0xA020000000000000", "0"),
+    ];
+    format!(
+        r#"{{ "Header": {{ "Info": "TDX VCPU-Scope Metadata" }}, "Fields": [ {} ] }}"#,
+        rows.join(", ")
+    )
+}
+
+#[test]
+fn the_vmcs_in_both_shapes_of_the_published_json() {
+    for fields in ["Num Fields", "Max Num Fields"] {
+        let text = vcpu_scope(fields);
+        let contents = read("td_vcpu_metadata.json", &text).expect("tables");
+        assert_eq!(contents.left_out, 1, "the VMCS of the second L2 VM");
+        let [tdvps, td_vmcs, l2_vmcs] = contents.tables.as_slice() else {
+            panic!("three tables: {contents:?}");
+        };
+        assert_eq!(tdvps.table, Table::Tdvps);
+        assert_eq!(values(tdvps)[0].0, "VCPU_STATE");
+        let es = |record: &Imported| {
+            let [(name, values)] = values(record).try_into().expect("one row");
+            assert_eq!(name, "Guest ES selector");
+            values
+        };
+        assert_eq!(td_vmcs.table, Table::TdVmcs);
+        let common = ["id: 0x0024000100000800", "dbg_rd: 0xffff"];
+        assert_eq!(es(td_vmcs), common);
+        assert_eq!(l2_vmcs.table, Table::TdL2Vmcs);
+        let masks = ["l1_vmm_rd: 0xffff", "l1_vmm_wr: 0xffff"];
+        assert_eq!(es(l2_vmcs), [common, masks].concat());
+    }
+}
+
+const STATE_ROWS: &str = r#"[
+  { "name": "RUNNABLE", "value": 2, "flags": { "any_initialized": 1, "import_in_order": 0 }, "servtd_bind_allowed": true }
+]"#;
+
+const SEPT_STATE_ROWS: &str = r#"{
+  "l1": [ { "name": "FREE", "encoding": "0xe", "also_with_d_bit": "0xf",
+            "flags": { "public_state": 0, "any_leaf": 0, "free_or_removed": 1, "index": 0 } } ],
+  "l2": [ { "name": "L2_FREE", "encoding": "0x0", "flags": { "public_state": 64, "index": 0 } } ]
+}"#;
+
+#[test]
+fn states_with_their_flags() {
+    let op_states = only(read("op_states.json", STATE_ROWS).expect("a table"));
+    assert_eq!(op_states.table, Table::OpStates);
+    let text = |flags: &str| {
+        format!(
+            "modules: [\"2.0.18\"]\nstates:\n  - {{ name: RUNNABLE, value: 2, flags: {flags}, doc: By hand. }}\n"
+        )
+    };
+    // Flags of which the source knows nothing stay, and so does what is written by hand.
+    for (before, after) in [
+        (
+            "[any_initialized, export_in_progress, servtd_bind_allowed]",
+            None,
+        ),
+        (
+            "[import_in_order, export_in_progress, any_initialized]",
+            Some("[export_in_progress, any_initialized, servtd_bind_allowed]"),
+        ),
+        ("[]", Some("[any_initialized, servtd_bind_allowed]")),
+    ] {
+        let mut file = File::parse(&text(before), "states").expect("a table");
+        let changes = merge(&mut file, "2.0.18", &op_states);
+        assert_eq!(changes.len(), usize::from(after.is_some()), "{changes:?}");
+        assert_eq!(file.text(), text(after.unwrap_or(before)));
+    }
+
+    let contents = read("sept_states.json", SEPT_STATE_ROWS).expect("tables");
+    let text = "modules: [\"2.0.18\"]\nl1:\n  - { name: FREE, encoding: 0xe, public: 0, index: 0, flags: [any_leaf] }\n\
+                l2:\n  - { name: L2_FREE, encoding: 0x0, public: 64, index: 0, flags: [] }\n";
+    let mut all = text.to_owned();
+    let mut changes = Vec::new();
+    for table in &contents.tables {
+        let mut file = File::parse(&all, table.table.file().1).expect("a table");
+        changes.extend(merge(&mut file, "2.0.18", table));
+        all = file.text();
+    }
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    let free =
+        "{ name: FREE, encoding: 0xe, also: 0xf, public: 0, index: 0, flags: [free_or_removed] }";
+    assert_eq!(
+        all,
+        text.replace(
+            "{ name: FREE, encoding: 0xe, public: 0, index: 0, flags: [any_leaf] }",
+            free
+        )
+    );
+
+    for broken in [
+        STATE_ROWS.replace("\"any_initialized\": 1", "\"any_initialized\": 2"),
+        STATE_ROWS.replace("\"value\": 2", "\"value\": \"two\""),
+        SEPT_STATE_ROWS.replace("\"0xe\"", "14"),
+        SEPT_STATE_ROWS.replace("\"l2\"", "\"l3\""),
+    ] {
+        let error = read("states.json", &broken).expect_err("broken");
+        assert!(matches!(error, ReadError::Row { .. }), "{error:?}");
+    }
+}
+
 #[test]
 fn both_shapes_of_msrs() {
     let generated = only(read("msr_config_lookup.c", MSRS).expect("a table"));

@@ -7,6 +7,7 @@ use super::ReadError;
 use super::field;
 use super::msr;
 use super::operand;
+use super::state_rows;
 use super::status;
 use crate::spec::import::record::Imported;
 use crate::spec::import::record::Record;
@@ -22,7 +23,10 @@ pub(super) fn read(name: &str, rows: &[Json]) -> Result<Contents, ReadError> {
             left_out: 0,
         });
     }
-    let (table, records): (_, Result<Vec<Record>, _>) = if has("field_id") {
+    let (table, records): (_, Result<Vec<Record>, _>) = if has("flags") && has("value") {
+        let one = state_rows::op_state;
+        (Table::OpStates, rows.iter().map(one).collect())
+    } else if has("field_id") {
         let of_name = |(array, _): &&(&str, Table)| {
             let table = array.trim_end_matches("_sys");
             name.contains(&format!("metadata_{table}."))
