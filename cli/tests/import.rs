@@ -105,6 +105,27 @@ fn what_is_written_can_be_read_and_taken_back() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// Several ranges of MSRs share a name, so that the name alone does not tell where a row goes.
+#[test]
+fn new_rows_stand_where_they_stand_in_the_source() {
+    let spec = copy("order");
+    let directory = spec.display().to_string();
+    let files = [table("1.5.34", "msr_virtualization")];
+    let file = spec.join("tables/msrs.yaml");
+    let text = fs::read_to_string(&file).expect("the table");
+    let kept = text
+        .lines()
+        .filter(|line| !line.contains("modules: [\"1.5.34\"]"));
+    let kept: Vec<String> = kept
+        .map(|line| line.replace(", \"1.5.34\"]", "]"))
+        .collect();
+    fs::write(&file, kept.join("\n")).expect("the table of 1.5.01 alone");
+    let (output, _) = import("1.5.34", &files, &["--write", "--spec", &directory]);
+    assert!(output.status.success(), "{output:?}");
+    let written = fs::read_to_string(&file).expect("the table");
+    assert_eq!(written, text);
+}
+
 /// In the shape of the module's cpuid_configurations.c; rows stand in no order there.
 const CPUID: &str = "
 const cpuid_lookup_t cpuid_lookup[MAX_NUM_CPUID_LOOKUP] = {

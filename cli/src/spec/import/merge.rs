@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::record::Imported;
 use super::record::Record;
+use super::record::Value;
 use super::row::File;
 use super::row::Line;
 use super::row::Row;
@@ -128,8 +129,8 @@ struct Merge<'m> {
     all: Vec<String>,
     path: &'static str,
     changes: Vec<Change>,
-    /// Name of the row behind which a new one goes.
-    after: Option<String>,
+    /// Name and number of the row behind which a new one goes.
+    after: Option<(String, Option<(&'static str, Value)>)>,
     /// Names of rows that are called otherwise in the source.
     named: Vec<String>,
 }
@@ -198,7 +199,7 @@ impl Merge<'_> {
             if let Some(Line::Row(row)) = lines.get(at) {
                 let ours = row.name().to_owned();
                 self.named.push(ours.clone());
-                self.after = Some(ours.clone());
+                self.after = Some((ours.clone(), record.values.first().cloned()));
                 self.change(&record.name, Kind::Named { ours });
             }
             self.update(lines, at, record);
@@ -219,15 +220,19 @@ impl Merge<'_> {
             self.set_modules(&mut row, vec![self.module.to_owned()]);
             lines.insert(at, Line::Row(row));
         }
-        self.after = Some(record.name.clone());
+        self.after = Some((record.name.clone(), record.values.first().cloned()));
     }
 
     /// Where the row before the new one is.
     fn position(&self, lines: &[Line]) -> Option<usize> {
-        let after = self.after.as_deref()?;
-        lines
-            .iter()
-            .rposition(|line| matches!(line, Line::Row(row) if row.name() == after))
+        let (name, number) = self.after.as_ref()?;
+        lines.iter().rposition(|line| {
+            let Line::Row(row) = line else { return false };
+            let has_number = number.as_ref().is_none_or(|(key, number)| {
+                row.get(key).is_some_and(|text| number.is_written_as(text))
+            });
+            row.name() == name && has_number
+        })
     }
 
     fn fill(&self, row: &mut Row, record: &Record) {
