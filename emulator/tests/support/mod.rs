@@ -43,6 +43,15 @@ pub(crate) fn ok(lp: &Lp<'_>, leaf: SeamcallLeaf, operands: [u64; 4]) -> Registe
     registers
 }
 
+/// [`ok`] on the first LP of each package.
+#[track_caller]
+pub(crate) fn on_each_package(platform: &Platform, leaf: SeamcallLeaf, operands: [u64; 4]) {
+    let lps = platform.config().lps_per_package as usize;
+    for first in (0..platform.lps()).step_by(lps) {
+        ok(&platform.lp(first).expect("there is one"), leaf, operands);
+    }
+}
+
 /// A platform with one TDMR of `gib` GiB at 1 GiB, its PAMT in front, and this many LPs; the module is ready.
 pub(crate) fn ready(gib: u64, lps: u32) -> Platform {
     ready_with(Module::V1_5_01, gib, lps, false)
@@ -71,7 +80,7 @@ fn brought_up(config: PlatformConfig, gib: u64, dynamic: bool) -> Platform {
     let platform = Platform::new(PlatformConfig {
         cmrs: vec![memory],
         seamrr: Range {
-            base: 1 << 45,
+            base: 1 << (config.key_id_shift() - 1),
             size: 1 << 25,
         },
         ..config
@@ -100,9 +109,10 @@ fn brought_up(config: PlatformConfig, gib: u64, dynamic: bool) -> Platform {
     for (word, value) in (0u64..).zip(words) {
         platform.memory().write_u64(info + word * 8, value);
     }
-    let options = 32 | u64::from(dynamic) << 16;
+    let key_id = platform.config().first_private_key_id;
+    let options = u64::from(key_id) | u64::from(dynamic) << 16;
     ok(&lp, SeamcallLeaf::TDH_SYS_CONFIG, [SCRATCH, 1, options, 0]);
-    ok(&lp, SeamcallLeaf::TDH_SYS_KEY_CONFIG, [0; 4]);
+    on_each_package(&platform, SeamcallLeaf::TDH_SYS_KEY_CONFIG, [0; 4]);
     while ok(&lp, SeamcallLeaf::TDH_SYS_TDMR_INIT, [GIB, 0, 0, 0]).rdx < (gib + 1) * GIB {}
     platform
 }
@@ -145,10 +155,45 @@ pub(crate) fn partitioned(
     vcpus: usize,
     l2_vms: u64,
 ) -> Td {
+    let shape = Shape {
+        l2_vms,
+        ..Shape::default()
+    };
+    shaped(platform, pages, key_id, vcpus, shape)
+}
+
+/// What a TD is like.
+pub(crate) struct Shape {
+    pub(crate) l2_vms: u64,
+    /// Guest-physical addresses of 52 bits and a Secure-EPT of 5 levels.
+    pub(crate) wide: bool,
+    /// An access to a pending page exits to the host (ATTRIBUTES.SEPT_VE_DISABLE), else it is a #VE.
+    pub(crate) pending_exits: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            l2_vms: 0,
+            wide: false,
+            pending_exits: true,
+        }
+    }
+}
+
+/// [`initialized`] with another shape.
+pub(crate) fn shaped(
+    platform: &Platform,
+    pages: &mut Pages,
+    key_id: u64,
+    vcpus: usize,
+    shape: Shape,
+) -> Td {
+    let l2_vms = shape.l2_vms;
     let lp = platform.lp(0).expect("there is one");
     let tdr = pages.next();
     ok(&lp, SeamcallLeaf::TDH_MNG_CREATE, [tdr, key_id, 0, 0]);
-    ok(&lp, SeamcallLeaf::TDH_MNG_KEY_CONFIG, [tdr, 0, 0, 0]);
+    on_each_package(platform, SeamcallLeaf::TDH_MNG_KEY_CONFIG, [tdr, 0, 0, 0]);
     let pages_of = |field: FieldId| {
         let read = ok(&lp, SeamcallLeaf::TDH_SYS_RD, [0, field.into_bits(), 0, 0]);
         read.r8 / PAGE
@@ -158,10 +203,11 @@ pub(crate) fn partitioned(
     }
     let params = SCRATCH + 2 * PAGE;
     let words = [
-        (0, 1 << 28),
+        (0, u64::from(shape.pending_exits) << 28),
         (8, 3),
         (16, 0x40 | l2_vms << 16),
-        (24, 0x1e),
+        (24, if shape.wide { 0x26 } else { 0x1e }),
+        (32, u64::from(shape.wide)),
         (40, 100),
     ];
     for (offset, value) in words {
