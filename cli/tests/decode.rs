@@ -268,6 +268,8 @@ fn explain_finds_names_in_every_spelling_and_suggests_others() {
     );
     assert!(fails(&["explain", "TDH.MEM.PAGE.AUGG"]).contains("TDH.MEM.PAGE.AUG"));
     assert!(fails(&["explain", "qqqqqqqq"]).contains("nothing is known"));
+    // A status that does not exist has the class and code of a field, but is no id of one.
+    assert!(fails(&["explain", "0xC000020400000000"]).contains("nothing is known"));
 }
 
 #[test]

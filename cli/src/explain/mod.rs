@@ -7,6 +7,7 @@ mod states;
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
+use tdx_abi::field::FieldId;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::Cite;
 use tdx_codegen::model::Spec;
@@ -184,7 +185,15 @@ fn by_number(spec: &'static Spec, number: u64) -> Vec<Entry> {
                 entries.push(status(spec, callee, number));
             }
         }
-        entries.extend(field(spec, number));
+        // Any number has a class and a code; it is meant as an id only if the rest of it could be one.
+        let id = FieldId::from_bits(number);
+        let is_id = reference::field(spec, number).is_some_and(|found| {
+            let base = FieldId::from_bits(found.row.id);
+            id.reserved() == 0 && id.element_size_code() == base.element_size_code()
+        });
+        if is_id {
+            entries.extend(field(spec, number));
+        }
     }
     entries
 }

@@ -119,7 +119,9 @@ pub(crate) fn field(spec: &'static Spec, id: u64) -> Option<FieldElement> {
         {
             return None;
         }
-        let index = wanted.field_code().checked_sub(base.field_code())?;
+        // Of VMCS fields an odd code names the upper half of the one before.
+        let step = if base.inc_size() { 2 } else { 1 };
+        let index = wanted.field_code().checked_sub(base.field_code())? / step;
         let elements = row.num_of_elem.max(1);
         let found = FieldElement {
             table,
@@ -162,6 +164,20 @@ mod tests {
         assert_eq!(number("33").ok(), Some(33));
         for wrong in ["", "0x", "12ab", "0x10000000000000000", "-1"] {
             assert!(number(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn codes_of_vmcs_fields_go_in_steps_of_two() {
+        let spec = spec().unwrap();
+        for (id, name, number) in [
+            (0x0024_0003_0000_2000, "I/O-Bitmap Address n", 0),
+            (0x0024_0003_0000_2002, "I/O-Bitmap Address n", 1),
+            (0x0024_0003_0000_2004, "MSR-Bitmap Address", 0),
+            (0x0024_0003_0000_2810, "PDPTEn", 3),
+        ] {
+            let found = field(spec, id).unwrap();
+            assert_eq!((&*found.row.name, found.field), (name, number), "{id:#x}");
         }
     }
 
