@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use tdx_abi::Level;
+use tdx_abi::format::ReturnedPage;
 
 use crate::abi::OperandId;
 use crate::abi::Status;
@@ -26,7 +27,7 @@ use crate::pamt::Walked;
 /// Highest position of the lowest KeyID bit: a node has room for page addresses of 48 bits.
 pub(crate) const MAX_KEY_ID_SHIFT: u32 = 48;
 /// Bit that is set in the address of a page given back when it was the last one in use of its 2 MiB range.
-const LAST_OF_RANGE: u64 = 1 << 62;
+const LAST_OF_RANGE: u64 = ReturnedPage::new().with_pamt_removal_hint(true).into_bits();
 /// 4 KiB pages of a 2 MiB range.
 const PAGES_OF_RANGE: u64 = 512;
 /// 4 KiB pages of a 1 GiB block.

@@ -1,6 +1,6 @@
 use crate::Hpa;
 use crate::Level;
-use crate::format::PamtPageInfo;
+use crate::format::ReturnedPage;
 use crate::level::Fixed;
 use crate::level::LevelType;
 
@@ -87,7 +87,7 @@ impl<L: LevelType> Page<L> {
     #[inline(always)]
     pub(crate) fn returned(address: u64, level: L) -> Self {
         Self {
-            hpa: PamtPageInfo::from_bits(address)
+            hpa: ReturnedPage::from_bits(address)
                 .hpa()
                 .align_down(level.level()),
             level,
