@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tdx_cli::replay::replay;
 
-/// A folder of recordings: `vectors`, or `varied`, whose sequences begin with the setups of `vectors`.
+/// A folder of recordings: `vectors`, or others whose sequences begin with the setups of `vectors`.
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("data")
@@ -80,6 +80,19 @@ recordings! {
     varied_random 6499 198
     varied_sys 3001 0
     varied_system 194 4
+}
+
+recordings! {
+    "sequences" every_recorded_sequence_has_a_test:
+    host_build 2000 64
+    host_guest 1782 87
+    host_l2 2405 112
+    host_memory 2007 84
+    host_migration 2405 931
+    host_servtd 2003 154
+    host_teardown 1601 48
+    sept_sweep 23249 1044
+    sys_config 1257 0
 }
 
 /// A replay that could not fail would prove nothing: one changed bit of a recorded register is a mismatch.
