@@ -1,7 +1,7 @@
 //! Writes the seeds of every target to FOLDER/TARGET, where a fuzzer guided by coverage looks for them.
 
+use core::error::Error;
 use std::env;
-use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
