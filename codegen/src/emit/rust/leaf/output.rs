@@ -255,7 +255,8 @@ impl Writer<'_> {
                 if statuses.is_empty() {
                     continue;
                 }
-                for part in &meaning.parts {
+                let parts = meaning.parts.iter();
+                for part in parts.filter(|part| !part.name.starts_with("reserved")) {
                     let bits = extract(&part.kind, part.bits, quote!(failure.#register));
                     let (value_ty, value) = match &part.kind {
                         Kind::Page { .. } => continue,
