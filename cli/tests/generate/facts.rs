@@ -7,8 +7,6 @@ use serde_json::Value;
 use super::command::repository;
 
 pub(crate) const MODULES: [&str; 3] = ["1.5.01", "1.5.34", "2.0.18"];
-/// Modules whose metadata tables are all there.
-pub(crate) const WITH_FIELDS: [&str; 2] = ["1.5.01", "2.0.18"];
 
 /// Names and numbers of a table.
 pub(crate) fn numbers(module: &str, table: &str, number: &str) -> Vec<(String, u64)> {

@@ -65,7 +65,7 @@ fn json_keeps_its_schema_and_the_tables() {
             }
         }
     }
-    for module in facts::WITH_FIELDS {
+    for module in facts::MODULES {
         for (scope, table) in [
             ("TDR_TDCS", "metadata_tdr_tdcs"),
             ("TDVPS", "metadata_tdvps"),
