@@ -4,15 +4,7 @@
 //!
 //! The code under test is [`give_page`], which knows [`Seamcall`] only: on a host it would execute the instruction.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
-use support::GIB;
-use support::Pages;
-use support::Td;
-use support::initialized;
-use support::ok;
-use support::ready;
+use tdx_abi::HostLeaf;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
 use tdx_abi::Registers;
@@ -21,6 +13,7 @@ use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::operand::OperandId;
 use tdx_abi::status::Status;
 use tdx_abi::status::StatusCode;
+use tdx_abi::tdh;
 use tdx_emulator::Calls;
 use tdx_emulator::Effect;
 use tdx_emulator::Fault;
@@ -28,6 +21,9 @@ use tdx_emulator::GuestFault;
 use tdx_emulator::LineFault;
 use tdx_emulator::PageType;
 use tdx_emulator::Platform;
+use tdx_emulator::PlatformConfig;
+use tdx_emulator::Setup;
+use tdx_emulator::SetupTd;
 use tdx_emulator::When;
 
 /// Gives a TD the page at `page` for `gpa`, and first of all the tables on the way, of pages that `table` hands out.
@@ -70,55 +66,70 @@ fn give_page(
     }
 }
 
-/// A TD that can run, on a fresh platform.
-fn td() -> (Platform, Pages, Td) {
-    let platform = ready(1, 1);
-    let mut pages = Pages(GIB);
-    let td = initialized(&platform, &mut pages, 33, 1);
+/// A TD with one vCPU that can run, and pages for it.
+fn td(platform: &Platform) -> (Setup<'_>, SetupTd) {
+    let mut setup = Setup::bring_up(platform).expect("the platform is new");
+    let td = setup.td(33, 1, |_| {}).expect("the KeyID is free");
     let lp = platform.lp(0).expect("there is one");
-    ok(&lp, SeamcallLeaf::TDH_MR_FINALIZE, [td.tdr, 0, 0, 0]);
-    (platform, pages, td)
+    let finalized = (tdh::mr::Finalize { tdr: td.tdr }).call(&lp);
+    assert!(finalized.is_ok(), "{finalized:?}");
+    (setup, td)
+}
+
+fn next_page(setup: &mut Setup<'_>) -> u64 {
+    setup.page().expect("the TDMR is large").bits()
 }
 
 const GPA: u64 = 0x4000_0000;
 
 /// The page belongs to the TD, and the guest that accepts it may use it.
 fn a_page_that_was_given_is_the_guests() {
-    let (platform, mut pages, td) = td();
+    let platform = Platform::new(PlatformConfig::default());
+    let (mut setup, td) = td(&platform);
+    let tdr = td.tdr.hpa().bits();
     let lp = platform.lp(0).expect("there is one");
-    let page = pages.next();
-    give_page(&lp, td.tdr, GPA, page, || pages.next()).expect("nothing is in the way");
+    let page = next_page(&mut setup);
+    give_page(&lp, tdr, GPA, page, || next_page(&mut setup)).expect("nothing is in the way");
     let metadata = platform.page_metadata(page, Level::Pt);
-    assert_eq!(metadata, Some((PageType::Regular, td.tdr)));
+    assert_eq!(metadata, Some((PageType::Regular, tdr)));
 
-    platform.set_guest(
-        Hpa::new(td.vcpus[0]),
-        |cpu: &mut tdx_emulator::GuestCpu<'_>| {
-            let used = cpu
-                .accept(GPA, Level::Pt)
-                .and_then(|_| cpu.write_u64(GPA, 42));
-            match used {
-                Err(GuestFault::Exited(exited)) => exited,
-                _ => cpu.interrupt(),
-            }
-        },
-    );
+    platform.set_guest(td.vcpus[0].hpa(), |cpu: &mut tdx_emulator::GuestCpu<'_>| {
+        let used = cpu
+            .accept(GPA, Level::Pt)
+            .and_then(|_| cpu.write_u64(GPA, 42));
+        match used {
+            Err(GuestFault::Exited(exited)) => exited,
+            _ => cpu.interrupt(),
+        }
+    });
     ok_interrupt(&platform, &td);
     assert_eq!(platform.memory().read_u64(page), 42, "as the guest sees it");
     let read = platform.host_memory().read(Hpa::new(page), &mut [0; 8]);
     assert!(matches!(read, Err(LineFault::WrongKey { .. })), "{read:?}");
 }
 
-fn ok_interrupt(platform: &Platform, td: &Td) {
+/// Enters the vCPU, whose guest does its part and is interrupted.
+fn ok_interrupt(platform: &Platform, td: &SetupTd) {
     const EXTERNAL_INTERRUPT: u64 = 1;
     let lp = platform.lp(0).expect("there is one");
-    let exit = support::call(&lp, SeamcallLeaf::TDH_VP_ENTER, [td.vcpus[0], 0, 0, 0]);
-    assert_eq!(exit.rax, EXTERNAL_INTERRUPT, "the guest left otherwise");
+    let mut registers = Registers {
+        rax: SeamcallLeaf::TDH_VP_ENTER.number().into(),
+        rcx: td.vcpus[0].hpa().bits(),
+        ..Registers::default()
+    };
+    let trapped = lp.seamcall(&mut registers).is_err();
+    assert!(!trapped, "there is no module");
+    assert_eq!(
+        registers.rax, EXTERNAL_INTERRUPT,
+        "the guest left otherwise"
+    );
 }
 
 /// Somebody else holds a lock for a while: on a host that takes luck to see.
 fn a_busy_module_is_asked_again() {
-    let (platform, mut pages, td) = td();
+    let platform = Platform::new(PlatformConfig::default());
+    let (mut setup, td) = td(&platform);
+    let tdr = td.tdr.hpa().bits();
     let lp = platform.lp(0).expect("there is one");
     let busy = platform.inject(Fault {
         calls: Calls::Host(SeamcallLeaf::TDH_MEM_PAGE_AUG),
@@ -128,17 +139,19 @@ fn a_busy_module_is_asked_again() {
             OperandId::SEPT_TREE,
         )),
     });
-    let page = pages.next();
-    give_page(&lp, td.tdr, GPA, page, || pages.next()).expect("it is busy for a while only");
+    let page = next_page(&mut setup);
+    give_page(&lp, tdr, GPA, page, || next_page(&mut setup)).expect("it is busy for a while only");
     assert_eq!(busy.hits(), 3);
 }
 
 /// A page that is the TD's already is refused, and stays as it is.
 fn a_page_in_use_is_refused() {
-    let (platform, mut pages, td) = td();
+    let platform = Platform::new(PlatformConfig::default());
+    let (mut setup, td) = td(&platform);
+    let tdr = td.tdr.hpa().bits();
     let lp = platform.lp(0).expect("there is one");
-    let vcpu = td.vcpus[0];
-    let refused = give_page(&lp, td.tdr, GPA, vcpu, || pages.next());
+    let vcpu = td.vcpus[0].hpa().bits();
+    let refused = give_page(&lp, tdr, GPA, vcpu, || next_page(&mut setup));
     let status = refused.expect_err("the page is the root of a vCPU");
     assert_eq!(status.code(), StatusCode::PAGE_METADATA_INCORRECT);
     let metadata = platform.page_metadata(vcpu, Level::Pt);

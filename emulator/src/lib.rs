@@ -1,31 +1,59 @@
 //! An executable Intel TDX module (release 1.5.01; 1.5.34 and 2.0.18 as far as [told below](#modules)) and the platform around it.
 //!
-//! A [`Platform`] has memory, a module that has just been loaded, and LPs. An [`Lp`] takes SEAMCALLs (it implements
+//! A [`Platform`] has memory, a module that has just been loaded, and LPs; [`Setup`] brings it up for tests that begin later. An [`Lp`] takes SEAMCALLs (it implements
 //! [`tdx_abi::Seamcall`]); what a vCPU executes once TDH.VP.ENTER has entered its TD is a [`GuestProgram`]. All
 //! calls take `&self`: LPs may be used from as many threads as there are LPs, and meet in the module's own locks, which never
 //! wait but return `OPERAND_BUSY`.
 //!
+//! The unit test of a VMM's function, with a fault that takes luck to see on a host (`emulator/examples/vmm_test.rs` has more,
+//! with a guest that runs):
+//!
 //! ```
-//! use tdx_abi::Registers;
+//! use tdx_abi::CallError;
+//! use tdx_abi::HostLeaf;
 //! use tdx_abi::Seamcall;
+//! use tdx_abi::Tdr;
 //! use tdx_abi::leaf::SeamcallLeaf;
+//! use tdx_abi::operand::OperandId;
+//! use tdx_abi::status::Retry;
 //! use tdx_abi::status::Status;
 //! use tdx_abi::status::StatusCode;
+//! use tdx_abi::tdh;
+//! use tdx_emulator::Calls;
+//! use tdx_emulator::Effect;
+//! use tdx_emulator::Fault;
 //! use tdx_emulator::Platform;
 //! use tdx_emulator::PlatformConfig;
+//! use tdx_emulator::Setup;
+//! use tdx_emulator::When;
 //!
-//! // The unit test of a VMM: what does it do with a module that nobody has initialised?
+//! /// The VMM's function: begins a new TLB epoch, however busy the TD is.
+//! fn track(lp: &impl Seamcall, tdr: Tdr) -> Result<(), CallError> {
+//!     loop {
+//!         match (tdh::mem::Track { tdr, blocked: () }).call(lp) {
+//!             Ok(_) => return Ok(()),
+//!             Err(refused) if refused.retry() == Some(Retry::Busy) => {}
+//!             Err(refused) => return Err(refused.error),
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let platform = Platform::new(PlatformConfig::default());
 //! let lp = platform.lp(0).expect("the default platform has four LPs");
-//! let mut registers = Registers {
-//!     rax: SeamcallLeaf::TDH_MNG_CREATE.number().into(),
-//!     rcx: 0x1_0000_0000,
-//!     rdx: 33,
-//!     ..Registers::default()
-//! };
-//! lp.seamcall(&mut registers)?;
-//! assert_eq!(Status::from_rax(registers.rax).code(), StatusCode::SYS_NOT_READY);
-//! # Ok::<(), tdx_abi::Trap>(())
+//! let td = Setup::bring_up(&platform)?.td(33, 1, |_| {})?;
+//! let finalized = (tdh::mr::Finalize { tdr: td.tdr }).call(&lp);
+//! assert!(finalized.is_ok());
+//!
+//! let busy = platform.inject(Fault {
+//!     calls: Calls::Host(SeamcallLeaf::TDH_MEM_TRACK),
+//!     when: When::Calls { after: 0, times: 2 },
+//!     effect: Effect::Status(Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::TD_EPOCH)),
+//! });
+//! assert_eq!(track(&lp, td.tdr), Ok(()));
+//! assert_eq!((busy.calls(), busy.hits()), (3, 2));
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # What is emulated, and how that is checked
@@ -122,6 +150,7 @@ mod platform;
 mod rules;
 mod sept;
 mod servtd;
+mod setup;
 mod structures;
 mod sync;
 mod tlb;
@@ -162,4 +191,7 @@ pub use platform::HostCall;
 pub use platform::Lp;
 pub use platform::Platform;
 pub use platform::TdLock;
+pub use setup::Setup;
+pub use setup::SetupError;
+pub use setup::SetupTd;
 pub use tdx_abi::module::Module;

@@ -30,9 +30,13 @@ use tdx_emulator::GuestCpu;
 use tdx_emulator::GuestFault;
 use tdx_emulator::LineFault;
 use tdx_emulator::Lp;
+use tdx_emulator::Module;
 use tdx_emulator::PageType;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
+use tdx_emulator::Range;
+use tdx_emulator::Setup;
+use tdx_emulator::SetupError;
 
 const GPA: u64 = 0x20_0000;
 const SECRET: u64 = 0x5ec2e7;
@@ -214,6 +218,64 @@ fn end(platform: &Platform, tdr: u64, key_bits: u64) {
         SeamcallLeaf::TDH_PHYMEM_PAGE_WBINVD,
         [tdr | key_bits, 0, 0, 0],
     );
+}
+
+/// [`Setup`] makes of each platform one with a running TD, in the memory that the platform has.
+#[test]
+fn a_setup_fits_every_platform() {
+    for module in [Module::V1_5_01, Module::V1_5_34, Module::V2_0_18] {
+        for case in cases() {
+            let platform = Platform::new(PlatformConfig {
+                module,
+                cmrs: vec![
+                    Range {
+                        base: 0,
+                        size: GIB / 2,
+                    },
+                    Range {
+                        base: GIB / 2 + PAGE,
+                        size: 2 * GIB,
+                    },
+                ],
+                seamrr: Range {
+                    base: 3 * GIB,
+                    size: 1 << 25,
+                },
+                ..case.config
+            });
+            let mut setup = Setup::bring_up(&platform).expect("there is a GiB");
+            let key_id = platform.config().first_private_key_id + 1;
+            let td = setup.td(key_id, 2, |_| {}).expect("the KeyID is free");
+            let lp = platform.lp(0).expect("there is one");
+            let tdr = td.tdr.hpa().bits();
+            ok(&lp, SeamcallLeaf::TDH_MR_FINALIZE, [tdr, 0, 0, 0]);
+            for vcpu in &td.vcpus {
+                ok_interrupt(&lp, vcpu.hpa().bits());
+            }
+            let taken = setup.td(key_id, 1, |_| {}).expect_err("the KeyID is taken");
+            assert!(taken.to_string().contains("TDH.MNG.CREATE"), "{taken}");
+            let page = setup.large_page().expect("there is one").bits();
+            assert!(page.is_multiple_of(Level::Pd.size()));
+            for hpa in [page, page + Level::Pd.size() - PAGE] {
+                let metadata = platform.page_metadata(hpa, Level::Pt);
+                assert_eq!(metadata, Some((PageType::Nda, 0)));
+            }
+            while setup.large_page().is_some() {}
+            while let Some(page) = setup.page() {
+                let metadata = platform.page_metadata(page.bits(), Level::Pt);
+                assert_eq!(metadata, Some((PageType::Nda, 0)), "no PAMT, no scratch");
+            }
+        }
+    }
+    let small = Platform::new(PlatformConfig {
+        cmrs: vec![Range {
+            base: PAGE,
+            size: GIB,
+        }],
+        ..PlatformConfig::default()
+    });
+    let none = Setup::bring_up(&small).expect_err("no GiB is whole");
+    assert_eq!(none, SetupError::NoMemory);
 }
 
 #[test]
