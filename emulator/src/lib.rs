@@ -84,7 +84,7 @@
 //! | module | checked against |
 //! |---|---|
 //! | 1.5.01 | the recordings, as above; the facts of its source (next row) |
-//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; in 2.0.18, which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of ten rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
+//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of ten rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
 //!
 //! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT and ENUM_TOPOLOGY (its
 //! host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as the module does there.
@@ -102,9 +102,8 @@
 //! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f, TD_CTLS), reduction of #VE, event filters (RCX bit 0 and R8 of
 //!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
 //!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
-//! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields are those of 1.5.01.
-//!   So are all metadata tables in 1.5.34, though the specification has those of its own; so TDH.SYS.RD of
-//!   PAMT_PAGE_BITMAP_ENTRY_BITS, which a host asks before it configures Dynamic PAMT, works in 2.0.18 only.
+//! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields but CR3 are those of
+//!   1.5.01.
 //! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.
 //!
 //! # What is not

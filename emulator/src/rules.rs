@@ -1,10 +1,12 @@
 //! In what the releases of the module differ that no table of the ABI tells.
 
 use tdx_abi::field::global;
+use tdx_abi::field::tdr_tdcs;
 use tdx_abi::module::Features;
 
 use crate::abi::Module;
 use crate::abi::OperandId;
+use crate::metadata::added_to_tdcs;
 use crate::metadata::limit;
 
 /// How one release behaves.
@@ -28,8 +30,10 @@ pub(crate) struct Rules {
     pub(crate) demote_is_interruptible: bool,
     /// The operand by which TDH.MEM.RANGE.UNBLOCK says that TLB tracking is not done.
     pub(crate) unblock_untracked: OperandId,
-    /// Whether TDCS counts the TD's memory.
-    pub(crate) counts_memory: bool,
+    /// Where TDCS counts the TD's memory, if it does.
+    pub(crate) memory_counters: Option<MemoryCounters>,
+    /// Where TDCS keeps the TD's topology, if it does.
+    pub(crate) topology: Option<Topology>,
     /// Least pages of the lists into which state is exported.
     pub(crate) export_pages: ExportPages,
     /// Least pages of the list from which the state of a vCPU is imported.
@@ -63,6 +67,48 @@ impl ExportPages {
     }
 }
 
+/// Offsets in TDCS of what counts the TD's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryCounters {
+    /// MEM_COUNT.
+    pub(crate) pages: u32,
+    /// BLOCKED_COUNT.
+    pub(crate) blocked: u32,
+    /// PENDING_BLOCKED_COUNT.
+    pub(crate) pending_blocked: u32,
+}
+
+impl MemoryCounters {
+    const fn of(module: Module) -> Self {
+        Self {
+            pages: added_to_tdcs(module, tdr_tdcs::MEM_COUNT),
+            blocked: added_to_tdcs(module, tdr_tdcs::BLOCKED_COUNT),
+            pending_blocked: added_to_tdcs(module, tdr_tdcs::PENDING_BLOCKED_COUNT),
+        }
+    }
+}
+
+/// Offsets in TDCS of the TD's topology.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Topology {
+    /// X2APIC_IDS: that of vCPU 0.
+    pub(crate) x2apic_ids: u32,
+    /// TOPOLOGY_ENUM_CONFIGURED: every vCPU so far was given an x2APIC id.
+    pub(crate) configured: u32,
+    /// VE_REDUCTION_VALID: as much, for the reduction of #VE.
+    pub(crate) ve_reduction_valid: u32,
+}
+
+impl Topology {
+    const fn of(module: Module) -> Self {
+        Self {
+            x2apic_ids: added_to_tdcs(module, tdr_tdcs::X2APIC_IDS),
+            configured: added_to_tdcs(module, tdr_tdcs::TOPOLOGY_ENUM_CONFIGURED),
+            ve_reduction_valid: added_to_tdcs(module, tdr_tdcs::VE_REDUCTION_VALID),
+        }
+    }
+}
+
 /// The manifest's number; for constants alone, where a module without does not compile.
 const fn import_vcpu_pages(module: Module) -> u64 {
     match module.min_vp_state_import_pages() {
@@ -80,16 +126,16 @@ const V1_5_01: Rules = Rules {
     promote_locks_tree: false,
     demote_is_interruptible: true,
     unblock_untracked: OperandId::SEPT_TREE,
-    counts_memory: false,
+    memory_counters: None,
+    topology: None,
     export_pages: ExportPages::of(Module::V1_5_01),
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_01),
     lists_end_anywhere: false,
     max_vcpus: None,
 };
 
-/// The metadata tables used are those of 1.5.01, not its own.
 const V1_5_34: Rules = Rules {
-    tables: Module::V1_5_01,
+    tables: Module::V1_5_34,
     added_features: Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY),
     statuses_tell_states: true,
     config_has_options: true,
@@ -97,7 +143,8 @@ const V1_5_34: Rules = Rules {
     promote_locks_tree: true,
     demote_is_interruptible: false,
     unblock_untracked: OperandId::RCX,
-    counts_memory: false,
+    memory_counters: Some(MemoryCounters::of(Module::V1_5_34)),
+    topology: Some(Topology::of(Module::V1_5_34)),
     export_pages: ExportPages::of(Module::V1_5_34),
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_34),
     // `md_write_list` of its metadata_generic.c.
@@ -107,7 +154,8 @@ const V1_5_34: Rules = Rules {
 
 const V2_0_18: Rules = Rules {
     tables: Module::V2_0_18,
-    counts_memory: true,
+    memory_counters: Some(MemoryCounters::of(Module::V2_0_18)),
+    topology: Some(Topology::of(Module::V2_0_18)),
     export_pages: ExportPages::of(Module::V2_0_18),
     import_vcpu_pages: import_vcpu_pages(Module::V2_0_18),
     max_vcpus: Some(limit(Module::V2_0_18, global::MAX_VCPUS_PER_TD) as u32),

@@ -235,7 +235,7 @@ fn status_of(lp: &Lp<'_>, mut registers: Registers) -> Status {
 #[test]
 fn global_fields_are_readable_as_the_source_says() {
     const NOT_ARCHITECTURAL: u64 = 1 << 63;
-    for module in [Module::V1_5_01, Module::V2_0_18] {
+    for module in MODULES {
         let platform = ready_with(module, 1, 1, false);
         let lp = platform.lp(0).expect("there is one");
         let rows = facts(module, "metadata_global.json");
@@ -291,7 +291,7 @@ fn global_fields_are_readable_as_the_source_says() {
 /// `tdr_tdcs_fields_lookup.c`: TDH.MNG.RD reads what the host may read of a production TD, within its mask, and no more.
 #[test]
 fn td_fields_are_readable_as_the_source_says() {
-    for module in [Module::V1_5_01, Module::V2_0_18] {
+    for module in MODULES {
         let platform = ready_with(module, 1, 1, false);
         let lp = platform.lp(0).expect("there is one");
         let mut pages = Pages(support::GIB);

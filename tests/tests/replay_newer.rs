@@ -87,10 +87,6 @@ impl Call<'_> {
     }
 
     fn differs_in(&self, context: u64, id: u64) -> bool {
-        // The emulator uses the tables of 1.5.01 for it.
-        if self.module == Module::V1_5_34 {
-            return false;
-        }
         let id = FieldId::from_bits(id);
         let described = |row: &FieldRow| {
             (
@@ -188,7 +184,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a field is new, gone, or has other masks (tdr_tdcs_fields_lookup.c, tdvps_fields_lookup.c, td_vmcs_fields_lookup.c)",
         holds: |call| call.is_metadata() && call.differs_in_field(),
-        calls: [0, 342],
+        calls: [271, 342],
     },
     Rule {
         name: "the next field that can be accessed is a new one, or the recorded one cannot be accessed any more (same files)",
@@ -199,7 +195,7 @@ const RULES: &[Rule] = &[
                 && call.is_only(|registers| registers.rdx = 0)
                 && (call.differs_in_next(next[0]) || call.differs_in_next(next[1]))
         },
-        calls: [0, 143],
+        calls: [143, 143],
     },
     Rule {
         name: "bit 16 of R8 of SYS.CONFIG asks for Dynamic PAMT (tdh_sys_config.c)",
@@ -249,7 +245,7 @@ const RULES: &[Rule] = &[
                 && call.actual.rdx > call.recorded.rdx
                 && call.is_only(|registers| registers.rdx = 0)
         },
-        calls: [0, 3],
+        calls: [3, 3],
     },
 ];
 

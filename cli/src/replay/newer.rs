@@ -29,6 +29,8 @@ pub(super) struct Host {
     given: RefCell<HashMap<u64, Vec<u64>>>,
     /// Pages of the state that was exported last; 0 where nothing differs from the recording.
     exported: Cell<u64>,
+    /// Whether lists of state are as long as recorded.
+    lists_as_recorded: bool,
 }
 
 impl Host {
@@ -41,6 +43,7 @@ impl Host {
             next: Cell::new(POOL),
             given: RefCell::default(),
             exported: Cell::new(0),
+            lists_as_recorded: module == Module::V1_5_01,
         }
     }
 
@@ -71,7 +74,7 @@ impl Host {
         let exports_state = is(call, SeamcallLeaf::TDH_EXPORT_STATE_IMMUTABLE)
             || is(call, SeamcallLeaf::TDH_EXPORT_STATE_TD)
             || is(call, SeamcallLeaf::TDH_EXPORT_STATE_VP);
-        if self.count != 0 && exports_state && after.rax == 0 {
+        if !self.lists_as_recorded && exports_state && after.rax == 0 {
             self.exported.set(after.rdx);
         }
         let (tdr, status) = (call.rdx, after.rax);

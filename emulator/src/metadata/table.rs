@@ -88,12 +88,12 @@ impl Table {
     }
 }
 
-/// Offset in TDCS of a field that 2.0.18 has and 1.5.01 has not; for constants alone, where a field that
-/// 2.0.18 does not have does not compile.
-pub(crate) const fn added_to_tdcs(id: FieldId) -> u32 {
-    match field::TDR_TDCS.of(Module::V2_0_18).row(id) {
+/// Offset in TDCS of a field that newer modules have and 1.5.01 has not; for constants alone, where a field that
+/// `module` does not have does not compile.
+pub(crate) const fn added_to_tdcs(module: Module, id: FieldId) -> u32 {
+    match field::TDR_TDCS.of(module).row(id) {
         Some(row) => row.offset,
-        None => panic!("2.0.18 has no such field"),
+        None => panic!("the module has no such field"),
     }
 }
 

@@ -177,6 +177,7 @@ impl Write<'_> {
                 vmcs.read(encoding::CR4_GUEST_HOST_MASK),
                 vmcs.read(encoding::CR4_READ_SHADOW),
             ),
+            td_vmcs::GUEST_CR3 => self.cr3(value),
             td_vmcs::IA32_DEBUGCTL => self.debugctl(value),
             td_vmcs::PIN_BASED_VM_EXECTION_CONTROLS => {
                 if value & PROCESS_POSTED_INTERRUPTS != 0 {
@@ -225,11 +226,25 @@ impl Write<'_> {
         }
     }
 
+    /// CR3 of newer modules (`check_guest_cr3_value`, `metadata_vp.c`), on a CPU without LAM.
+    fn cr3(&self, value: u64) -> Result<Remaining, Status> {
+        if self
+            .context
+            .core
+            .is_valid_gpa(value, self.tdcs.get(tdcs::GPAW), true)
+        {
+            Ok(Remaining::Store(value))
+        } else {
+            Err(INVALID_VALUE)
+        }
+    }
+
     fn l2_vmcs_field(&self, row: &FieldRow, vm: u16, value: u64) -> Result<Remaining, Status> {
         let vmcs = self.tdvps.vmcs(usize::from(vm));
         let index = usize::from(vm);
         let shadow = |field: Field<u64>| self.tdvps.set(field.nth(index), value);
         match Id::of(row.id) {
+            td_vmcs::GUEST_CR3 => self.cr3(value),
             td_vmcs::CR0_GUEST_HOST_MASK => {
                 shadow(tdvps::SHADOW_CR0_GUEST_HOST_MASK);
                 self.combine_cr0(vm);

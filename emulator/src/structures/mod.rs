@@ -97,7 +97,7 @@ mod tests {
     /// Offsets of the metadata tables for fields that have the same name here.
     macro_rules! same {
         ($table:expr, $module:ident: $($name:ident),*) => {$(
-            for (module, layout) in [(Module::V1_5_01, layout::Layout::V1_5), (Module::V2_0_18, layout::Layout::V2_0)] {
+            for (module, layout) in [(Module::V1_5_01, layout::Layout::V1_5), (Module::V1_5_34, layout::Layout::V1_5), (Module::V2_0_18, layout::Layout::V2_0)] {
                 let row = $table.of(module).iter().find(|row| row.name == stringify!($name));
                 let offset = row.map(|row| row.offset as usize);
                 let place = layout.$module($module::$name.offset());
@@ -119,6 +119,7 @@ mod tests {
     fn pages_of_a_tdcs_lie_where_the_metadata_tables_say() {
         for (module, layout) in [
             (Module::V1_5_01, layout::Layout::V1_5),
+            (Module::V1_5_34, layout::Layout::V1_5),
             (Module::V2_0_18, layout::Layout::V2_0),
         ] {
             let page_of = |name| {

@@ -1,24 +1,19 @@
-//! What 2.0.18 counts of a TD's memory: pages, and pages that are blocked. The host reads it as metadata.
+//! What newer modules count of a TD's memory: pages, and pages that are blocked. The host reads it as metadata.
 //!
 //! Pages that come and go by TDH.IMPORT.MEM are not counted here; TDH.MEM.PAGE.REMOVE counts them off as any other.
 
 use tdx_abi::Level;
-use tdx_abi::field::tdr_tdcs;
 
 use crate::core::Core;
 use crate::metadata::Area;
-use crate::metadata::added_to_tdcs;
+use crate::rules::MemoryCounters;
 use crate::sept::SeptEntry;
 use crate::structures::Tdcs;
-
-const BLOCKED_COUNT: u32 = added_to_tdcs(tdr_tdcs::BLOCKED_COUNT);
-const PENDING_BLOCKED_COUNT: u32 = added_to_tdcs(tdr_tdcs::PENDING_BLOCKED_COUNT);
-const MEM_COUNT: u32 = added_to_tdcs(tdr_tdcs::MEM_COUNT);
 
 impl Core {
     /// Counts the 4 KiB pages of a page of size `level` that the TD gets (`gets`) or gives up.
     pub(crate) fn count_memory(&self, tdcs: Tdcs<'_>, level: Level, gets: bool) {
-        self.count(tdcs, MEM_COUNT, level, gets);
+        self.count(tdcs, |places| places.pages, level, gets);
     }
 
     /// Counts what `entry` at `level` maps as blocked from now on.
@@ -33,10 +28,11 @@ impl Core {
         }
     }
 
-    fn count(&self, tdcs: Tdcs<'_>, offset: u32, level: Level, up: bool) {
-        if !self.rules().counts_memory {
+    fn count(&self, tdcs: Tdcs<'_>, counter: Counter, level: Level, up: bool) {
+        let Some(places) = &self.rules().memory_counters else {
             return;
-        }
+        };
+        let offset = counter(places);
         let pages = 1u64 << (9 * level as u32);
         let area = Area::Tdcs(tdcs);
         loop {
@@ -53,10 +49,13 @@ impl Core {
     }
 }
 
-fn counter(entry: SeptEntry) -> u32 {
+/// Which of the counters.
+type Counter = fn(&MemoryCounters) -> u32;
+
+fn counter(entry: SeptEntry) -> Counter {
     if entry.state().any_pending() {
-        PENDING_BLOCKED_COUNT
+        |places| places.pending_blocked
     } else {
-        BLOCKED_COUNT
+        |places| places.blocked
     }
 }

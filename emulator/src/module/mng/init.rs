@@ -65,8 +65,8 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     configure(core, *tdr, *tdcs, &params)?;
     configure_cpuid(call, *tdcs, &params)?;
     configure_arch_capabilities(*tdcs, &params)?;
-    if core.rules().max_vcpus.is_some() {
-        topology::begin(*tdcs);
+    if let Some(places) = &core.rules().topology {
+        topology::begin(*tdcs, places);
     }
     if tdcs.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) && tdcs.l2_vms() > 0 {
         return Err(invalid(OperandId::RDX));

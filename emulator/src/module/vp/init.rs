@@ -51,9 +51,9 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
         return Err(Status::of(StatusCode::MAX_VCPUS_EXCEEDED));
     }
     tdvps.set(tdvps::VCPU_INDEX, index);
-    if core.rules().max_vcpus.is_some() {
+    if let Some(places) = &core.rules().topology {
         let chosen = with_x2apic_id.then_some(x2apic_id);
-        topology::set_x2apic_id(*tdcs, index, chosen).inspect_err(|_| {
+        topology::set_x2apic_id(*tdcs, places, index, chosen).inspect_err(|_| {
             tdcs.update(tdcs::NUM_VCPUS, |count: u32| count.wrapping_sub(1));
         })?;
     }
