@@ -84,21 +84,15 @@
 //! | module | checked against |
 //! |---|---|
 //! | 1.5.01 | the recordings, as above; the facts of its source (next row) |
-//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of ten rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
+//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of twelve rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
 //!
-//! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT and ENUM_TOPOLOGY (its
-//! host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as the module does there.
+//! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT, LIST_ERROR_COUNT and
+//! ENUM_TOPOLOGY (its host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as the module does there.
 //!
 //! Newer modules have more, which is not emulated:
 //!
 //! - TDH.MEM.SCAN.* is refused with OPERAND_INVALID of RAX.
-//! - Version 1 of TDH.EXPORT.BLOCKW, EXPORT.MEM, EXPORT.RESTORE, IMPORT.MEM and TDG.VP.VEINFO.GET is refused as a version that is not
-//!   supported. Export that does not block is reported as absent.
-//! - Migration follows the rules of 1.5.01 but for the sizes and ends of lists: imported pages do not count in MEM_COUNT.
-//!   Where one of them is removed by TDH.MEM.PAGE.REMOVE, MEM_COUNT is too small from then on.
-//! - The state that OP_STATE_INCORRECT and VCPU_STATE_INCORRECT tell is told by the checks that leaves have in common. Where a leaf
-//!   has a check of its own (TDH.MNG.ADDCX with all pages of a TD without L2 VMs, the first binding of a service TD,
-//!   TDH.EXPORT.TRACK, TDH.IMPORT.MEM, TDH.IMPORT.STATE.VP) it is not.
+//! - Export that does not block is reported as absent, and so is migration of TDs with L2 VMs.
 //! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f, TD_CTLS), reduction of #VE, event filters (RCX bit 0 and R8 of
 //!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
 //!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.

@@ -40,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) import_vcpu_pages: u64,
     /// Whether a metadata list that another one follows may end among fields that need not come.
     pub(crate) lists_end_anywhere: bool,
+    /// How the leaves that take a GPA list tell and treat its entries.
+    pub(crate) lists: Lists,
     /// Most vCPUs of a TD, where the module keeps their x2APIC ids and so has a limit of its own.
     pub(crate) max_vcpus: Option<u32>,
 }
@@ -65,6 +67,40 @@ impl ExportPages {
             vcpu: limit(module, global::NUM_VP_STATE_PAGES),
         }
     }
+}
+
+/// How the leaves that take a GPA list tell and treat its entries.
+///
+/// Source: `tdh_export_blockw.c`, `tdh_export_restore.c`, `tdh_export_mem.c`, `tdh_import_mem.c`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lists {
+    /// Whether RAX counts the entries that failed; where it does not, R8 does in version 1 of the leaves.
+    pub(crate) rax_counts_errors: bool,
+    /// Whether TDH.EXPORT.MEM fails at an entry that cannot be one, instead of counting it as failed.
+    pub(crate) export_stops_at_invalid: bool,
+    /// Whether a new list may begin on a stream on which another one was interrupted.
+    pub(crate) new_one_replaces_interrupted: bool,
+    /// Whether TDH.IMPORT.MEM takes an entry's IV before it checks the entry.
+    pub(crate) import_takes_iv_first: bool,
+    /// Whether a cancelled import puts the page that it removed into the list of new pages.
+    pub(crate) cancel_returns_page: bool,
+}
+
+impl Lists {
+    const V1_5_01: Self = Self {
+        rax_counts_errors: true,
+        export_stops_at_invalid: true,
+        new_one_replaces_interrupted: true,
+        import_takes_iv_first: true,
+        cancel_returns_page: false,
+    };
+    const LATER: Self = Self {
+        rax_counts_errors: false,
+        export_stops_at_invalid: false,
+        new_one_replaces_interrupted: false,
+        import_takes_iv_first: false,
+        cancel_returns_page: true,
+    };
 }
 
 /// Offsets in TDCS of what counts the TD's memory.
@@ -131,12 +167,15 @@ const V1_5_01: Rules = Rules {
     export_pages: ExportPages::of(Module::V1_5_01),
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_01),
     lists_end_anywhere: false,
+    lists: Lists::V1_5_01,
     max_vcpus: None,
 };
 
 const V1_5_34: Rules = Rules {
     tables: Module::V1_5_34,
-    added_features: Features::DYNAMIC_PAMT.union(Features::ENUM_TOPOLOGY),
+    added_features: Features::DYNAMIC_PAMT
+        .union(Features::ENUM_TOPOLOGY)
+        .union(Features::LIST_ERROR_COUNT),
     statuses_tell_states: true,
     config_has_options: true,
     config_reserves_key_early: false,
@@ -149,6 +188,7 @@ const V1_5_34: Rules = Rules {
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_34),
     // `md_write_list` of its metadata_generic.c.
     lists_end_anywhere: true,
+    lists: Lists::LATER,
     max_vcpus: Some(limit(Module::V1_5_34, global::MAX_VCPUS_PER_TD) as u32),
 };
 

@@ -16,7 +16,8 @@ use tdx_abi::OpState;
 use tdx_abi::OperandId;
 use tdx_abi::StatusCode;
 use tdx_cli::replay::Outcome;
-use tdx_cli::replay::replay;
+use tdx_cli::replay::replay_on;
+use tdx_emulator::Module;
 
 /// Leaves that work page by page through a list of pages.
 const STATE_LEAVES: [&str; 5] = [
@@ -74,12 +75,18 @@ fn sequence(name: &str) -> (Value, Vec<Value>) {
 }
 
 fn replayed(test: &str, lines: &[Value]) -> Outcome {
-    let directory = std::env::temp_dir().join(format!("tdx-{test}-{}", std::process::id()));
+    replayed_on(Module::V1_5_01, test, lines)
+}
+
+fn replayed_on(module: Module, test: &str, lines: &[Value]) -> Outcome {
+    let folder = format!("tdx-{test}-{}-{}", module.name(), std::process::id());
+    let directory = std::env::temp_dir().join(folder);
     std::fs::create_dir_all(&directory).expect("a temporary directory");
     let file = directory.join("changed.jsonl");
     let text: Vec<String> = lines.iter().map(Value::to_string).collect();
     std::fs::write(&file, text.join("\n")).expect("writable");
-    let outcome = replay(&file, Some(&vectors().join("setups.jsonl.gz")), 3);
+    let setups = vectors().join("setups.jsonl.gz");
+    let outcome = replay_on(module, &file, Some(&setups), usize::MAX);
     std::fs::remove_dir_all(&directory).expect("removable");
     outcome.expect("the recording is readable")
 }
@@ -256,5 +263,40 @@ fn spoiled_memory_is_not_imported() {
             lines.push(op_state_is(DESTINATION, OpState::FailedImport));
         }
         assert_clean(&replayed(what, &lines));
+    }
+}
+
+/// Version 1 of the leaves that take a GPA list returns in R8 what 1.5.01 counted in RAX (`tdh_export_blockw.c`,
+/// `tdh_export_mem.c`, `tdh_export_restore.c`, `tdh_import_mem.c`).
+#[test]
+fn version_1_counts_failed_entries_in_r8() {
+    const VERSION_1: u64 = 1 << 16;
+    let (mut all, mut with_errors) = (0, 0);
+    let changed: Vec<Value> = lines("migration.jsonl.gz")
+        .into_iter()
+        .map(|mut line| {
+            let rax = number(&line["out"]["rax"]);
+            let is_list = line["fn"]
+                .as_str()
+                .is_some_and(|name| LIST_LEAVES.contains(&name));
+            if is_list && rax >> 32 == 0 {
+                all += 1;
+                with_errors += u32::from(rax != 0);
+                line["in"]["rax"] = hex(number(&line["in"]["rax"]) | VERSION_1);
+                line["out"]["rax"] = hex(0);
+                line["out"]["r8"] = hex(rax);
+            }
+            line
+        })
+        .collect();
+    assert!(all >= 20 && with_errors >= 5, "{with_errors} of {all}");
+    for module in [Module::V1_5_34, Module::V2_0_18] {
+        let outcome = replayed_on(module, "version-1", &changed);
+        let wrong: Vec<_> = outcome
+            .mismatches
+            .iter()
+            .filter(|mismatch| LIST_LEAVES.contains(&mismatch.name.as_str()))
+            .collect();
+        assert!(wrong.is_empty(), "{module:?}: {wrong:#x?}");
     }
 }

@@ -28,7 +28,7 @@ use tdx_emulator::Platform;
 const MODULES: [Module; 3] = [Module::V1_5_01, Module::V1_5_34, Module::V2_0_18];
 
 /// Leaves that a module dispatches and that answer as if it did not, and why that is right or what is missing.
-const ANSWERED_AS_UNKNOWN: [(&str, &str); 11] = [
+const ANSWERED_AS_UNKNOWN: [(&str, &str); 8] = [
     ("TDH.PHYMEM.PAMT.ADD", "Dynamic PAMT was not chosen"),
     ("TDH.PHYMEM.PAMT.REMOVE", "Dynamic PAMT was not chosen"),
     ("TDH.MEM.SCAN.RANGE", "no operation of it is switched on"),
@@ -37,12 +37,6 @@ const ANSWERED_AS_UNKNOWN: [(&str, &str); 11] = [
     ("TDH.MEM.SCAN.RESET", "no operation of it is switched on"),
     ("TDH.SYS.SHUTDOWN", "update of the module is not emulated"),
     ("TDH.SYS.UPDATE", "update of the module is not emulated"),
-    ("TDH.EXPORT.BLOCKW", "version 1 is not emulated"),
-    ("TDH.EXPORT.RESTORE", "version 1 is not emulated"),
-    (
-        "TDH.EXPORT.MEM and TDH.IMPORT.MEM",
-        "version 1 is not emulated",
-    ),
 ];
 
 /// Leaves of TDX Connect, unknown to every module on a platform without it (`helpers.h`, `is_valid_tdx_io_host_call`).
@@ -87,9 +81,7 @@ fn is_unknown_leaf(rax: u64) -> bool {
 }
 
 fn answered_as_unknown(leaf: &str) -> bool {
-    ANSWERED_AS_UNKNOWN
-        .iter()
-        .any(|(names, _)| names.split(" and ").any(|name| name == leaf))
+    ANSWERED_AS_UNKNOWN.iter().any(|(name, _)| *name == leaf)
 }
 
 /// `tdx_vmm_dispatcher.c`: every leaf number and version, on a ready module, with operands that are all 0.
@@ -151,7 +143,7 @@ fn leaves_look_at_op_state_as_the_source_says() {
                 continue;
             };
             let leaf = name(&row);
-            let gated = !answered_as_unknown(leaf) || leaf.starts_with("TDH.EXPORT");
+            let gated = !answered_as_unknown(leaf);
             if TDX_CONNECT.contains(&number(&row["number"])) || !gated || leaf == "TDH.VP.FLUSH" {
                 // VP.FLUSH has a row of all states, and does not look.
                 continue;

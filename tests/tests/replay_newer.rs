@@ -53,6 +53,17 @@ impl Call<'_> {
         self.name.starts_with("TDH.") && self.before.rax as u16 == leaf.number()
     }
 
+    /// Whether the leaf carries out a list of operations on pages.
+    fn is_on_gpa_list(&self) -> bool {
+        let leaves = [
+            SeamcallLeaf::TDH_EXPORT_BLOCKW,
+            SeamcallLeaf::TDH_EXPORT_RESTORE,
+            SeamcallLeaf::TDH_EXPORT_MEM,
+            SeamcallLeaf::TDH_IMPORT_MEM,
+        ];
+        leaves.iter().any(|leaf| self.is_host(*leaf))
+    }
+
     fn version(&self) -> u64 {
         self.before.rax >> 16 & 0xff
     }
@@ -144,7 +155,7 @@ const RULES: &[Rule] = &[
                 && call.recorded.rax as u32 == 0
                 && call.is_only(|registers| registers.rax = 0)
         },
-        calls: [1684, 1684],
+        calls: [1688, 1688],
     },
     Rule {
         name: "RANGE.UNBLOCK names RCX where TLB tracking is not done (tdh_mem_range_unblock.c)",
@@ -157,6 +168,28 @@ const RULES: &[Rule] = &[
                 && call.is_only(|registers| registers.rax = 0)
         },
         calls: [151, 151],
+    },
+    Rule {
+        name: "RAX does not count the entries of a GPA list that failed (tdh_export_blockw.c, tdh_export_restore.c, tdh_export_mem.c, tdh_import_mem.c)",
+        holds: |call| {
+            call.is_on_gpa_list()
+                && call.recorded.rax != 0
+                && call.codes() == [StatusCode::SUCCESS; 2]
+                && call.actual.rax == 0
+                && call.is_only(|registers| registers.rax = 0)
+        },
+        calls: [9, 9],
+    },
+    Rule {
+        name: "leaves that take a GPA list have a version 1, and each version but 0 counts those entries in R8 (same files)",
+        holds: |call| {
+            call.is_on_gpa_list()
+                && call.version() > 0
+                && call.recorded.rax == invalid(OperandId::RAX)
+                && call.actual.r8 == 0
+                && (call.version() == 1 || call.actual.rax == call.recorded.rax)
+        },
+        calls: [16, 16],
     },
     Rule {
         name: "a TD has three TDCX pages more (td_control_structures.h)",

@@ -23,7 +23,6 @@ use crate::sept::SeptEntry;
 use crate::structures::Structure;
 use crate::structures::Tdcs;
 use crate::structures::tdcs;
-use tdx_abi::format::GpaListInfo;
 use tdx_abi::format::GpaListStatus;
 
 /// TDH.EXPORT.BLOCKW: blocks the listed pages for writing.
@@ -103,15 +102,24 @@ fn list_leaf(
     leaf: SeamcallLeaf,
     change: impl Fn(Tdcs<'_>, &EntryLock<'_>) -> Result<(), GpaListStatus>,
 ) -> Outcome {
+    gpa_list::run(call, |call, progress| {
+        change_each(call, progress, leaf, change)
+    })
+}
+
+fn change_each(
+    call: &mut Call<'_>,
+    progress: &mut Progress,
+    leaf: SeamcallLeaf,
+    change: impl Fn(Tdcs<'_>, &EntryLock<'_>) -> Result<(), GpaListStatus>,
+) -> Result<Status, Status> {
     let core = call.core;
-    let info = GpaListInfo::from_bits(call.regs.rcx);
     let tdr = core.lock_tdr(call.regs.rdx, OperandId::RDX, Mode::Shared)?;
     let tdcs = core.lock_tdcs(*tdr, Some(Mode::Shared), leaf)?;
     let _tree = operand::lock_tree(*tdcs)?;
-    let list = operand::gpa_list(core, info)?;
-    let mut progress = Progress::new(info);
-    let result = gpa_list::each(
-        &mut progress,
+    let list = operand::gpa_list(core, progress.info())?;
+    gpa_list::each(
+        progress,
         list,
         |gpa| core.is_valid_gpa(gpa, tdcs.get(tdcs::GPAW), true),
         || call.interrupt_pending(),
@@ -122,9 +130,7 @@ fn list_leaf(
             }
             change(*tdcs, &lock)
         },
-    );
-    call.regs.rcx = progress.rcx();
-    Err(result.unwrap_or_else(|status| status))
+    )
 }
 
 /// Walks to the 4 KiB entry for `gpa` and locks it for the host. The tree lock is held.

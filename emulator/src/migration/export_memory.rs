@@ -84,10 +84,7 @@ impl<'m> MacLists<'m> {
 
 /// TDH.EXPORT.MEM.
 pub(crate) fn mem(call: &mut Call<'_>) -> Outcome {
-    let mut progress = Progress::new(GpaListInfo::from_bits(call.regs.rcx));
-    let result = export(call, &mut progress);
-    call.regs.rcx = progress.rcx();
-    Err(result.unwrap_or_else(|status| status))
+    gpa_list::run(call, export)
 }
 
 fn export(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status> {
@@ -165,9 +162,8 @@ fn begin(
     if info.first_entry() != 0 {
         return Err(invalid(OperandId::RCX));
     }
-    stream.ensure_initialized(tdcs::MIG_ENC_WORKING_KEY);
+    resume::begin_list(core, stream, tdcs::MIG_ENC_WORKING_KEY)?;
     let context = &mut stream.context;
-    context.interrupted.valid = false;
     context.interrupted.num_processed = 1 + mac_pages;
     context.iv_counter = context.iv_counter.wrapping_add(1);
     let mut mbmd = Mbmd::new(
@@ -215,6 +211,9 @@ fn prepare<'m>(
         Ok(exported) => Ok(exported),
         Err(Refusal::Entry(status)) => Ok(refused(entry, status)),
         Err(Refusal::Changed(entry, status)) => Ok(refused(entry, status)),
+        Err(Refusal::Invalid) if !core.rules().lists.export_stops_at_invalid => {
+            Ok(refused(entry, GpaListStatus::GPA_LIST_ENTRY_INVALID))
+        }
         Err(Refusal::Invalid) => {
             list.store(
                 number * 8,

@@ -4,6 +4,8 @@ use crate::abi::OperandId;
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::frame::Frame;
+use crate::module::Call;
+use crate::module::Outcome;
 use tdx_abi::format::GpaListEntry;
 use tdx_abi::format::GpaListInfo;
 use tdx_abi::format::GpaListOperation;
@@ -30,6 +32,34 @@ pub(crate) struct Progress {
     info: GpaListInfo,
     next: u16,
     problems: u32,
+    /// Whether RAX tells the problems.
+    rax_counts: bool,
+}
+
+/// Runs a leaf on the GPA list in RCX. Where the list stands is returned in RCX, whatever the outcome; version 1, which the
+/// newer modules have, returns in R8 how many entries failed.
+pub(crate) fn run(
+    call: &mut Call<'_>,
+    leaf: impl FnOnce(&mut Call<'_>, &mut Progress) -> Result<Status, Status>,
+) -> Outcome {
+    const LATEST: u8 = 1;
+    let mut progress = Progress {
+        rax_counts: call.core.rules().lists.rax_counts_errors,
+        ..Progress::new(GpaListInfo::from_bits(call.regs.rcx))
+    };
+    let result = if call.version > LATEST {
+        Err(Status::with_operand(
+            StatusCode::OPERAND_INVALID,
+            OperandId::RAX,
+        ))
+    } else {
+        leaf(call, &mut progress)
+    };
+    call.regs.rcx = progress.rcx();
+    if call.version > 0 {
+        call.regs.r8 = progress.problems.into();
+    }
+    Err(result.unwrap_or_else(|status| status))
 }
 
 /// What to do after an entry.
@@ -42,11 +72,12 @@ pub(crate) enum Next {
 
 impl Progress {
     /// Begins with the first entry that `info` names.
-    pub(crate) const fn new(info: GpaListInfo) -> Self {
+    const fn new(info: GpaListInfo) -> Self {
         Self {
             info,
             next: info.first_entry(),
             problems: 0,
+            rax_counts: true,
         }
     }
 
@@ -77,7 +108,8 @@ impl Progress {
         // Past entry 511 the index wraps to 0.
         self.next += 1;
         Next::Return(if last {
-            Status::with_detail(StatusCode::SUCCESS, self.problems)
+            let told = if self.rax_counts { self.problems } else { 0 };
+            Status::with_detail(StatusCode::SUCCESS, told)
         } else {
             Status::of(StatusCode::INTERRUPTED_RESUMABLE)
         })

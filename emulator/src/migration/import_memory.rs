@@ -53,10 +53,7 @@ use tdx_abi::format::PageListEntry;
 
 /// TDH.IMPORT.MEM.
 pub(crate) fn mem(call: &mut Call<'_>) -> Outcome {
-    let mut progress = Progress::new(GpaListInfo::from_bits(call.regs.rcx));
-    let result = import(call, &mut progress);
-    call.regs.rcx = progress.rcx();
-    Err(result.unwrap_or_else(|status| status))
+    gpa_list::run(call, import)
 }
 
 /// What an entry that is not imported does to the session.
@@ -67,6 +64,8 @@ enum Failure {
     Abort(GpaListStatus, Status),
     /// The session is aborted with this status in the in-order phase; later the entry is skipped.
     AbortInOrder(GpaListStatus, Status),
+    /// The call ends before the entry with this status, and goes on there when the host has mended what is missing.
+    Stop(Status),
 }
 
 fn abort(entry: GpaListStatus, code: StatusCode) -> Failure {
@@ -116,7 +115,8 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
     } else {
         let mut bytes = [0; MBMD_BYTES];
         core.memory().read(mbmd_at, &mut bytes);
-        begin(*tdcs, &mut stream, index, info, &Mbmd::from_bytes(&bytes))?;
+        let mbmd = Mbmd::from_bytes(&bytes);
+        begin(core, *tdcs, &mut stream, index, info, &mbmd)?;
     }
     let target = Target {
         core,
@@ -125,7 +125,12 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
     };
     loop {
         let number = progress.index();
-        import_entry(target, &lists, &mut stream, index, number, progress)?;
+        if let Err(end) = import_entry(target, &lists, &mut stream, index, number, progress) {
+            if end.code() == StatusCode::INTERRUPTED_PAMT {
+                resume::stop_memory(call, *tdcs, &mut stream, progress.rcx(), call.regs.r13);
+            }
+            return Err(end);
+        }
         let Next::Return(status) = progress.advance(|| call.interrupt_pending()) else {
             continue;
         };
@@ -140,6 +145,7 @@ fn import(call: &mut Call<'_>, progress: &mut Progress) -> Result<Status, Status
 
 /// Checks the MBMD of a new bundle and counts the bundle, so that it cannot be replayed.
 fn begin(
+    core: &Core,
     tdcs: Tdcs<'_>,
     stream: &mut Stream<'_>,
     index: u16,
@@ -149,9 +155,8 @@ fn begin(
     if info.first_entry() != 0 {
         return Err(invalid(OperandId::RCX));
     }
-    stream.ensure_initialized(tdcs::MIG_DEC_WORKING_KEY);
+    resume::begin_list(core, stream, tdcs::MIG_DEC_WORKING_KEY)?;
     let context = &mut stream.context;
-    context.interrupted.valid = false;
     let in_turn = if tdcs.op_state().import_in_order() {
         mbmd.mb_counter == context.expected_mb_counter
     } else {
@@ -190,15 +195,24 @@ fn import_entry(
             .new_pages
             .map(|list| PageListEntry::from_bits(list.load(number * 8))),
         mac: lists.macs.read(number),
+        stream: index,
     };
-    let context = &mut stream.context;
-    context.iv_counter = context.iv_counter.wrapping_add(1);
-    context.start(context.iv_counter, index, &entry.into_bits().to_le_bytes());
-    let Err(failure) = page.import(target, stream) else {
-        return Ok(());
+    let takes_iv_first = target.core.rules().lists.import_takes_iv_first;
+    if takes_iv_first || gpa_list::is_nop(entry) {
+        page.take_iv(stream);
+    }
+    let failure = match page.import(target, stream) {
+        Err(failure) => failure,
+        Ok(removed) => {
+            if let (Some(list), Some(removed)) = (lists.new_pages, removed) {
+                list.store(number * 8, removed);
+            }
+            return Ok(());
+        }
     };
     let in_order = target.tdcs.op_state().import_in_order();
     let (entry_status, fatal) = match failure {
+        Failure::Stop(status) => return Err(Status::with_detail(status.code(), number as u32)),
         Failure::Skip => (GpaListStatus::SKIPPED, None),
         Failure::Abort(entry, status) => (entry, Some(abort_session(target.tdcs, status))),
         Failure::AbortInOrder(entry, status) => (
@@ -237,10 +251,28 @@ struct Page {
     buffer: PageListEntry,
     new_page: Option<PageListEntry>,
     mac: Mac,
+    /// Index of the migration stream.
+    stream: u16,
 }
 
 impl Page {
-    fn import(&self, target: Target<'_>, stream: &mut Stream<'_>) -> Result<(), Failure> {
+    /// Takes the stream's next IV, and begins the MAC with the entry.
+    fn take_iv(&self, stream: &mut Stream<'_>) {
+        let context = &mut stream.context;
+        context.iv_counter = context.iv_counter.wrapping_add(1);
+        let entry = self.entry.into_bits().to_le_bytes();
+        context.start(context.iv_counter, self.stream, &entry);
+    }
+
+    /// [`Self::take_iv`] of a module that does so once the entry has passed its checks.
+    fn take_iv_now(&self, core: &Core, stream: &mut Stream<'_>) {
+        if !core.rules().lists.import_takes_iv_first {
+            self.take_iv(stream);
+        }
+    }
+
+    /// Carries out the entry; gives what becomes of the entry for a new page, if it changes.
+    fn import(&self, target: Target<'_>, stream: &mut Stream<'_>) -> Result<Option<u64>, Failure> {
         let Target { core, tdcs, .. } = target;
         if gpa_list::is_nop(self.entry) {
             self.authenticate(stream)?;
@@ -276,13 +308,15 @@ impl Page {
         }
         let operation = self.entry.operation();
         if operation != GpaListOperation::MIGRATE && !tdcs.op_state().import_in_order() {
-            let status = Status::of(StatusCode::OP_STATE_INCORRECT);
+            let status = core.op_state_incorrect(tdcs);
             return Err(Failure::Abort(GpaListStatus::OP_STATE_INCORRECT, status));
         }
         let source = self.check_buffer(core)?;
         match operation {
-            GpaListOperation::MIGRATE => self.migrate(target, stream, lock, source),
-            GpaListOperation::REMIGRATE => self.remigrate(target, stream, lock, source),
+            GpaListOperation::MIGRATE => self.migrate(target, stream, lock, source).map(|()| None),
+            GpaListOperation::REMIGRATE => {
+                self.remigrate(target, stream, lock, source).map(|()| None)
+            }
             _ => self.cancel(target, stream, lock),
         }
     }
@@ -392,14 +426,19 @@ impl Page {
                 Mode::Exclusive,
                 PageType::Nda,
             )
-            .map_err(|status| {
-                Failure::AbortInOrder(GpaListStatus::NEW_PAGE_NOT_AVAILABLE, status)
+            .map_err(|status| match status.code() {
+                StatusCode::MISSING_PAMT_PAGE_PAIR => {
+                    Failure::Stop(Status::of(StatusCode::INTERRUPTED_PAMT))
+                }
+                _ => Failure::AbortInOrder(GpaListStatus::NEW_PAGE_NOT_AVAILABLE, status),
             })?;
+        self.take_iv_now(core, stream);
         if let Some(content) = self.decrypt(stream, source) {
             core.memory().frame(hpa >> 12).write(0, &content);
             core.claim(hpa, tdr);
         }
         self.authenticate(stream)?;
+        core.count_memory(tdcs, Level::Pt, true);
         tdr.add_children(1);
         pamt.take(PageType::Regular, tdr.hpa);
         let imported = Bepoch::from_bits(pamt.entry.bepoch())
@@ -432,6 +471,7 @@ impl Page {
             .implicit(hpa, Level::Pt)
             .map_err(|status| Failure::Abort(GpaListStatus::SEPT_ENTRY_STATE_INCORRECT, status))?;
         let imported = imported_before(pamt.bepoch(), tdcs)?;
+        self.take_iv_now(core, stream);
         if self.is_pending() && septe.state() != SeptState::Pending {
             return Err(abort(
                 GpaListStatus::SEPT_ENTRY_STATE_INCORRECT,
@@ -456,9 +496,9 @@ impl Page {
     fn cancel(
         &self,
         target: Target<'_>,
-        stream: &Stream<'_>,
+        stream: &mut Stream<'_>,
         lock: EntryLock<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u64>, Failure> {
         let Target { core, tdr, tdcs } = target;
         let septe = lock.get();
         if !septe.state().import_cancel_allowed() {
@@ -467,6 +507,7 @@ impl Page {
                 StatusCode::EPT_ENTRY_STATE_INCORRECT,
             ));
         }
+        self.take_iv_now(core, stream);
         self.authenticate(stream)?;
         let pamt = core
             .implicit(septe.address(), Level::Pt)
@@ -475,10 +516,16 @@ impl Page {
             .map_err(|code| abort(GpaListStatus::TD_PAGE_BUSY_HOST_PRIORITY, code))?;
         let _ = imported_before(pamt.bepoch(), tdcs)?;
         lock.set_and_release(SeptEntry::removed(tdcs.get(tdcs::MIG_EPOCH)));
+        core.count_memory(tdcs, Level::Pt, false);
         tdr.add_children(-1);
         pamt.set_page_type(PageType::Nda);
-        dynamic_pamt::uncount(core.pamt_node(septe.address()));
-        Ok(())
+        let hint = dynamic_pamt::uncount(core.pamt_node(septe.address()));
+        let is_wanted = core.rules().lists.cancel_returns_page
+            && self.new_page.is_some_and(|page| page.invalid());
+        Ok(is_wanted.then(|| {
+            let removed = PageListEntry::from_bits(septe.address()).with_removed(true);
+            removed.into_bits() | hint
+        }))
     }
 
     const fn mapping(&self, hpa: u64) -> SeptEntry {

@@ -254,7 +254,7 @@ fn import_vp(call: &mut Call<'_>) -> Result<(), End> {
     let tdvps = vcpu.tdvps(core, *tdcs)?;
     let (index, resume) = operand::any_stream(call.regs.r10, *tdcs)?;
     let mut stream = Stream::lock(core.memory(), *tdcs, StreamId::Forward(index))?;
-    let state_incorrect = Status::of(StatusCode::VCPU_STATE_INCORRECT);
+    let state_incorrect = core.vcpu_state_incorrect(tdvps);
     let place = if resume {
         let place = take_up(call, *tdcs, &mut stream, Some(tdvpr))?;
         if !matches!(

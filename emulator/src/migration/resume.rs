@@ -4,6 +4,8 @@ use super::export_state::first_of;
 use super::stream::Stream;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::core::Core;
+use crate::frame::Field;
 use crate::metadata::ContextCode;
 use crate::metadata::id::Id;
 use crate::module::Call;
@@ -24,6 +26,23 @@ impl From<Mismatch> for Status {
     fn from(_: Mismatch) -> Self {
         Self::of(StatusCode::INVALID_RESUMPTION)
     }
+}
+
+/// Readies `stream`, with the key in `key` where it was not used yet, for a new list of pages.
+///
+/// Fails with INVALID_RESUMPTION where newer modules keep to a list that was interrupted.
+pub(crate) fn begin_list(
+    core: &Core,
+    stream: &mut Stream<'_>,
+    key: Field<u64>,
+) -> Result<(), Status> {
+    let keeps = !core.rules().lists.new_one_replaces_interrupted;
+    if keeps && stream.is_initialized() && stream.context.interrupted.valid {
+        return Err(Status::of(StatusCode::INVALID_RESUMPTION));
+    }
+    stream.ensure_initialized(key);
+    stream.context.interrupted.valid = false;
+    Ok(())
 }
 
 /// Notes that a memory leaf stops before the entry of `gpa_list_info`.

@@ -81,7 +81,7 @@ pub(crate) fn export_track(call: &mut Call<'_>) -> Outcome {
         }
         epoch.wrapping_add(1)
     } else if tdcs.op_state() != OpState::PausedExport {
-        return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
+        return Err(core.op_state_incorrect(*tdcs));
     } else if tdcs.get(tdcs::DIRTY_COUNT) != 0 {
         return Err(Status::of(StatusCode::EXPORTED_DIRTY_PAGES_REMAIN));
     } else {

@@ -77,14 +77,6 @@ const BEFORE_READY: [SeamcallLeaf; 9] = [
     SeamcallLeaf::TDH_SYS_UPDATE,
 ];
 
-/// Leaves of which a module has version 1, and the emulator only version 0.
-const LATER_VERSION_NOT_EMULATED: [SeamcallLeaf; 4] = [
-    SeamcallLeaf::TDH_EXPORT_BLOCKW,
-    SeamcallLeaf::TDH_EXPORT_MEM,
-    SeamcallLeaf::TDH_EXPORT_RESTORE,
-    SeamcallLeaf::TDH_IMPORT_MEM,
-];
-
 /// Executes the SEAMCALL in `regs` on an LP.
 pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut Registers) -> Ran {
     let leaf = SeamcallLeaf::new(regs.rax as u16);
@@ -162,9 +154,7 @@ fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
 
 fn dispatch(call: &mut Call<'_>, leaf: SeamcallLeaf) -> Outcome {
     let invalid = Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX);
-    if !leaf.dispatched(call.core.module())
-        || (call.version > 0 && LATER_VERSION_NOT_EMULATED.contains(&leaf))
-    {
+    if !leaf.dispatched(call.core.module()) {
         return Err(invalid);
     }
     match leaf {

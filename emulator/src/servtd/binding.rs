@@ -14,6 +14,7 @@ use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::Status;
 use crate::abi::StatusCode;
+use crate::core::Core;
 use crate::lock::Mode;
 use crate::lock::SharexHp;
 use crate::lock::Side;
@@ -164,7 +165,7 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
     let _bindings = lock_bindings(*tdcs)?;
     let hash = tdinfo::hash(*service_tdcs, binding.attributes, Side::Host)
         .map_err(|_| Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::RTMR))?;
-    bind_slot(*tdcs, *service_tdr, &binding, &hash)?;
+    bind_slot(core, *tdcs, *service_tdr, &binding, &hash)?;
     tdcs.set(servtd::STATE, ServtdBindingState::BOUND.into_bits());
     call.regs.rcx = handle(*service_tdr, target);
     call.regs.r10 = tdr.get(tdr::TD_UUID.nth(0));
@@ -175,6 +176,7 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
 }
 
 fn bind_slot(
+    core: &Core,
     tdcs: Tdcs<'_>,
     service: Tdr<'_>,
     binding: &Binding,
@@ -188,7 +190,7 @@ fn bind_slot(
                 tdcs.op_state(),
                 OpState::Uninitialized | OpState::Initialized
             ) {
-                return Err(Status::of(StatusCode::OP_STATE_INCORRECT));
+                return Err(core.op_state_incorrect(tdcs));
             }
             binding.record(tdcs, hash);
             count_binding(tdcs);

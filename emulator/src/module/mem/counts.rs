@@ -1,6 +1,4 @@
 //! What newer modules count of a TD's memory: pages, and pages that are blocked. The host reads it as metadata.
-//!
-//! Pages that come and go by TDH.IMPORT.MEM are not counted here; TDH.MEM.PAGE.REMOVE counts them off as any other.
 
 use tdx_abi::Level;
 
