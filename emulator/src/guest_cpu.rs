@@ -339,7 +339,13 @@ impl GuestCpu<'_> {
         };
         let free = guest.tdvps.get(tdvps::VE_VALID) == 0;
         if free {
-            guest.inject_ve(info.reason.into(), info.qualification, info.gpa, info.gla);
+            guest.inject_ve(
+                None,
+                info.reason.into(),
+                info.qualification,
+                info.gpa,
+                info.gla,
+            );
         }
         free
     }

@@ -84,10 +84,11 @@
 //! | module | checked against |
 //! |---|---|
 //! | 1.5.01 | the recordings, as above; the facts of its source (next row) |
-//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of twelve rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
+//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of fourteen rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
 //!
 //! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT, LIST_ERROR_COUNT and
-//! ENUM_TOPOLOGY (its host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as the module does there.
+//! ENUM_TOPOLOGY (its host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as
+//! the module does there.
 //!
 //! Newer modules have more, which is not emulated:
 //!

@@ -18,6 +18,10 @@ pub(crate) struct Rules {
     pub(crate) tables: Module,
     /// Features that TDX_FEATURES0 has beyond those of 1.5.01, as far as the emulator has them.
     pub(crate) added_features: Features,
+    /// Whether MONITOR and MWAIT that exit are #UD, and not #VE (`tdx_td_dispatcher.c`).
+    pub(crate) monitor_is_undefined: bool,
+    /// Whether the #VE information has a category and the interruptibility state.
+    pub(crate) ve_has_category: bool,
     /// Whether OP_STATE_INCORRECT and VCPU_STATE_INCORRECT tell the state.
     pub(crate) statuses_tell_states: bool,
     /// Whether R8 of TDH.SYS.CONFIG has options beside the KeyID.
@@ -156,6 +160,8 @@ const fn import_vcpu_pages(module: Module) -> u64 {
 const V1_5_01: Rules = Rules {
     tables: Module::V1_5_01,
     added_features: Features::from_bits(0),
+    monitor_is_undefined: false,
+    ve_has_category: false,
     statuses_tell_states: false,
     config_has_options: false,
     config_reserves_key_early: true,
@@ -176,6 +182,8 @@ const V1_5_34: Rules = Rules {
     added_features: Features::DYNAMIC_PAMT
         .union(Features::ENUM_TOPOLOGY)
         .union(Features::LIST_ERROR_COUNT),
+    monitor_is_undefined: true,
+    ve_has_category: true,
     statuses_tell_states: true,
     config_has_options: true,
     config_reserves_key_early: false,

@@ -9,10 +9,13 @@ use support::Td;
 use support::call;
 use support::ok;
 use support::ready;
+use support::ready_with;
 use support::runnable;
 use tdx_abi::Registers;
+use tdx_abi::format::VeCategory;
 use tdx_abi::leaf::SeamcallLeaf;
 use tdx_abi::leaf::TdcallLeaf;
+use tdx_abi::operand::OperandId;
 use tdx_abi::status::Status;
 use tdx_abi::status::StatusCode;
 use tdx_emulator::ExitInfo;
@@ -20,6 +23,7 @@ use tdx_emulator::GuestCall;
 use tdx_emulator::GuestExit;
 use tdx_emulator::HostCall;
 use tdx_emulator::Lp;
+use tdx_emulator::Module;
 use tdx_emulator::Platform;
 use tdx_emulator::PlatformConfig;
 
@@ -166,4 +170,75 @@ fn the_module_shuts_down_only_while_no_other_lp_is_busy() {
         Status::from_rax(refused.rax).code(),
         StatusCode::SYS_SHUTDOWN
     );
+}
+
+/// `ve_category_e` of `helpers.h`, and where it is passed: `tdx_td_dispatcher.c`, `td_cpuid.c`, `td_msr_access.c`.
+#[test]
+fn version_1_of_veinfo_get_tells_why_there_was_a_ve() {
+    const CPUID: u32 = 10;
+    const HLT: u32 = 12;
+    const RDMSR: u32 = 31;
+    const WRMSR: u32 = 32;
+    const PCONFIG: u32 = 65;
+    const VERSION_1: u64 = 1 << 16;
+    let with = |rax, rcx, rdx| Registers {
+        rax,
+        rcx,
+        rdx,
+        ..Registers::default()
+    };
+    let paravirtualised = VeCategory::NON_CONFIG_PARAVIRT;
+    let configurable = VeCategory::CONFIG_PARAVIRT;
+    let unsupported = VeCategory::UNSUPPORTED_FEATURE;
+    let cases = [
+        (HLT, with(0, 0, 0), paravirtualised),
+        (PCONFIG, with(0, 0, 0), configurable),
+        // No leaf of any processor, and one that the module virtualises in no TD.
+        (CPUID, with(0x4000_0000, 0, 0), paravirtualised),
+        (CPUID, with(2, 0, 0), configurable),
+        // An MSR of the hypervisor, one that a CPUID bit takes away, one that nothing changes.
+        (RDMSR, with(0, 0x4000_0000, 0), paravirtualised),
+        (RDMSR, with(0, 0x17a, 0), configurable),
+        (RDMSR, with(0, 0x1b, 0), paravirtualised),
+        // IA32_DEBUGCTL.TR without BTS.
+        (WRMSR, with(1 << 6, 0x1d9, 0), unsupported),
+    ];
+    for module in [Module::V1_5_01, Module::V1_5_34, Module::V2_0_18] {
+        let platform = ready_with(module, 1, 1, false);
+        let td = runnable(&platform, &mut Pages(GIB), 33, 1);
+        let lp = platform.lp(0).expect("there is one");
+        enter(&lp, &td);
+        for (reason, registers, category) in cases {
+            let mut of_guest = registers;
+            let info = ExitInfo {
+                reason,
+                ..ExitInfo::default()
+            };
+            let resumed = lp.guest_exit(&info, &mut of_guest);
+            assert_eq!(resumed, GuestExit::ResumedTd, "{module:?} {reason}");
+            let veinfo = |version| {
+                let leaf = u64::from(TdcallLeaf::TDG_VP_VEINFO_GET.number());
+                let mut outputs = with(leaf | version, 7, 0);
+                assert_eq!(lp.guest_call(&mut outputs), GuestCall::ReturnedToTd);
+                outputs
+            };
+            let told = veinfo(VERSION_1);
+            let version_is_wrong =
+                Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX).rax();
+            if module == Module::V1_5_01 {
+                assert_eq!(told.rax, version_is_wrong);
+                assert_eq!(veinfo(0).rcx, reason.into());
+            } else {
+                let expected = u64::from(category.into_bits()) << 32 | u64::from(reason);
+                assert_eq!(
+                    (told.rax, told.rcx),
+                    (0, expected),
+                    "{module:?} {registers:x?}"
+                );
+                // It is told once.
+                let again = Status::from_rax(veinfo(VERSION_1).rax);
+                assert_eq!(again.code(), StatusCode::NO_VALID_VE_INFO);
+            }
+        }
+    }
 }

@@ -268,6 +268,27 @@ const RULES: &[Rule] = &[
                 && call.actual.rax == call.recorded.rax
                 && outputs(call.actual) == [0; 5]
         },
+        calls: [3, 3],
+    },
+    Rule {
+        name: "VEINFO.GET has a version 1 (tdg_vp_veinfo_get.c)",
+        holds: |call| {
+            call.before.rax as u16 == TdcallLeaf::TDG_VP_VEINFO_GET.number()
+                && call.version() == 1
+                && call.recorded.rax == invalid(OperandId::RAX)
+                && call.codes()[1] == StatusCode::NO_VALID_VE_INFO
+        },
+        calls: [1, 1],
+    },
+    Rule {
+        name: "MONITOR and MWAIT are undefined and no reason for #VE (tdx_td_dispatcher.c)",
+        holds: |call| {
+            const MWAIT: u64 = 36;
+            const MONITOR: u64 = 39;
+            call.before.rax == u64::from(TdcallLeaf::TDG_VP_VEINFO_GET.number())
+                && matches!(call.recorded.rcx, MWAIT | MONITOR)
+                && call.codes()[1] == StatusCode::NO_VALID_VE_INFO
+        },
         calls: [4, 4],
     },
     Rule {

@@ -7,6 +7,7 @@ use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// Qualification: register in bits 3:0, kind of access in bits 5:4, general-purpose register in bits
 /// 11:8, source of LMSW in bits 31:16.
@@ -28,13 +29,14 @@ const CR0_PG: u64 = 1 << 31;
 /// CR0 bits 28:19, 17 and 15:6, which a write leaves alone.
 const CR0_IGNORED: u64 = 0x1ffa_ffc0;
 const CR4_VMXE: u64 = 1 << 13;
+const CR4_MCE: u64 = 1 << 6;
 const CR4_CET: u64 = 1 << 23;
 
 /// How a write to a control register ends.
 enum Write {
     Done,
     GeneralProtection,
-    VirtualizationException,
+    VirtualizationException(VeCategory),
 }
 
 impl Guest<'_> {
@@ -63,9 +65,13 @@ impl Guest<'_> {
         match write {
             Write::Done => {}
             Write::GeneralProtection => self.inject_gp(),
-            Write::VirtualizationException => {
-                self.inject_ve(reason::CR_ACCESS.into(), qualification, 0, 0)
-            }
+            Write::VirtualizationException(category) => self.inject_ve(
+                Some(category),
+                reason::CR_ACCESS.into(),
+                qualification,
+                0,
+                0,
+            ),
         }
         true
     }
@@ -114,7 +120,7 @@ impl Guest<'_> {
                 self.inject_gp();
                 true
             }
-            Write::VirtualizationException => false,
+            Write::VirtualizationException(_) => false,
         }
     }
 
@@ -133,7 +139,7 @@ impl Guest<'_> {
             CR0_PE | CR0_NE
         };
         if value & required != required || value & CR0_NW_CD != 0 || value >> 32 != 0 {
-            return Write::VirtualizationException;
+            return Write::VirtualizationException(VeCategory::UNSUPPORTED_FEATURE);
         }
         let old = self.vmcs.read(encoding::GUEST_CR0);
         self.vmcs.write(
@@ -153,8 +159,11 @@ impl Guest<'_> {
             || value & CR4_CET != 0 && self.vmcs.read(encoding::GUEST_CR0) & CR0_WP == 0;
         if illegal {
             Write::GeneralProtection
+        } else if value & CR4_MCE == 0 {
+            // `write_guest_cr4` of `helpers.c`.
+            Write::VirtualizationException(VeCategory::CONFIG_PARAVIRT)
         } else {
-            Write::VirtualizationException
+            Write::VirtualizationException(VeCategory::UNSUPPORTED_FEATURE)
         }
     }
 }

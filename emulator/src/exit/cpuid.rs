@@ -9,6 +9,7 @@ use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// Leaves that no processor has, and the first extended leaf.
 const NEVER: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
@@ -44,7 +45,12 @@ impl Guest<'_> {
                 .is_some_and(|entry| !entry.faulting)
         });
         let Some(index) = index.filter(|&index| !self.wants_cpuid_ve(index)) else {
-            self.inject_ve(reason::CPUID.into(), 0, 0, 0);
+            let category = if NEVER.contains(&leaf) {
+                VeCategory::NON_CONFIG_PARAVIRT
+            } else {
+                VeCategory::CONFIG_PARAVIRT
+            };
+            self.inject_ve(Some(category), reason::CPUID.into(), 0, 0, 0);
             return;
         };
         let values: [u32; 4] =

@@ -24,6 +24,7 @@ use crate::structures::tdcs;
 use crate::structures::tdr;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// L2_DEBUG_CTLS.TD_EXIT_ON_L2_VM_EXIT.
 const TD_EXIT_ON_L2_VM_EXIT: u64 = 1 << 2;
@@ -121,7 +122,9 @@ impl Guest<'_> {
             return Err(self.entry_failure(basic, exit_reason, qualification));
         }
         let exit = |status| Err(Leave::Async(TdExit::of(status, exit_reason, qualification)));
+        let waits = matches!(basic, reason::MONITOR | reason::MWAIT);
         match basic {
+            _ if waits && self.core.rules().monitor_is_undefined => self.inject_ud(),
             reason::IO_INSTRUCTION
             | reason::HLT
             | reason::INVD
@@ -130,7 +133,14 @@ impl Guest<'_> {
             | reason::MWAIT
             | reason::MONITOR
             | reason::PCONFIG
-            | reason::APIC_WRITE => self.inject_ve(exit_reason, qualification, 0, 0),
+            | reason::APIC_WRITE => {
+                let category = if basic == reason::PCONFIG {
+                    VeCategory::CONFIG_PARAVIRT
+                } else {
+                    VeCategory::NON_CONFIG_PARAVIRT
+                };
+                self.inject_ve(Some(category), exit_reason, qualification, 0, 0);
+            }
             reason::GETSEC
             | reason::RSM
             | reason::VMCLEAR..=reason::VMXON

@@ -16,6 +16,7 @@ use crate::sept::SeptEntry;
 use crate::structures::Structure;
 use crate::structures::tdcs;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// Exit qualification: data write, instruction fetch, linear address valid, NMI unblocking, shadow stack.
 const DATA_WRITE: u64 = 1 << 1;
@@ -63,7 +64,13 @@ impl Guest<'_> {
             let found = sept::walk(self.core.memory(), self.tdcs.root(), gpa, Level::Pt);
             if found.entry.state().any_pending_and_guest_acceptable() {
                 if !self.pending_exits() {
-                    self.inject_ve(exit_reason, qualification, gpa, gla);
+                    self.inject_ve(
+                        Some(VeCategory::PENDING),
+                        exit_reason,
+                        qualification,
+                        gpa,
+                        gla,
+                    );
                     return Ok(After::Done);
                 }
                 extended = EXTENDED_PENDING;
@@ -111,7 +118,13 @@ impl Guest<'_> {
                 EXTENDED_PENDING,
             ));
         }
-        self.inject_ve(exit_reason, qualification, gpa, 0);
+        self.inject_ve(
+            Some(VeCategory::PENDING),
+            exit_reason,
+            qualification,
+            gpa,
+            0,
+        );
         Stop::Injected
     }
 

@@ -11,6 +11,7 @@ use crate::structures::Vmcs;
 use crate::structures::tdcs;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// VE_INFO.VALID when the rest is valid.
 const VE_INFO_VALID: u32 = u32::MAX;
@@ -63,7 +64,16 @@ impl Guest<'_> {
     }
 
     /// Fills the #VE information and injects #VE, or injects #DF if the guest has not read the last one.
-    pub(crate) fn inject_ve(&self, exit_reason: u64, qualification: u64, gpa: u64, gla: u64) {
+    ///
+    /// `category` tells why; a #VE that the processor raises by itself has none, and leaves that of the last one as it was.
+    pub(crate) fn inject_ve(
+        &self,
+        category: Option<VeCategory>,
+        exit_reason: u64,
+        qualification: u64,
+        gpa: u64,
+        gla: u64,
+    ) {
         let (tdvps, vmcs) = (self.tdvps, self.vmcs);
         if tdvps.get(tdvps::VE_VALID) == 0 {
             tdvps.set(tdvps::VE_EXIT_REASON, exit_reason as u32);
@@ -77,6 +87,13 @@ impl Guest<'_> {
                 tdvps::VE_INSTRUCTION_INFO,
                 vmcs.read(encoding::EXIT_INSTRUCTION_INFO) as u32,
             );
+            if let Some(category) = category.filter(|_| self.core.rules().ve_has_category) {
+                tdvps.set(tdvps::VE_CATEGORY, category.into_bits());
+                tdvps.set(
+                    tdvps::VE_INTERRUPTIBILITY_STATE,
+                    vmcs.read(encoding::GUEST_INTERRUPTIBILITY) as u32,
+                );
+            }
             tdvps.set(tdvps::VE_VALID, VE_INFO_VALID);
             self.inject(reason::VECTOR_VE, None);
         } else {

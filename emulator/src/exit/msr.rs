@@ -18,6 +18,7 @@ use crate::structures::tdcs;
 use crate::structures::tdcs::flags;
 use crate::structures::tdvps;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// MSRs that the two ranges of an MSR bitmap cover.
 const LOW: core::ops::Range<u32> = 0..0x2000;
@@ -48,7 +49,7 @@ enum Access {
     /// #GP.
     GeneralProtection,
     /// #VE.
-    VirtualizationException,
+    VirtualizationException(VeCategory),
     /// An access that cannot have exited: the module shuts down.
     Impossible,
 }
@@ -83,7 +84,7 @@ impl Guest<'_> {
                 self.inject_gp();
                 Ok(true)
             }
-            Access::VirtualizationException => Ok(false),
+            Access::VirtualizationException(_) => Ok(false),
             Access::Impossible => Err(Leave::Shutdown),
         }
     }
@@ -101,7 +102,9 @@ impl Guest<'_> {
         let msr = self.register(gpr::RCX) as u32;
         let row = row(msr);
         let access = match row.map_or("", |row| row.name) {
-            _ if !is_covered(msr) => Access::VirtualizationException,
+            _ if !is_covered(msr) => {
+                Access::VirtualizationException(VeCategory::NON_CONFIG_PARAVIRT)
+            }
             "IA32_DEBUGCTL" => Access::Done(self.debugctl() & !cpu::DEBUGCTL_UNCORE_PMI),
             "IA32_MISC_ENABLE" if self.has_perfmon() => Access::Impossible,
             "IA32_MISC_ENABLE" => {
@@ -112,7 +115,7 @@ impl Guest<'_> {
             "IA32_XAPIC_DISABLE_STATUS" => Access::Done(1),
             name => match virtual_vmx_msr(name) {
                 Some(field) if self.vm == 0 => Access::Done(self.tdcs.get(field)),
-                _ => self.by_table(row, row.map_or("", |row| row.read)),
+                _ => self.by_table(row, false),
             },
         };
         if let Access::Done(value) = access {
@@ -127,11 +130,13 @@ impl Guest<'_> {
         let value = self.register(gpr::RDX) << 32 | self.register(gpr::RAX) & 0xffff_ffff;
         let row = row(msr);
         match row.map_or("", |row| row.name) {
-            _ if !is_covered(msr) => Access::VirtualizationException,
+            _ if !is_covered(msr) => {
+                Access::VirtualizationException(VeCategory::NON_CONFIG_PARAVIRT)
+            }
             "IA32_XSS" => self.write_xss(value),
             "IA32_DEBUGCTL" => self.write_debugctl(value),
             "IA32_EFER" => self.write_efer(value),
-            _ => self.by_table(row, row.map_or("", |row| row.write)),
+            _ => self.by_table(row, true),
         }
     }
 
@@ -139,28 +144,35 @@ impl Guest<'_> {
         match access {
             Access::Done(_) => {}
             Access::GeneralProtection => self.inject_gp(),
-            Access::VirtualizationException => self.inject_ve(exit_reason, 0, 0, 0),
+            Access::VirtualizationException(category) => {
+                self.inject_ve(Some(category), exit_reason, 0, 0, 0);
+            }
             Access::Impossible => return Err(Leave::Shutdown),
         }
         Ok(())
     }
 
-    fn by_table(&self, row: Option<&MsrRow>, behaviour: &str) -> Access {
+    fn by_table(&self, row: Option<&MsrRow>, write: bool) -> Access {
+        let virtualization_exception = || {
+            let msr = self.register(gpr::RCX) as u32;
+            Access::VirtualizationException(category(msr, write))
+        };
+        let behaviour = row.map_or("", |row| if write { row.write } else { row.read });
         let (Some(row), Some((bit, action))) = (row, behaviour.split_once(' ')) else {
-            return Access::VirtualizationException;
+            return virtualization_exception();
         };
         if is_passed_through(self.tdcs, row, bit) {
             return Access::Impossible;
         }
         let hidden = |flag: usize| {
             if self.tdcs.flag(flag) {
-                Access::VirtualizationException
+                virtualization_exception()
             } else {
                 Access::GeneralProtection
             }
         };
         match action {
-            "VE" => Access::VirtualizationException,
+            "VE" => virtualization_exception(),
             "GP" => Access::GeneralProtection,
             "GP_OR_VE" => match row.name {
                 name if name.contains("DCA") => hidden(flags::DCA),
@@ -204,7 +216,7 @@ impl Guest<'_> {
             return Access::GeneralProtection;
         }
         if value & (DEBUGCTL_TR | DEBUGCTL_BTS) == DEBUGCTL_TR {
-            return Access::VirtualizationException;
+            return Access::VirtualizationException(VeCategory::UNSUPPORTED_FEATURE);
         }
         let old = self.debugctl();
         let new = value & !cpu::DEBUGCTL_UNCORE_PMI | old & cpu::DEBUGCTL_UNCORE_PMI;
@@ -227,7 +239,7 @@ impl Guest<'_> {
             EFER_SCE | EFER_LME
         };
         if (new ^ old) & !free != 0 {
-            return Access::VirtualizationException;
+            return Access::VirtualizationException(VeCategory::UNSUPPORTED_FEATURE);
         }
         self.vmcs.write(encoding::GUEST_EFER, new);
         Access::Done(new)
@@ -268,6 +280,19 @@ fn is_covered(msr: u32) -> bool {
 pub(crate) fn table() -> impl Iterator<Item = &'static MsrRow> {
     MSRS.iter()
         .filter(|row| row.modules.contains(Module::V1_5_01))
+}
+
+/// Why an access to an MSR is virtualised by the guest itself: newer modules have more MSRs in their table, where those that
+/// no configuration changes are marked (`rd_wr_msr_generic_case`).
+fn category(msr: u32, write: bool) -> VeCategory {
+    let row = MSRS
+        .iter()
+        .find(|row| row.modules.contains(Module::V1_5_34) && (row.start..=row.end).contains(&msr));
+    let behaviour = row.map_or("", |row| if write { row.write } else { row.read });
+    match behaviour.split_once(' ') {
+        Some((_, "VE")) => VeCategory::NON_CONFIG_PARAVIRT,
+        _ => VeCategory::CONFIG_PARAVIRT,
+    }
 }
 
 fn row(msr: u32) -> Option<&'static MsrRow> {

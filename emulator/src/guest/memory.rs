@@ -1,6 +1,8 @@
 //! Memory operands of guest leaves.
 
 use super::Failure;
+use tdx_abi::format::VeCategory;
+
 use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::exit::Guest;
@@ -59,7 +61,7 @@ impl Guest<'_> {
             }
             Translation::Violation => ept_violation_exit(gpa, violation, qualification, 0).into(),
             Translation::Convertible => {
-                self.inject_ve(violation, qualification, gpa, 0);
+                self.inject_ve(Some(VeCategory::ARCH), violation, qualification, gpa, 0);
                 Stop::Injected.into()
             }
         })

@@ -48,15 +48,13 @@ impl Guest<'_> {
         Ok(())
     }
 
-    /// TDG.VP.VEINFO.GET.
-    ///
-    /// Version 1 also tells a category, which the emulator does not know: it refuses that version.
+    /// TDG.VP.VEINFO.GET. Version 1 also tells the category.
     pub(super) fn veinfo_get(&self, version: u8) -> Outcome {
         let outputs = [gpr::RCX, gpr::RDX, gpr::R8, gpr::R9, gpr::R10];
         for register in outputs {
             self.set_register(register, 0);
         }
-        if version > 0 {
+        if version > 1 {
             return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX).into());
         }
         if self.tdvps.get(tdvps::VE_VALID) == 0 {
@@ -64,8 +62,13 @@ impl Guest<'_> {
         }
         let length = u64::from(self.tdvps.get(tdvps::VE_INSTRUCTION_LENGTH));
         let information = u64::from(self.tdvps.get(tdvps::VE_INSTRUCTION_INFO));
+        let category = if version > 0 {
+            self.tdvps.get(tdvps::VE_CATEGORY)
+        } else {
+            0
+        };
         let values = [
-            self.tdvps.get(tdvps::VE_EXIT_REASON).into(),
+            u64::from(category) << 32 | u64::from(self.tdvps.get(tdvps::VE_EXIT_REASON)),
             self.tdvps.get(tdvps::VE_EXIT_QUALIFICATION),
             self.tdvps.get(tdvps::VE_GLA),
             self.tdvps.get(tdvps::VE_GPA),

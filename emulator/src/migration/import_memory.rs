@@ -50,6 +50,7 @@ use tdx_abi::format::GpaListOperation;
 use tdx_abi::format::GpaListStatus;
 use tdx_abi::format::MbType;
 use tdx_abi::format::PageListEntry;
+use tdx_abi::format::PageListEntryV2;
 
 /// TDH.IMPORT.MEM.
 pub(crate) fn mem(call: &mut Call<'_>) -> Outcome {
@@ -523,7 +524,7 @@ impl Page {
         let is_wanted = core.rules().lists.cancel_returns_page
             && self.new_page.is_some_and(|page| page.invalid());
         Ok(is_wanted.then(|| {
-            let removed = PageListEntry::from_bits(septe.address()).with_removed(true);
+            let removed = PageListEntryV2::from_bits(septe.address()).with_removed(true);
             removed.into_bits() | hint
         }))
     }

@@ -25,6 +25,10 @@ pub(crate) const VE_EPTP_INDEX: Field<u16> = Field::at(0x20);
 pub(crate) const VE_INSTRUCTION_LENGTH: Field<u32> = Field::at(0x24);
 /// VE info: instruction information.
 pub(crate) const VE_INSTRUCTION_INFO: Field<u32> = Field::at(0x28);
+/// VE info of newer modules: why the module raised #VE.
+pub(crate) const VE_CATEGORY: Field<u8> = Field::at(0x2c);
+/// VE info of newer modules: interruptibility state at the exit.
+pub(crate) const VE_INTERRUPTIBILITY_STATE: Field<u32> = Field::at(0x38);
 
 /// State of the vCPU: one of [`state`].
 pub(crate) const STATE: Field<u8> = Field::at(0x100);

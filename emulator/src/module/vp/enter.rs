@@ -39,6 +39,7 @@ use crate::structures::tdvps;
 use crate::structures::tdvps::last_exit;
 use crate::structures::tdvps::state;
 use crate::structures::vmcs::encoding;
+use tdx_abi::format::VeCategory;
 
 /// RCX: address of the TDVPR in bits 51:12.
 const TDVPR: u64 = 0x000f_ffff_ffff_f000;
@@ -236,7 +237,7 @@ fn notify_of_faults(guest: &Guest<'_>) {
         && vmcs.read(encoding::IDT_VECTORING_INFO) & reason::EVENT_VALID == 0
         && guest.tdvps.get(tdvps::VE_VALID) == 0;
     if possible {
-        guest.inject_ve(exit_reason, qualification, gpa, 0);
+        guest.inject_ve(Some(VeCategory::ARCH), exit_reason, qualification, gpa, 0);
     }
 }
 
