@@ -86,6 +86,7 @@ recordings! {
     "sequences" every_recorded_sequence_has_a_test:
     host_build 2000 64
     host_guest 1782 87
+    host_journeys 974 413
     host_l2 2405 112
     host_memory 2007 84
     host_migration 2405 931
