@@ -43,7 +43,9 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
             } else {
                 ""
             };
-            format!("{} {mode}{priority}", lock.resource)
+            let when = lock.when.as_ref().map(|when| format!(", {when}"));
+            let when = when.unwrap_or_default();
+            format!("{} {mode}{priority}{when}", lock.resource)
         })
         .collect();
     if !locks.is_empty() {

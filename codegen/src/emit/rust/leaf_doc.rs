@@ -66,7 +66,9 @@ pub(super) fn leaf_doc(spec: &Spec, leaf: &Leaf) -> String {
             } else {
                 ""
             };
-            format!("{} ({mode}{priority})", lock.resource)
+            let when = lock.when.as_ref().map(|when| format!(", {when}"));
+            let when = when.unwrap_or_default();
+            format!("{} ({mode}{priority}{when})", lock.resource)
         });
         let _ = write!(text, "\n\nLocks: {}.", locks.collect::<Vec<_>>().join(", "));
     }
