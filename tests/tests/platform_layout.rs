@@ -4,10 +4,27 @@
     reason = "a test binary: it has std, and a panic is how it fails"
 )]
 
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
 use proptest::prelude::*;
 use tdx_abi::Hpa;
 use tdx_abi::Level;
+use tdx_abi::Page;
+use tdx_emulator::Lp;
+use tdx_emulator::PageType;
+use tdx_emulator::Platform;
+use tdx_emulator::PlatformConfig;
+use tdx_emulator::Range;
+use tdx_mmu::embed::Frames;
+use tdx_mmu::embed::Relax;
+use tdx_mmu::embed::Tables;
+use tdx_mmu::platform::Executor;
+use tdx_mmu::platform::HkidPool;
+use tdx_mmu::platform::LpId;
 use tdx_mmu::platform::MemoryRange;
+use tdx_mmu::platform::bring_up::PamtMode;
+use tdx_mmu::platform::bring_up::bring_up;
 use tdx_mmu::platform::layout::LayoutError;
 use tdx_mmu::platform::layout::Limits;
 use tdx_mmu::platform::layout::PamtMemory;
@@ -179,6 +196,147 @@ fn pamt_sizes_are_those_that_linux_printed() {
         }
     }
     assert_eq!(printed, 3, "machines whose PAMT size is known");
+}
+
+/// A host of which nothing is needed but what bring-up asks for.
+struct Machine {
+    platform: &'static Platform,
+    lps: Vec<Lp<'static>>,
+    next_page: AtomicU64,
+    no_link: AtomicU64,
+}
+
+impl Machine {
+    fn new(cmrs: &[MemoryRange]) -> Self {
+        let platform: &'static Platform = Box::leak(Box::new(Platform::new(PlatformConfig {
+            packages: 2,
+            cmrs: cmrs
+                .iter()
+                .map(|cmr| Range {
+                    base: cmr.start().bits(),
+                    size: cmr.size(),
+                })
+                .collect(),
+            seamrr: Range {
+                base: 1 << 44,
+                size: 1 << 25,
+            },
+            ..PlatformConfig::default()
+        })));
+        Self {
+            platform,
+            lps: (0..platform.lps())
+                .map(|number| platform.lp(number).unwrap())
+                .collect(),
+            next_page: AtomicU64::new(cmrs[0].start().bits()),
+            no_link: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Tables for Machine {
+    type Word = AtomicU64;
+
+    fn entries(&self, table: Hpa) -> &[AtomicU64; 512] {
+        self.platform.memory().frame(table.bits() >> 12).qwords()
+    }
+
+    fn link(&self, _: Hpa) -> &AtomicU64 {
+        &self.no_link
+    }
+}
+
+impl Frames for Machine {
+    fn allocate_table(&self) -> Option<Page> {
+        let page = self.next_page.fetch_add(4096, Ordering::Relaxed);
+        Page::assume_owned(Hpa::new(page), Level::Pt)
+    }
+
+    fn free_table(&self, _: Page) {}
+
+    fn allocate_module_page(&self) -> Option<Page> {
+        self.allocate_table()
+    }
+
+    fn free_module_page(&self, _: Page) {}
+}
+
+impl Relax for Machine {}
+
+impl Executor for Machine {
+    type Lp = Lp<'static>;
+
+    fn on_this_lp<T>(&self, work: impl FnOnce(LpId, &Self::Lp) -> T) -> T {
+        work(LpId(0), &self.lps[0])
+    }
+
+    fn on_lp<T: Send>(&self, lp: LpId, work: impl FnOnce(&Self::Lp) -> T + Send) -> Option<T> {
+        self.lps.get(usize::try_from(lp.0).unwrap()).map(work)
+    }
+
+    fn on_each_lp<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Self::Lp) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        (0..)
+            .zip(&self.lps)
+            .try_for_each(|(number, lp)| work(LpId(number), lp))
+    }
+
+    fn on_each_package<E: Send>(
+        &self,
+        work: impl Fn(LpId, &Self::Lp) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let of_package = self.platform.config().lps_per_package;
+        (0..)
+            .step_by(usize::try_from(of_package).unwrap())
+            .zip(self.lps.chunks(usize::try_from(of_package).unwrap()))
+            .try_for_each(|(number, lps)| work(LpId(number), &lps[0]))
+    }
+}
+
+/// The emulated module takes what is laid out for each real host, and believes of its memory what the host does.
+#[test]
+fn the_module_comes_up_on_every_host() {
+    for (id, cmrs, pamt_kb) in machines() {
+        let machine = Machine::new(&cmrs);
+        let hkid = HkidPool::<1>::new(32, 32).unwrap().allocate().unwrap();
+        let mut pamt_memory = FromTop::new(&cmrs);
+        let mut tdmrs = [Tdmr::default(); 64];
+        let (info, tdmrs) = bring_up(
+            &machine,
+            &cmrs,
+            &mut pamt_memory,
+            PamtMode::Static,
+            &hkid,
+            &mut tdmrs,
+        )
+        .unwrap();
+        assert_eq!(info.cmrs(), cmrs, "{id}");
+        if let Some(pamt_kb) = pamt_kb {
+            assert_eq!(pamt_memory.allocated, pamt_kb * 1024, "{id}");
+        }
+        let kind = |hpa: u64| {
+            let metadata = machine.platform.page_metadata(hpa, Level::Pt);
+            metadata.map(|(kind, _)| kind)
+        };
+        for cmr in &cmrs {
+            assert_eq!(kind(cmr.start().bits()), Some(PageType::Nda), "{id}");
+        }
+        for tdmr in tdmrs {
+            assert!(tdmr.reserved().len() <= 16, "{id}");
+            for area in tdmr.reserved() {
+                for page in [area.start().bits(), area.end().bits() - 4096] {
+                    assert_eq!(kind(page), Some(PageType::Reserved), "{id}: {page:#x}");
+                }
+            }
+            for level in [Level::Pdpt, Level::Pd, Level::Pt] {
+                let pamt = tdmr.pamt(level).unwrap();
+                let first = kind(pamt.start().bits());
+                assert_eq!(first, Some(PageType::Reserved), "{id}: {pamt:?}");
+            }
+        }
+    }
 }
 
 #[test]
