@@ -84,7 +84,7 @@
 //! | module | checked against |
 //! |---|---|
 //! | 1.5.01 | the recordings, as above; the facts of its source (next row) |
-//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules of Dynamic PAMT, each with the module's file that states it (`emulator/tests/dynamic_pamt.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of fourteen rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
+//! | 1.5.34, 2.0.18 | facts from the published source (`tests/tests/modules.rs`): leaf numbers and versions that are dispatched or not; OP_STATEs in which leaves work; which metadata fields of the platform and of a TD can be read. Single rules, each with the module's file that states it: of Dynamic PAMT (`emulator/tests/dynamic_pamt.rs`), of lists of pages in version 1 (`tests/tests/migration.rs`), of #VE (`emulator/tests/entry.rs`), of locked controls and service TDs (`emulator/tests/newer.rs`). All recordings of 1.5.01, replayed on both: a call differs only by one of fifteen rules, each with the file that states it (`tests/tests/replay_newer.rs`). Neither was recorded itself: what no such fact or rule tells is answered as 1.5.01 does |
 //!
 //! TDX_FEATURES0 reports what is emulated: the features of 1.5.01, and in the newer modules DYNAMIC_PAMT, LIST_ERROR_COUNT and
 //! ENUM_TOPOLOGY (its host's side: version 1 of TDH.VP.INIT). A platform here never has TDX Connect, and its leaves answer as
@@ -94,9 +94,15 @@
 //!
 //! - TDH.MEM.SCAN.* is refused with OPERAND_INVALID of RAX.
 //! - Export that does not block is reported as absent, and so is migration of TDs with L2 VMs.
-//! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f, TD_CTLS), reduction of #VE, event filters (RCX bit 0 and R8 of
-//!   TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports, fatal diagnostics (R8 of version 1
-//!   of TDH.SYS.INIT is ignored) and update compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
+//! - The guest's side of ENUM_TOPOLOGY (CPUID 0xb and 0x1f), VIRT_CPUID2 and REDUCE_VE: a guest that sets them in TD_CTLS is refused
+//!   with METADATA_FIELD_VALUE_NOT_VALID. FEATURE_PARAVIRT_CTLS is kept and has no effect, as without REDUCE_VE.
+//! - Event filters (RCX bit 0 and R8 of TDH.MNG.INIT), virtual MAXPA, LASS, ICSSD and PMT_PROF, sealing, TDID and VMID in reports,
+//!   the requestor in R8 of TDG.MR.REPORT, fatal diagnostics (R8 of version 1 of TDH.SYS.INIT is ignored) and update
+//!   compatibility. TDH.SYS.SHUTDOWN takes handoff version 0 in every module.
+//! - The lock of the Secure-EPT is the one of 1.5.01, without host priority; so no leaf returns INTERRUPTED_BUSY.
+//! - Leaves that export and import state let a new call replace an interrupted one, and TDH.IMPORT.STATE.IMMUTABLE takes any
+//!   migration key. TDH.SERVTD.BIND does not compare TEE_TCB_SVN and knows a bound service TD by
+//!   its TD_UUID where 1.5.01 does, and TDG.SYS.RDALL fills a page in 2.0.18, too.
 //! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields but CR3 are those of
 //!   1.5.01.
 //! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.

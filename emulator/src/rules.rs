@@ -44,6 +44,8 @@ pub(crate) struct Rules {
     pub(crate) import_vcpu_pages: u64,
     /// Whether a metadata list that another one follows may end among fields that need not come.
     pub(crate) lists_end_anywhere: bool,
+    /// Whether a service TD may neither have a service TD of its own nor be migratable (`is_binding_allowed` of `helpers.h`).
+    pub(crate) service_td_is_plain: bool,
     /// How the leaves that take a GPA list tell and treat its entries.
     pub(crate) lists: Lists,
     /// Most vCPUs of a TD, where the module keeps their x2APIC ids and so has a limit of its own.
@@ -173,6 +175,7 @@ const V1_5_01: Rules = Rules {
     export_pages: ExportPages::of(Module::V1_5_01),
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_01),
     lists_end_anywhere: false,
+    service_td_is_plain: false,
     lists: Lists::V1_5_01,
     max_vcpus: None,
 };
@@ -196,6 +199,7 @@ const V1_5_34: Rules = Rules {
     import_vcpu_pages: import_vcpu_pages(Module::V1_5_34),
     // `md_write_list` of its metadata_generic.c.
     lists_end_anywhere: true,
+    service_td_is_plain: true,
     lists: Lists::LATER,
     max_vcpus: Some(limit(Module::V1_5_34, global::MAX_VCPUS_PER_TD) as u32),
 };

@@ -155,7 +155,7 @@ const RULES: &[Rule] = &[
                 && call.recorded.rax as u32 == 0
                 && call.is_only(|registers| registers.rax = 0)
         },
-        calls: [1688, 1688],
+        calls: [1687, 1687],
     },
     Rule {
         name: "RANGE.UNBLOCK names RCX where TLB tracking is not done (tdh_mem_range_unblock.c)",
@@ -217,7 +217,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a field is new, gone, or has other masks (tdr_tdcs_fields_lookup.c, tdvps_fields_lookup.c, td_vmcs_fields_lookup.c)",
         holds: |call| call.is_metadata() && call.differs_in_field(),
-        calls: [271, 342],
+        calls: [263, 334],
     },
     Rule {
         name: "the next field that can be accessed is a new one, or the recorded one cannot be accessed any more (same files)",
@@ -269,6 +269,15 @@ const RULES: &[Rule] = &[
                 && outputs(call.actual) == [0; 5]
         },
         calls: [3, 3],
+    },
+    Rule {
+        name: "a service TD may not be migratable, which SERVTD.BIND asks before the target's state (tdh_servtd_bind.c)",
+        holds: |call| {
+            call.is_host(SeamcallLeaf::TDH_SERVTD_BIND)
+                && call.codes()[1] == StatusCode::SERVTD_CANNOT_BE_MIGRATABLE
+                && call.is_only(|registers| registers.rax = 0)
+        },
+        calls: [1, 1],
     },
     Rule {
         name: "VEINFO.GET has a version 1 (tdg_vp_veinfo_get.c)",

@@ -89,9 +89,15 @@ impl Guest<'_> {
         if control & !(SUPERVISOR | USER) != 0 {
             return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX).into());
         }
-        self.tdvps
-            .set(tdvps::CPUID_SUPERVISOR_VE, control & SUPERVISOR != 0);
-        self.tdvps.set(tdvps::CPUID_USER_VE, control & USER != 0);
+        let (supervisor, user) = (control & SUPERVISOR != 0, control & USER != 0);
+        let is_change = self.tdvps.get(tdvps::CPUID_SUPERVISOR_VE) != supervisor
+            || self.tdvps.get(tdvps::CPUID_USER_VE) != user;
+        // Only newer modules let the guest lock TD_CTLS (`tdg_vp_cpuidve_set.c`).
+        if is_change && self.tdcs.get(tdcs::TD_CTLS) & tdcs::TD_CTLS_LOCK != 0 {
+            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RCX).into());
+        }
+        self.tdvps.set(tdvps::CPUID_SUPERVISOR_VE, supervisor);
+        self.tdvps.set(tdvps::CPUID_USER_VE, user);
         Ok(())
     }
 }

@@ -190,7 +190,19 @@ pub(crate) fn write_element(
         tdr_tdcs::MIG_VERSION if new != 0 => {
             return Err(Status::of(StatusCode::METADATA_FIELD_VALUE_NOT_VALID));
         }
+        tdr_tdcs::FEATURE_PARAVIRT_CTLS => {
+            let ctls = given(context.tdcs)?.get(tdcs::TD_CTLS);
+            if ctls & tdcs::TD_CTLS_LOCK != 0 && new != element.value {
+                return Err(Status::of(StatusCode::METADATA_FIELD_VALUE_NOT_VALID));
+            }
+        }
         tdr_tdcs::TD_CTLS if access == Access::GuestWrite => {
+            // Only newer modules let the guest write these bits.
+            let changed = new ^ element.value;
+            let is_locked = element.value & tdcs::TD_CTLS_LOCK != 0 && changed != 0;
+            if is_locked || changed & new & tdcs::TD_CTLS_NOT_OFFERED != 0 {
+                return Err(Status::of(StatusCode::METADATA_FIELD_VALUE_NOT_VALID));
+            }
             let flexible = given(context.tdcs)?.get(tdcs::CONFIG_FLAGS)
                 & tdcs::CONFIG_FLEXIBLE_PENDING_VE
                 != 0;

@@ -163,6 +163,9 @@ pub(crate) fn bind(call: &mut Call<'_>) -> Outcome {
     let service_tdcs = core.lock_service_tdcs(*service_tdr)?;
     let binding = Binding::take(&inputs)?;
     let _bindings = lock_bindings(*tdcs)?;
+    if core.rules().service_td_is_plain {
+        check_plain(*service_tdcs)?;
+    }
     let hash = tdinfo::hash(*service_tdcs, binding.attributes, Side::Host)
         .map_err(|_| Status::with_operand(StatusCode::OPERAND_BUSY, OperandId::RTMR))?;
     bind_slot(core, *tdcs, *service_tdr, &binding, &hash)?;
@@ -215,6 +218,17 @@ fn bind_slot(
     }
     for word in 0..4 {
         tdcs.set(servtd::UUID.nth(word), service.get(tdr::TD_UUID.nth(word)));
+    }
+    Ok(())
+}
+
+/// Checks that a service TD has no service TD itself, and is not migratable.
+fn check_plain(service: Tdcs<'_>) -> Result<(), Status> {
+    if service.get(tdcs::SERVTD_NUM) != 0 {
+        return Err(Status::of(StatusCode::SERVTD_NESTING_NOT_ALLOWED));
+    }
+    if service.has_attribute(tdcs::ATTRIBUTES_MIGRATABLE) {
+        return Err(Status::of(StatusCode::SERVTD_CANNOT_BE_MIGRATABLE));
     }
     Ok(())
 }

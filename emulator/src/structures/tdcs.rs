@@ -194,6 +194,11 @@ pub(crate) const ATTRIBUTES_PKS: u64 = 1 << 30;
 pub(crate) const ATTRIBUTES_PERFMON: u64 = 1 << 63;
 /// TD_CTLS.PENDING_VE_DISABLE.
 pub(crate) const TD_CTLS_PENDING_VE_DISABLE: u64 = 1 << 0;
+/// TD_CTLS.LOCK: the guest can change neither TD_CTLS nor FEATURE_PARAVIRT_CTLS any more.
+pub(crate) const TD_CTLS_LOCK: u64 = 1 << 63;
+/// TD_CTLS bits that a guest of this platform cannot set: ENABLE_HW_KEYS, since the CPU has no sealing keys; ENUM_TOPOLOGY,
+/// VIRT_CPUID2 and REDUCE_VE, which are not emulated.
+pub(crate) const TD_CTLS_NOT_OFFERED: u64 = 0xf << 1;
 /// CONFIG_FLAGS.GPAW.
 pub(crate) const CONFIG_GPAW: u64 = 1 << 0;
 /// CONFIG_FLAGS.FLEXIBLE_PENDING_VE.

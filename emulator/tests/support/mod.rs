@@ -169,6 +169,8 @@ pub(crate) struct Shape {
     pub(crate) wide: bool,
     /// An access to a pending page exits to the host (ATTRIBUTES.SEPT_VE_DISABLE), else it is a #VE.
     pub(crate) pending_exits: bool,
+    /// ATTRIBUTES.MIGRATABLE.
+    pub(crate) migratable: bool,
 }
 
 impl Default for Shape {
@@ -177,6 +179,7 @@ impl Default for Shape {
             l2_vms: 0,
             wide: false,
             pending_exits: true,
+            migratable: false,
         }
     }
 }
@@ -203,7 +206,10 @@ pub(crate) fn shaped(
     }
     let params = SCRATCH + 2 * PAGE;
     let words = [
-        (0, u64::from(shape.pending_exits) << 28),
+        (
+            0,
+            u64::from(shape.pending_exits) << 28 | u64::from(shape.migratable) << 29,
+        ),
         (8, 3),
         (16, 0x40 | l2_vms << 16),
         (24, if shape.wide { 0x26 } else { 0x1e }),
