@@ -257,6 +257,34 @@ fn a_status_without_its_prefix_is_recognised() {
     assert!(text.contains("0x8000020000000092"), "{text}");
 }
 
+/// Leaves that import a TD set FATAL in the status of what went wrong (src/vmm_dispatcher/migration_api_calls of the module).
+#[test]
+fn a_status_that_a_leaf_made_fatal_keeps_its_name() {
+    for (rax, name, operand) in [
+        (
+            "0xe000010000000062",
+            "TDX_OPERAND_INVALID",
+            Some("MIG_BUFF_LIST_ENTRY"),
+        ),
+        ("0x2000000000000000", "TDX_SUCCESS", None),
+    ] {
+        let status = json(&["decode", "status", rax, "--json"]);
+        assert_eq!(status["name"], name);
+        assert_eq!(status["operand"].as_str(), operand);
+        for command in [&["decode", "status", rax][..], &["explain", rax]] {
+            let output = tdx(command).stdout;
+            let text = String::from_utf8(output).unwrap();
+            assert!(text.contains(name) && text.contains("FATAL"), "{text}");
+        }
+    }
+    let output = tdx(&["decode", "status", "0x6000000200000000"]).stdout;
+    let text = String::from_utf8(output).unwrap();
+    assert!(
+        text.contains("TDX_NON_RECOVERABLE_TD") && !text.contains("bit 61"),
+        "{text}"
+    );
+}
+
 #[test]
 fn explain_finds_names_in_every_spelling_and_suggests_others() {
     for name in ["TDH.MEM.PAGE.AUG", "tdh_mem_page_aug", "tdh.mem.page.aug"] {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use serde_json::json;
+use tdx_abi::format::StatusBits;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::Low;
 use tdx_codegen::model::Retry;
@@ -109,6 +110,15 @@ impl<'s> StatusReading<'s> {
             (_, true) => "error",
         };
         lines.push(("class", class.to_string()));
+        let set = StatusBits::from_bits(self.rax & !self.row.map_or(u64::MAX, |row| row.value));
+        if self.callee == Callee::Module && set.fatal() {
+            let text = "This leaf has set FATAL in the code: the TD cannot be continued.";
+            lines.push(("bit 61", text.to_string()));
+        }
+        if self.callee == Callee::Module && set.host_recoverability_hint() {
+            let text = "This leaf has set HOST_RECOVERABILITY_HINT in the code: the host may mend it and go on.";
+            lines.push(("bit 60", text.to_string()));
+        }
         lines.extend(self.low.clone().map(|low| ("says", low)));
         let again = match self.retry() {
             Some("busy") => Some("the same call later"),

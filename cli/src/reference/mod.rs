@@ -7,6 +7,7 @@ mod leaves;
 use std::sync::LazyLock;
 
 use tdx_abi::field::FieldId;
+use tdx_abi::format::StatusBits;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::FieldRow;
 use tdx_codegen::model::FieldTable;
@@ -75,18 +76,25 @@ pub(crate) fn statuses(spec: &Spec) -> impl Iterator<Item = (Callee, &StatusRow)
 }
 
 /// The status that `rax` holds when `callee` returned it. Of rows that sources disagree about, the uncontested comes first.
+///
+/// The module may set FATAL and HOST_RECOVERABILITY_HINT in any code: one that is not known as it is, is looked up without.
 pub(crate) fn status(spec: &Spec, callee: Callee, rax: u64) -> Option<&StatusRow> {
-    let code = match callee {
-        Callee::Module => rax & !u64::from(u32::MAX),
-        Callee::Seamldr | Callee::Linux => rax,
+    let with_code = |code| {
+        let tables = spec.statuses.iter();
+        tables
+            .filter(|table| table.callee == callee)
+            .flat_map(|table| &table.rows)
+            .filter(|row| row.value == code)
+            .min_by_key(|row| row.contested)
     };
-    let rows = spec
-        .statuses
-        .iter()
-        .filter(|table| table.callee == callee)
-        .flat_map(|table| &table.rows);
-    rows.filter(|row| row.value == code)
-        .min_by_key(|row| row.contested)
+    if callee != Callee::Module {
+        return with_code(rax);
+    }
+    let code = StatusBits::from_bits(rax).with_low(0);
+    with_code(code.into_bits()).or_else(|| {
+        let plain = code.with_fatal(false).with_host_recoverability_hint(false);
+        with_code(plain.into_bits())
+    })
 }
 
 /// Name of an operand id.
