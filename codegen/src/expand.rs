@@ -58,7 +58,8 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
     };
     let options = Options {
         root: arguments.root.clone(),
-        bitfield_struct: true,
+        bitfield: arguments.bitfield.clone(),
+        linted: false,
     };
     let Specification { spec, sources } = &read.specification;
     if read.mistakes.is_empty() {
@@ -90,6 +91,7 @@ fn track<'p>(paths: impl Iterator<Item = &'p Path>) -> TokenStream {
 struct Arguments {
     directory: PathBuf,
     root: TokenStream,
+    bitfield: Option<TokenStream>,
 }
 
 /// The specification that goes with the crate being compiled: in a checkout the one beside it, for a checkout may have been moved
@@ -107,6 +109,7 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
     let mut parsed = Arguments {
         directory: default_directory(),
         root: quote!(crate),
+        bitfield: None,
     };
     let mut tokens = arguments.into_iter().peekable();
     while let Some(key) = tokens.next() {
@@ -130,9 +133,10 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
                 };
             }
             "root" => parsed.root = value,
+            "bitfield" => parsed.bitfield = Some(value),
             _ => {
                 return Err(format!(
-                    "unknown argument `{key}`: known are `spec` and `root`"
+                    "unknown argument `{key}`: known are `spec`, `root` and `bitfield`"
                 ));
             }
         }

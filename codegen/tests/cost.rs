@@ -30,7 +30,8 @@ fn the_compiler_is_not_given_more_than_it_can_take_in_a_second() {
         .spec;
     let options = Options {
         root: quote::quote!(crate),
-        bitfield_struct: true,
+        bitfield: None,
+        linted: false,
     };
     let counts: Vec<(&str, usize)> = SECTIONS
         .iter()

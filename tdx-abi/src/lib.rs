@@ -31,9 +31,6 @@ pub mod status;
 mod tracking;
 pub mod vmcall;
 
-#[doc(hidden)]
-pub use bitfield_struct::bitfield;
-
 pub use address::Gpa;
 pub use address::Hpa;
 pub use address::Level;

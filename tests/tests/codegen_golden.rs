@@ -15,7 +15,8 @@ fn sections() {
     for bitfield_struct in [false, true] {
         let options = Options {
             root: quote::quote!(crate),
-            bitfield_struct,
+            bitfield: bitfield_struct.then(|| quote::quote!(bitfield_struct::bitfield)),
+            linted: true,
         };
         for section in SECTIONS {
             let tokens = (section.emit)(&spec, &options);
@@ -43,7 +44,8 @@ fn the_specification_parses() {
         .spec;
     let options = Options {
         root: quote::quote!(some::path),
-        bitfield_struct: false,
+        bitfield: None,
+        linted: true,
     };
     for section in SECTIONS {
         let file: syn::File =

@@ -1,8 +1,9 @@
 //! Procedural macros that expand to the typed TDX ABI.
 //!
 //! Each macro expands to one section of the ABI, which `tdx_codegen::expand` writes. All of them take the same
-//! arguments, both optional: `spec = "directory"` (relative to the file that holds the macro; default: the specification of
-//! `tdx-spec`), and `root = path` (of the crate with the types written by hand; default: `crate`).
+//! arguments, all optional: `spec = "directory"` (relative to the file that holds the macro; default: the specification of
+//! `tdx-spec`), `root = path` (of the crate with the types written by hand; default: `crate`), and `bitfield = path` (of the
+//! attribute `bitfield_struct::bitfield`, which then carries the formats that it can; default: no format).
 #![forbid(unsafe_code)]
 
 use proc_macro::Span;

@@ -48,8 +48,10 @@ pub const SIZES: [&str; 5] = ["4 KiB", "2 MiB", "1 GiB", "512 GiB", "256 TiB"];
 pub struct Options {
     /// Path of the crate that holds the types written by hand: `crate` inside `tdx-abi`.
     pub root: TokenStream,
-    /// Whether formats may be left to `bitfield_struct`, which `root` then offers as `bitfield`.
-    pub bitfield_struct: bool,
+    /// Path of the attribute `bitfield_struct::bitfield`, if formats are to be left to it where it can carry them.
+    pub bitfield: Option<TokenStream>,
+    /// Whether lints will see the code: what a macro writes is exempt from most.
+    pub linted: bool,
 }
 
 /// A part of the generated ABI.

@@ -61,12 +61,7 @@ impl From<syn::Error> for Error {
 }
 
 /// What only the crate with macros has: file, lines, and what stands there instead.
-const REPLACED: [(&str, &str, &str); 4] = [
-    (
-        "lib.rs",
-        "#[doc(hidden)]\npub use bitfield_struct::bitfield;\n\n",
-        "",
-    ),
+const REPLACED: [(&str, &str, &str); 3] = [
     ("lib.rs", "#[cfg(feature = \"handler\")]\n", ""),
     (
         "lib.rs",
@@ -115,7 +110,8 @@ pub fn vendor(spec: &Spec, runtime: &[(&str, &str)], form: Form<'_>) -> Result<V
         spec,
         options: Options {
             root,
-            bitfield_struct: false,
+            bitfield: None,
+            linted: true,
         },
         folder,
         files: Vec::new(),

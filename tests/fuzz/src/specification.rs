@@ -58,7 +58,8 @@ pub(super) fn yaml(bytes: &[u8]) {
         Ok(specification) => {
             let options = Options {
                 root: quote!(crate),
-                bitfield_struct: true,
+                bitfield: Some(quote!(bitfield_struct::bitfield)),
+                linted: false,
             };
             for section in SECTIONS {
                 let _ = (section.emit)(&specification.spec, &options).to_string();

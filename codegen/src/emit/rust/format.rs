@@ -1,10 +1,9 @@
 //! Bit formats.
 //!
-//! A format of at most 32 bits whose fields are contiguous and fill their types (flags, whole bytes and words) becomes a
-//! `bitfield_struct` definition. That makes eight items of a field where two are wanted: the 64-bit words, which have most
-//! of the fields, would make up half of what the compiler reads, so they are not. All others get composed accessors: split
-//! fields, addresses that are shifted, numbers that are narrower than their type (whose setter would panic on too large a
-//! value in `bitfield_struct`, and is masked here), typed values that not every bit pattern is one of, and overlays.
+//! Formats get composed accessors: split fields, addresses that are shifted, numbers that are narrower than their type (whose
+//! setter would panic on too large a value in `bitfield_struct`, and is masked here), typed values that not every bit pattern
+//! is one of, and overlays. On demand a format of at most 32 bits whose fields are contiguous and fill their types (flags,
+//! whole bytes and words) becomes a `bitfield_struct` definition, which makes eight items of a field where two are wanted.
 
 use proc_macro2::Ident;
 use proc_macro2::TokenStream;
@@ -381,21 +380,21 @@ fn one_format(spec: &Spec, options: &Options, format: &Format) -> TokenStream {
             #check
         }
     };
-    if options.bitfield_struct && fits_bitfield_struct(format) {
-        let definition = with_bitfield_struct(options, format, &ty, &carrier);
-        quote!(#definition impl #ty { #reserved })
-    } else {
-        composed(spec, options, format, &reserved)
+    match &options.bitfield {
+        Some(bitfield) if fits_bitfield_struct(format) => {
+            let definition = with_bitfield_struct(bitfield, format, &ty, &carrier);
+            quote!(#definition impl #ty { #reserved })
+        }
+        _ => composed(spec, options, format, &reserved),
     }
 }
 
 fn with_bitfield_struct(
-    options: &Options,
+    bitfield: &TokenStream,
     format: &Format,
     ty: &Ident,
     carrier: &Ident,
 ) -> TokenStream {
-    let root = &options.root;
     let text = doc(&format.doc);
     let fields = format.items.iter().rev().map(|item| match item {
         BitItem::Field(field) => {
@@ -418,7 +417,7 @@ fn with_bitfield_struct(
     });
     quote! {
         #[doc = #text]
-        #[#root::bitfield(#carrier)]
+        #[#bitfield(#carrier)]
         #[derive(PartialEq, Eq, Hash)]
         pub struct #ty {
             #(#fields),*

@@ -128,7 +128,7 @@ impl<'l> Writer<'l> {
         });
         Self {
             spec,
-            linted: !options.bitfield_struct,
+            linted: options.linted,
             leaf,
             ty: ident(&type_path(leaf).2),
             generic_levels: levels.filter(|mask| mask.count_ones() > 1),

@@ -95,7 +95,7 @@ impl ::core::fmt::Debug for Entry {
     }
 }
 /// Flags and a byte.
-#[crate::bitfield(u16)]
+#[bitfield_struct::bitfield(u16)]
 #[derive(PartialEq, Eq, Hash)]
 pub struct Flags {
     /// Bit 0.
