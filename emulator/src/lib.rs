@@ -106,6 +106,9 @@
 //! - CPUID tables, the decoding of Secure-EPT states and what VP.RD and VP.WR do to single TD VMCS fields but CR3 are those of
 //!   1.5.01.
 //! - TDG.MR.KEY.GET answers as on a CPU without SEAMGETKEY.
+//! - TDG.SERVTD.RD and WR do not ask whether the service TD is itself migratable or has a service TD (2.0.18 does), TDG.VP.WR writes the
+//!   CPUID controls of a vCPU whatever TD_CTLS.LOCK says, and a guest's lock of a Secure-EPT entry looks at host priority after the
+//!   lock bit, as in 1.5.01.
 //!
 //! # What is not
 //!
