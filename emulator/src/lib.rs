@@ -1,6 +1,7 @@
 //! An executable Intel TDX module (release 1.5.01; 1.5.34 and 2.0.18 as far as [told below](#modules)) and the platform around it.
 //!
-//! A [`Platform`] has memory, a module that has just been loaded, and LPs; [`Setup`] brings it up for tests that begin later. An [`Lp`] takes SEAMCALLs (it implements
+//! A [`Platform`] has memory, a module that has just been loaded, and LPs; [`Setup`] brings it up for tests that begin later.
+//! An [`Lp`] takes SEAMCALLs (it implements
 //! [`tdx_abi::Seamcall`]); what a vCPU executes once TDH.VP.ENTER has entered its TD is a [`GuestProgram`]. All
 //! calls take `&self`: LPs may be used from as many threads as there are LPs, and meet in the module's own locks, which never
 //! wait but return `OPERAND_BUSY`.

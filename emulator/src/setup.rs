@@ -28,6 +28,7 @@ use crate::config::PlatformConfig;
 use crate::config::Range;
 use crate::platform::Lp;
 use crate::platform::Platform;
+use crate::structures::tdvps;
 
 const PAGE: u64 = Level::Pt.size();
 /// Size and alignment of TDMRs.
@@ -40,8 +41,6 @@ const XFAM: u64 = 0b11;
 const TSC_FREQUENCY: u16 = 100;
 /// Levels of the Secure-EPT less one.
 const WALK_LENGTH: u8 = 3;
-/// Control pages of a vCPU for each of its L2 VMs.
-const VCPU_PAGES_OF_L2_VM: u64 = 3;
 
 /// A platform whose module takes TDs, and pages for them; where the tests of a VMM begin that are not about bring-up.
 ///
@@ -214,7 +213,8 @@ impl<'p> Setup<'p> {
         let td_params = HpaOf::new(Hpa::new(parameters)).ok_or(SetupError::NoMemory)?;
         call(&lp, tdh::mng::Init { tdr, td_params })?;
 
-        let pages = read(&lp, global::TDVPS_BASE_SIZE)? / PAGE + VCPU_PAGES_OF_L2_VM * l2_vms;
+        let pages =
+            read(&lp, global::TDVPS_BASE_SIZE)? / PAGE + u64::from(tdvps::PAGES_PER_L2_VM) * l2_vms;
         let mut roots = Vec::new();
         for _ in 0..vcpus {
             let page = self.owned()?;

@@ -8,6 +8,7 @@ use support::Pages;
 use support::Td;
 use support::add_tables;
 use support::call;
+use support::enter;
 use support::ok;
 use support::ready;
 use support::runnable;
@@ -23,7 +24,6 @@ use tdx_emulator::Calls;
 use tdx_emulator::Effect;
 use tdx_emulator::Fault;
 use tdx_emulator::GuestCall;
-use tdx_emulator::HostCall;
 use tdx_emulator::Lp;
 use tdx_emulator::Module;
 use tdx_emulator::Platform;
@@ -69,15 +69,6 @@ fn inside(platform: &Platform) -> Td {
     let td = runnable(platform, &mut Pages(GIB), 33, 1);
     enter(&platform.lp(0).expect("there is one"), &td);
     td
-}
-
-fn enter(lp: &Lp<'_>, td: &Td) {
-    let mut registers = Registers {
-        rax: SeamcallLeaf::TDH_VP_ENTER.number().into(),
-        rcx: td.vcpus[0],
-        ..Registers::default()
-    };
-    assert_eq!(lp.host_call(&mut registers), HostCall::EnteredTd);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use support::Pages;
 use support::Shape;
 use support::Td;
 use support::call;
+use support::enter;
 use support::ok;
 use support::ready_with;
 use support::runnable;
@@ -20,20 +21,10 @@ use tdx_abi::operand::OperandId;
 use tdx_abi::status::Status;
 use tdx_abi::status::StatusCode;
 use tdx_emulator::GuestCall;
-use tdx_emulator::HostCall;
 use tdx_emulator::Lp;
 use tdx_emulator::Module;
 
 const NEWER: [Module; 2] = [Module::V1_5_34, Module::V2_0_18];
-
-fn enter(lp: &Lp<'_>, td: &Td) {
-    let mut registers = Registers {
-        rax: SeamcallLeaf::TDH_VP_ENTER.number().into(),
-        rcx: td.vcpus[0],
-        ..Registers::default()
-    };
-    assert_eq!(lp.host_call(&mut registers), HostCall::EnteredTd);
-}
 
 fn guest_call(lp: &Lp<'_>, leaf: TdcallLeaf, [rcx, rdx, r8, r9]: [u64; 4]) -> Status {
     let mut registers = Registers {

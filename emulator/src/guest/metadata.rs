@@ -1,5 +1,7 @@
 //! TDG.VM.RD/WR, TDG.VP.RD/WR, TDG.SYS.RD and TDG.SYS.RDALL
 
+use tdx_abi::leaf::TdcallLeaf;
+
 use super::Outcome;
 use super::memory::Use;
 use crate::abi::OperandId;
@@ -31,9 +33,7 @@ impl Guest<'_> {
             returns_next: version > 0,
         };
         self.clear_outputs(read.returns_next);
-        if version > 1 {
-            return Err(invalid(OperandId::RAX).into());
-        }
+        self.check_version(TdcallLeaf::TDG_VM_RD, version)?;
         self.check_rcx()?;
         self.read(read)
     }

@@ -179,6 +179,14 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Refuses a version of `leaf` that the module does not have.
+    fn check_version(&self, leaf: TdcallLeaf, version: u8) -> Outcome {
+        if version > leaf.max_version(self.core.module()).unwrap_or(0) {
+            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX).into());
+        }
+        Ok(())
+    }
+
     fn dispatch(&mut self) -> Outcome {
         let invalid = Failure::Status(Status::with_operand(
             StatusCode::OPERAND_INVALID,

@@ -1,5 +1,7 @@
 //! TDG.VP leaves that have to do with the vCPU alone.
 
+use tdx_abi::leaf::TdcallLeaf;
+
 use super::Outcome;
 use crate::abi::OperandId;
 use crate::abi::Status;
@@ -54,9 +56,7 @@ impl Guest<'_> {
         for register in outputs {
             self.set_register(register, 0);
         }
-        if version > 1 {
-            return Err(Status::with_operand(StatusCode::OPERAND_INVALID, OperandId::RAX).into());
-        }
+        self.check_version(TdcallLeaf::TDG_VP_VEINFO_GET, version)?;
         if self.tdvps.get(tdvps::VE_VALID) == 0 {
             return Err(Status::of(StatusCode::NO_VALID_VE_INFO).into());
         }

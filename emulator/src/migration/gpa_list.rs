@@ -42,19 +42,13 @@ pub(crate) fn run(
     call: &mut Call<'_>,
     leaf: impl FnOnce(&mut Call<'_>, &mut Progress) -> Result<Status, Status>,
 ) -> Outcome {
-    const LATEST: u8 = 1;
     let mut progress = Progress {
         rax_counts: call.core.rules().lists.rax_counts_errors,
         ..Progress::new(GpaListInfo::from_bits(call.regs.rcx))
     };
-    let result = if call.version > LATEST {
-        Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ))
-    } else {
-        leaf(call, &mut progress)
-    };
+    let result = call
+        .check_version()
+        .and_then(|()| leaf(call, &mut progress));
     call.regs.rcx = progress.rcx();
     if call.version > 0 {
         call.regs.r8 = progress.problems.into();

@@ -36,12 +36,25 @@ pub(crate) struct Call<'a> {
     pub regs: &'a mut Registers,
     /// Version of the leaf that was called.
     pub version: u8,
+    /// Highest version of the leaf that the module has; 0 of one that it does not have.
+    latest: u8,
 }
 
 /// How a leaf ends: success, or any other status, informational ones included.
 pub(crate) type Outcome = Result<(), Status>;
 
 impl Call<'_> {
+    /// Refuses a version that the module does not have; for leaves that have versions, which do so in their own place.
+    pub(crate) fn check_version(&self) -> Outcome {
+        if self.version > self.latest {
+            return Err(Status::with_operand(
+                StatusCode::OPERAND_INVALID,
+                OperandId::RAX,
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether an interrupt waits for the host on this LP; bit 0 counts only while the host takes interrupts.
     pub(crate) fn interrupt_pending(&self) -> bool {
         const INTR: u64 = 1;
@@ -86,6 +99,7 @@ pub(crate) fn seamcall(core: &Core, slot: &LpSlot, lp: &mut LpState, regs: &mut 
         slot,
         lp,
         version: (regs.rax >> 16) as u8,
+        latest: leaf.max_version(core.module()).unwrap_or(0),
         regs,
     };
     let admitted = admit(&call, leaf).and_then(|()| suffer_fault(&call, leaf));
@@ -139,8 +153,8 @@ fn admit(call: &Call<'_>, leaf: SeamcallLeaf) -> Outcome {
         return Err(invalid);
     }
     // Leaves that have versions bound them themselves.
-    if call.version > 0 && leaf.max_version(call.core.module()).unwrap_or(0) == 0 {
-        return Err(invalid);
+    if call.latest == 0 {
+        call.check_version()?;
     }
     let state = call.core.global.sys_state();
     if state == SysState::Shutdown && leaf != SeamcallLeaf::TDH_SYS_LP_SHUTDOWN {

@@ -47,12 +47,7 @@ impl Operands {
             regs.rdx = Id::NONE.bits();
         }
         regs.r8 = 0;
-        if call.version > 1 {
-            return Err(Status::with_operand(
-                StatusCode::OPERAND_INVALID,
-                OperandId::RAX,
-            ));
-        }
+        call.check_version()?;
         Ok(operands)
     }
 

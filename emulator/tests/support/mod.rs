@@ -7,6 +7,7 @@ use tdx_abi::Seamcall;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::global;
 use tdx_abi::leaf::SeamcallLeaf;
+use tdx_emulator::HostCall;
 use tdx_emulator::Lp;
 use tdx_emulator::Module;
 use tdx_emulator::Platform;
@@ -259,4 +260,14 @@ pub(crate) fn add_tables(lp: &Lp<'_>, td: &Td, pages: &mut Pages, gpa: u64, leve
             }
         }
     }
+}
+
+/// Enters the first vCPU, whose guest code the test plays.
+pub(crate) fn enter(lp: &Lp<'_>, td: &Td) {
+    let mut registers = Registers {
+        rax: SeamcallLeaf::TDH_VP_ENTER.number().into(),
+        rcx: td.vcpus[0],
+        ..Registers::default()
+    };
+    assert_eq!(lp.host_call(&mut registers), HostCall::EnteredTd);
 }

@@ -88,6 +88,14 @@ pub(crate) fn page_remove(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
+/// Refuses a version that the module does not have, and says nothing of an entry.
+fn check_version(call: &mut Call<'_>) -> Outcome {
+    call.check_version().inspect_err(|_| {
+        call.regs.rcx = 0;
+        call.regs.rdx = 0;
+    })
+}
+
 /// Bits of a physical address.
 const PHYSICAL_ADDRESS: u64 = (1 << 52) - 1;
 

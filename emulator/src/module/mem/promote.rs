@@ -36,14 +36,7 @@ pub(crate) fn page_promote(call: &mut Call<'_>) -> Outcome {
         call.regs.r10 = NULL_PA;
         call.regs.r11 = NULL_PA;
     }
-    if call.version > 1 {
-        call.regs.rcx = 0;
-        call.regs.rdx = 0;
-        return Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ));
-    }
+    super::check_version(call)?;
     let locks_tree = core.rules().promote_locks_tree;
     let tree = if locks_tree {
         Mode::Exclusive

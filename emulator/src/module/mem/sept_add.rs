@@ -46,14 +46,7 @@ pub(crate) fn sept_add(call: &mut Call<'_>) -> Outcome {
     if versioned {
         given = [call.regs.r8, call.regs.r9, call.regs.r10, call.regs.r11];
     }
-    if call.version > 1 {
-        call.regs.rcx = 0;
-        call.regs.rdx = 0;
-        return Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ));
-    }
+    super::check_version(call)?;
     for page in &mut given {
         if *page != NULL_PA {
             *page &= !NOT_USED;

@@ -9,7 +9,6 @@ use super::entry::Opened;
 use crate::abi::OperandId;
 use crate::abi::SeamcallLeaf;
 use crate::abi::SeptState;
-use crate::abi::Status;
 use crate::abi::StatusCode;
 use crate::lock::Mode;
 use crate::module::check::Implicit;
@@ -32,14 +31,7 @@ pub(crate) fn sept_remove(call: &mut Call<'_>) -> Outcome {
         call.regs.r10 = NULL_PA;
         call.regs.r11 = NULL_PA;
     }
-    if call.version > 1 {
-        call.regs.rcx = 0;
-        call.regs.rdx = 0;
-        return Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ));
-    }
+    super::check_version(call)?;
     let opened = Opened::open(call, LEAF, Levels(Level::Pd, None), Mode::Exclusive)?;
     opened.require(call, LEAF)?;
     let table = opened.entry.address();

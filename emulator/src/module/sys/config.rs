@@ -147,9 +147,7 @@ impl Options {
 /// None of those that the emulator has is switched on by this.
 fn check_enabled_features(call: &Call<'_>) -> Outcome {
     let invalid = |operand| Status::with_operand(StatusCode::OPERAND_INVALID, operand);
-    if call.version > 1 {
-        return Err(invalid(OperandId::RAX));
-    }
+    call.check_version()?;
     if call.regs.r9 & !features0(call.core.module()) != 0 {
         return Err(invalid(OperandId::R9));
     }

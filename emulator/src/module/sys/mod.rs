@@ -31,12 +31,7 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     call.regs.r8 = 0;
     call.regs.r9 = 0;
     call.regs.r10 = 0;
-    if call.version > 1 {
-        return Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ));
-    }
+    call.check_version()?;
     let global = &call.core.global;
     let _lock = lock_global(call, Mode::Exclusive)?;
     if attributes != 0 {

@@ -22,12 +22,7 @@ pub(crate) fn init(call: &mut Call<'_>) -> Outcome {
     let core = call.core;
     let (tdvpr, rcx, x2apic_id) = (call.regs.rcx, call.regs.rdx, call.regs.r8);
     let with_x2apic_id = call.version > 0;
-    if call.version > 1 {
-        return Err(Status::with_operand(
-            StatusCode::OPERAND_INVALID,
-            OperandId::RAX,
-        ));
-    }
+    call.check_version()?;
     let vcpu = core.lock_page(tdvpr, OperandId::RCX, Mode::Exclusive, PageType::Tdvpr)?;
     let owner = vcpu.entry.owner();
     let td_mode = if with_x2apic_id {
