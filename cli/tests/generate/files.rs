@@ -9,16 +9,21 @@ use super::generate;
 #[test]
 fn a_second_run_writes_nothing() {
     let folder = folder("again");
+    // What became of files; the folder's own name may hold any word.
+    let becomes = |text: &str, word: &str| {
+        text.lines()
+            .any(|line| line.split_whitespace().next() == Some(word))
+    };
     let first = generate("c", &folder, &[]);
     assert!(
-        first.contains("new") && !first.contains("unchanged"),
+        becomes(&first, "new") && !becomes(&first, "unchanged"),
         "{first}"
     );
     let header = folder.join("tdx_leaf.h");
     let before = fs::metadata(&header).unwrap().modified().unwrap();
     let second = generate("c", &folder, &["--check"]);
     assert!(
-        second.contains("unchanged") && !second.contains("new"),
+        becomes(&second, "unchanged") && !becomes(&second, "new"),
         "{second}"
     );
     generate("c", &folder, &[]);
