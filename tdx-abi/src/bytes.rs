@@ -19,32 +19,6 @@ pub const fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// Sets `size` bytes from `at` on to `byte`.
-pub const fn fill(bytes: &mut [u8], at: usize, size: usize, byte: u8) {
-    let mut i = 0;
-    while i < size && at + i < bytes.len() {
-        bytes[at + i] = byte;
-        i += 1;
-    }
-}
-
-/// Whether in each range (first byte, number of bytes, value) all bytes have the value.
-pub const fn all_are(bytes: &[u8], ranges: &[(usize, usize, u8)]) -> bool {
-    let mut r = 0;
-    while r < ranges.len() {
-        let (at, size, value) = ranges[r];
-        let mut i = 0;
-        while i < size && at + i < bytes.len() {
-            if bytes[at + i] != value {
-                return false;
-            }
-            i += 1;
-        }
-        r += 1;
-    }
-    true
-}
-
 macro_rules! words {
     ($($word:ident $at:ident $put:ident)*) => {
         $(/// The little-endian word from `at` on.

@@ -360,14 +360,10 @@ fn short_buffers_are_no_reason_to_panic() {
             assert_eq!(bytes::u32_at(short, at) == 0, !inside(4));
             let mut written = short.to_vec();
             bytes::put_u64(&mut written, at, u64::MAX);
-            let mut filled = short.to_vec();
-            bytes::fill(&mut filled, at, 8, 0xff);
-            assert_eq!(written, filled);
             for (place, byte) in written.iter().enumerate() {
                 let changed = place >= at && place - at < 8;
                 assert_eq!(*byte, if changed { 0xff } else { short[place] });
             }
-            assert!(bytes::all_are(&written, &[(at, 8, 0xff)]));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! whole bytes and words) becomes a `bitfield_struct` definition, which makes eight items of a field where two are wanted.
 
 use proc_macro2::Ident;
+use proc_macro2::Literal;
 use proc_macro2::TokenStream;
 use proc_macro2::TokenTree;
 use quote::quote;
@@ -109,15 +110,6 @@ impl FieldType {
             Form::SeptState(_) => cast(quote!(value.encoding()), 8, width),
         }
     }
-
-    /// Bits that a value can have set, if that is more than a mask of its own would say.
-    const fn bits(&self) -> u32 {
-        match self.form {
-            Form::Bool => 1,
-            Form::Plain(bits) | Form::Wrapped(_, bits) => bits,
-            Form::Address(..) | Form::Level(_) | Form::OpState(_) | Form::SeptState(_) => 64,
-        }
-    }
 }
 
 /// `value`, in parentheses if it is more than one operand.
@@ -212,6 +204,10 @@ pub(super) fn named_width(spec: &Spec, name: &str) -> Option<u32> {
 
 /// Every enum, format and structure.
 pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
+    let generic: TokenStream = include_str!("generic.rs").parse().unwrap_or_default();
+    // A macro's output is exempt, but for what macros of its own make.
+    let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
+    let layouts = layouts(spec);
     let enums = spec.enums.iter().map(enumeration);
     let formats = spec
         .formats
@@ -221,7 +217,7 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
         .structures
         .iter()
         .map(|structure| super::structure::one_structure(spec, options, structure));
-    quote!(#(#enums)* #(#formats)* #(#structures)*)
+    quote!(#reachable pub mod generic { #generic } #layouts #(#enums)* #(#formats)* #(#structures)*)
 }
 
 /// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`.
@@ -275,47 +271,47 @@ fn enumeration(entity: &Enum) -> TokenStream {
             .doc
             .as_deref()
             .map_or_else(|| format!(" {}.", value.name), doc);
-        quote!(#[doc = #text] pub const #name: Self = Self(#number);)
+        quote!(#[doc = #text] pub const #name: Self = Self::from_bits(#number);)
     });
-    let numbers = entity.values.iter().map(|value| hex(value.value));
-    let names = entity.values.iter().map(|value| &value.name);
+    let names = entity.values.iter().map(|value| {
+        let (number, name) = (hex(value.value), &value.name);
+        quote!((#number, #name))
+    });
     quote! {
         #[doc = #text]
         ///
         /// Open: numbers without a name are kept.
-        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(transparent)]
-        pub struct #ty(#carrier);
+        pub type #ty = generic::Number<::core::marker::PhantomData<layout::#ty>, #carrier>;
 
         impl #ty {
             #(#constants)*
-
-            /// The value with this number.
-            pub const fn from_bits(bits: #carrier) -> Self {
-                Self(bits)
-            }
-
-            /// The number.
-            pub const fn into_bits(self) -> #carrier {
-                self.0
-            }
-
-            /// The name, if the number has one.
-            pub const fn name(self) -> Option<&'static str> {
-                match self.0 {
-                    #(#numbers => Some(#names),)*
-                    _ => None,
-                }
-            }
         }
 
-        impl ::core::fmt::Debug for #ty {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                match self.name() {
-                    Some(name) => f.write_str(name),
-                    None => ::core::write!(f, ::core::concat!(#name_text, "({:#x})"), self.0),
-                }
-            }
+        impl generic::Names<#carrier> for layout::#ty {
+            const NAME: &'static str = #name_text;
+            const NAMES: &'static [(#carrier, &'static str)] = &[#(#names),*];
+        }
+    }
+}
+
+/// The types that stand for what the generic types are instances of.
+fn layouts(spec: &Spec) -> TokenStream {
+    let marker = |name: &str| {
+        let text = format!(" Layout of [`{name}`](super::{name}).");
+        let ty = ident(name);
+        quote!(#[doc = #text] pub struct #ty {})
+    };
+    let enums = spec.enums.iter().map(|entity| marker(&entity.name));
+    let formats = spec.formats.iter().map(|format| marker(&format.name));
+    let structures = spec.structures.iter().map(|structure| {
+        let marker = marker(&structure.name);
+        let align = number(u64::from(structure.align));
+        quote!(#[repr(align(#align))] #marker)
+    });
+    quote! {
+        /// What the generic types of words, enums and structures are instances of.
+        pub mod layout {
+            #(#enums)* #(#formats)* #(#structures)*
         }
     }
 }
@@ -352,40 +348,30 @@ fn mask_of<'i>(items: impl Iterator<Item = &'i BitItem>) -> u64 {
 fn one_format(spec: &Spec, options: &Options, format: &Format) -> TokenStream {
     let ty = ident(&format.name);
     let carrier = carrier(format.width);
-    let zeros = mask_of(
-        format
-            .items
-            .iter()
-            .filter(|item| matches!(item, BitItem::Reserved { ones: false, .. })),
-    );
-    let ones = mask_of(
-        format
-            .items
-            .iter()
-            .filter(|item| matches!(item, BitItem::Reserved { ones: true, .. })),
-    );
-    let reserved = hex(zeros | ones);
-    let check = if zeros | ones == 0 {
-        quote!(true)
-    } else {
-        let valid = hex(ones);
-        quote!(self.into_bits() & Self::RESERVED == #valid)
+    let reserved = |ones: &[bool]| {
+        hex(mask_of(format.items.iter().filter(
+            |item| matches!(item, BitItem::Reserved { ones: of, .. } if ones.contains(of)),
+        )))
     };
-    let reserved = quote! {
-        /// Bits that have no freedom.
-        pub const RESERVED: #carrier = #reserved;
-
-        /// Whether every reserved bit is as it must be.
-        pub const fn is_reserved_valid(self) -> bool {
-            #check
-        }
-    };
+    let (reserved, ones) = (reserved(&[false, true]), reserved(&[true]));
     match &options.bitfield {
         Some(bitfield) if fits_bitfield_struct(format) => {
             let definition = with_bitfield_struct(bitfield, format, &ty, &carrier);
-            quote!(#definition impl #ty { #reserved })
+            quote! {
+                #definition
+
+                impl #ty {
+                    /// Bits that have no freedom.
+                    pub const RESERVED: #carrier = #reserved;
+
+                    /// Whether every reserved bit is as it must be.
+                    pub const fn is_reserved_valid(self) -> bool {
+                        self.into_bits() & Self::RESERVED == #ones
+                    }
+                }
+            }
         }
-        _ => composed(spec, options, format, &reserved),
+        _ => composed(spec, options, format, &reserved, &ones),
     }
 }
 
@@ -447,86 +433,50 @@ const fn ones(width: u32) -> u64 {
     }
 }
 
-/// The bits of a field of `self`, a word of `word` bits, right-aligned; none above if `kept` bits of it are looked at.
-fn gather(field: &BitField, word: u32, kept: u32) -> TokenStream {
+/// The bits of a field of `self`, right-aligned.
+fn gather(field: &BitField) -> TokenStream {
     let terms = field.pieces().map(|(bits, at)| {
-        let (low, width) = (bits.low, bits.width());
-        let alone = field.bits.len() == 1;
-        let shifted = if low == 0 {
-            quote!(self.0)
-        } else {
-            let low = number(u64::from(low));
-            quote!(self.0 >> #low)
-        };
-        let masked = if low + width == word || alone && width == kept {
-            shifted
-        } else {
-            let mask = hex(ones(width));
-            let shifted = operand(shifted);
-            quote!(#shifted & #mask)
-        };
-        if alone {
-            return masked;
-        }
-        let masked = operand(masked);
+        let (low, mask) = (number(u64::from(bits.low)), hex(ones(bits.width())));
+        let piece = quote!(self.piece(#low, #mask));
         if at == 0 {
-            return masked;
+            return piece;
         }
         let at = number(u64::from(at));
-        quote!(#masked << #at)
-    });
-    let terms = terms.map(|term| {
-        if field.bits.len() == 1 {
-            term
-        } else {
-            operand(term)
-        }
+        quote!((#piece << #at))
     });
     quote!(#(#terms)|*)
 }
 
-/// The expression `raw` in the places of the field; no more than `set` bits of it are ever set.
-fn scatter(field: &BitField, raw: &TokenStream, set: u32) -> TokenStream {
-    let terms = field.pieces().map(|(bits, at)| {
-        let (low, width) = (bits.low, bits.width());
+/// `self` with the bits of `raw` in the places of the field.
+fn scatter(field: &BitField, raw: &TokenStream) -> TokenStream {
+    let steps = field.pieces().map(|(bits, at)| {
+        let (low, mask) = (number(u64::from(bits.low)), hex(ones(bits.width())));
         let raw = if at == 0 {
             raw.clone()
         } else {
             let at = number(u64::from(at));
             quote!(#raw >> #at)
         };
-        let masked = if at + width >= set {
-            raw
-        } else {
-            let raw = operand(raw);
-            let mask = hex(ones(width));
-            quote!(#raw & #mask)
-        };
-        let masked = operand(masked);
-        if low == 0 {
-            return masked;
-        }
-        let low = number(u64::from(low));
-        quote!(#masked << #low)
+        quote!(.with_piece(#low, #mask, #raw))
     });
-    let terms = terms.map(operand);
-    quote!(#(#terms)|*)
+    quote!(self #(#steps)*)
 }
 
 fn composed(
     spec: &Spec,
     options: &Options,
     format: &Format,
-    reserved: &TokenStream,
+    reserved: &Literal,
+    ones: &Literal,
 ) -> TokenStream {
     let (ty, carrier) = (ident(&format.name), carrier(format.width));
     let text = doc(&format.doc);
     let name_text = &format.name;
-    let ones =
-        hex(mask_of(format.items.iter().filter(|item| {
-            matches!(item, BitItem::Reserved { ones: true, .. })
-        })));
     let width = carrier_bits(format.width);
+    let kind = |field: &BitField| {
+        let ty = field.ty.as_ref().map(|ty| ty.value.as_str());
+        field_type(spec, options, ty, field.width(), field.shift)
+    };
     let fields: Vec<&BitField> = format
         .items
         .iter()
@@ -536,97 +486,60 @@ fn composed(
         })
         .collect();
     let accessors = fields.iter().map(|field| {
-        let kind = field_type(
-            spec,
-            options,
-            field.ty.as_ref().map(|ty| ty.value.as_str()),
-            field.width(),
-            field.shift,
-        );
+        let kind = kind(field);
         let getter = getter(field, &kind, width);
         let name = ident(&field.name);
         let with = ident(&format!("with_{}", field.name));
         let set = &kind.set;
         let text =
             format!(" With [`{name}`](Self::{name}) replaced; bits that do not fit are cut off.");
-        let clear = hex(field.bits.iter().fold(0, |all, bits| all | bits.mask()));
-        let encoded = kind.encode(width);
-        let (raw, encoded) = if field.bits.len() == 1 {
-            (quote!(), encoded)
-        } else {
-            (quote!(let raw = #encoded;), quote!(raw))
+        let body = match (&kind.form, field.bits.as_slice()) {
+            (Form::Bool, [bits]) if bits.width() == 1 => {
+                let low = number(u64::from(bits.low));
+                quote!(self.with_bit(#low, value))
+            }
+            (_, [_]) => scatter(field, &kind.encode(width)),
+            _ => {
+                let (raw, encoded) = (quote!(raw), kind.encode(width));
+                let body = scatter(field, &raw);
+                quote!(let raw = #encoded; #body)
+            }
         };
-        let placed = scatter(field, &encoded, kind.bits());
         quote! {
             #getter
 
             #[doc = #text]
             #[inline]
             pub const fn #with(self, value: #set) -> Self {
-                #raw
-                Self(self.0 & !#clear | #placed)
+                #body
             }
         }
     });
-    let views = format.views.iter().map(|view| {
-        let kind = field_type(
-            spec,
-            options,
-            view.ty.as_ref().map(|ty| ty.value.as_str()),
-            view.width(),
-            view.shift,
-        );
-        getter(view, &kind, width)
-    });
-    let shown = fields
+    let views = format
+        .views
         .iter()
-        .chain(&format.views.iter().collect::<Vec<_>>())
-        .map(|field| {
-            let name = &field.name;
-            let get = ident(name);
-            quote!(.field(#name, &self.#get()))
-        })
-        .collect::<Vec<_>>();
+        .map(|view| getter(view, &kind(view), width));
+    let shown = fields.iter().copied().chain(&format.views).map(|field| {
+        let name = &field.name;
+        let get = ident(name);
+        quote!(.field(#name, &word.#get()))
+    });
     quote! {
         #[doc = #text]
-        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-        #[must_use]
-        #[repr(transparent)]
-        pub struct #ty(#carrier);
+        pub type #ty = generic::Word<layout::#ty, #carrier>;
 
         impl #ty {
-            /// The value whose fields are all 0.
-            pub const fn new() -> Self {
-                Self(#ones)
-            }
-
-            /// The value with these bits, reserved ones included.
-            #[inline]
-            pub const fn from_bits(bits: #carrier) -> Self {
-                Self(bits)
-            }
-
-            /// The bits, as they were given.
-            #[inline]
-            pub const fn into_bits(self) -> #carrier {
-                self.0
-            }
-
-            #reserved
-
             #(#accessors)*
             #(#views)*
         }
 
-        impl Default for #ty {
-            fn default() -> Self {
-                Self::new()
-            }
-        }
+        impl generic::WordLayout<#carrier> for layout::#ty {
+            const NAME: &'static str = #name_text;
+            const RESERVED: #carrier = #reserved;
+            const ONES: #carrier = #ones;
 
-        impl ::core::fmt::Debug for #ty {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.debug_struct(#name_text)#(#shown)*.finish()
+            fn fields(word: #ty, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
+                to #(#shown)*;
             }
         }
     }
@@ -636,13 +549,13 @@ fn getter(field: &BitField, kind: &FieldType, width: u32) -> TokenStream {
     let name = ident(&field.name);
     let text = field_doc(field);
     let get = &kind.get;
-    let raw = if matches!(kind.form, Form::Bool) {
-        let mask = hex(field.bits.iter().fold(0, |all, bits| all | bits.mask()));
-        quote!(self.0 & #mask)
-    } else {
-        gather(field, width, kind.bits())
+    let body = match (&kind.form, field.bits.as_slice()) {
+        (Form::Bool, [bits]) if bits.width() == 1 => {
+            let low = number(u64::from(bits.low));
+            quote!(self.bit(#low))
+        }
+        _ => kind.decode(gather(field), width),
     };
-    let body = kind.decode(raw, width);
     quote! {
         #[doc = #text]
         #[inline]

@@ -68,7 +68,6 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
     let name_text = &structure.name;
     let text = doc(&structure.doc);
     let size = number(u64::from(structure.size));
-    let align = number(u64::from(structure.align));
     let fields: Vec<&StructureField> = structure
         .items
         .iter()
@@ -78,36 +77,21 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
         })
         .collect();
     let accessors = fields.iter().map(|field| accessors(spec, options, field));
-    let shown = fields
-        .iter()
-        .filter(|field| field.count.is_none())
+    let shown = fields.iter().filter(|field| field.count.is_none());
+    let mut shown = shown
         .map(|field| {
             let name = &field.name;
             let get = ident(name);
-            quote!(.field(#name, &self.#get()))
-        });
-    let root = &options.root;
-    let ones: Vec<TokenStream> = structure
-        .items
-        .iter()
-        .filter_map(|item| match item {
-            StructureItem::Reserved {
-                offset,
-                size,
-                ones: true,
-                ..
-            } => {
-                let (offset, size) = (number(u64::from(*offset)), number(u64::from(*size)));
-                Some(quote!(#root::bytes::fill(&mut bytes, #offset, #size, 0xff);))
-            }
-            _ => None,
+            quote!(.field(#name, &structure.#get()))
         })
-        .collect();
-    let mutable = if ones.is_empty() {
-        quote!()
-    } else {
-        quote!(mut)
-    };
+        .peekable();
+    let shown = shown.peek().is_some().then(|| {
+        quote! {
+            fn fields(structure: &#ty, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
+                to #(#shown)*;
+            }
+        }
+    });
     let reserved = structure.items.iter().filter_map(|item| match item {
         StructureItem::Reserved {
             offset, size, ones, ..
@@ -120,55 +104,17 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
     });
     quote! {
         #[doc = #text]
-        #[derive(Clone, PartialEq, Eq)]
-        #[repr(C, align(#align))]
-        pub struct #ty([u8; #size]);
+        pub type #ty = generic::Structure<layout::#ty, #size>;
 
         impl #ty {
-            /// Bytes.
-            pub const SIZE: usize = #size;
-
-            /// The structure whose fields are all 0.
-            #[must_use]
-            pub const fn new() -> Self {
-                let #mutable bytes = [0; #size];
-                #(#ones)*
-                Self(bytes)
-            }
-
-            /// The structure with these bytes, reserved ones included.
-            pub const fn from_bytes(bytes: [u8; #size]) -> Self {
-                Self(bytes)
-            }
-
-            /// The bytes.
-            pub const fn as_bytes(&self) -> &[u8; #size] {
-                &self.0
-            }
-
-            /// The bytes, to be written.
-            pub const fn as_bytes_mut(&mut self) -> &mut [u8; #size] {
-                &mut self.0
-            }
-
-            /// Whether every reserved byte is as it must be.
-            pub const fn is_reserved_valid(&self) -> bool {
-                #root::bytes::all_are(&self.0, &[#(#reserved),*])
-            }
-
             #(#accessors)*
         }
 
-        impl Default for #ty {
-            fn default() -> Self {
-                Self::new()
-            }
-        }
+        impl generic::StructureLayout<#size> for layout::#ty {
+            const NAME: &'static str = #name_text;
+            const RESERVED: &'static [(usize, usize, u8)] = &[#(#reserved),*];
 
-        impl ::core::fmt::Debug for #ty {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.debug_struct(#name_text)#(#shown)*.finish()
-            }
+            #shown
         }
     }
 }
@@ -192,12 +138,12 @@ fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStr
         quote! {
             #[doc = #text]
             pub const fn #name(&self) -> &[u8; #size] {
-                #root::bytes::chunk(&self.0, #offset)
+                #root::bytes::chunk(self.as_bytes(), #offset)
             }
 
             #[doc = #set_text]
             pub const fn #set(&mut self, value: &[u8; #size]) {
-                #root::bytes::put(&mut self.0, #offset, value);
+                #root::bytes::put(self.as_bytes_mut(), #offset, value);
             }
         }
     } else {
@@ -299,8 +245,8 @@ fn element_access(spec: &Spec, options: &Options, ty: &str, at: &TokenStream) ->
         return Element {
             get: quote!(#ty),
             set: quote!(&#ty),
-            read: quote!(#ty::from_bytes(*#root::bytes::chunk(&self.0, #at))),
-            write: quote!(#root::bytes::put(&mut self.0, #at, value.as_bytes());),
+            read: quote!(#ty::from_bytes(*#root::bytes::chunk(self.as_bytes(), #at))),
+            write: quote!(#root::bytes::put(self.as_bytes_mut(), #at, value.as_bytes());),
         };
     }
     let width = type_size(spec, ty).unwrap_or(1) * 8;
@@ -311,7 +257,7 @@ fn element_access(spec: &Spec, options: &Options, ty: &str, at: &TokenStream) ->
     Element {
         get: kind.get.clone(),
         set: kind.set.clone(),
-        read: kind.decode(quote!(#root::bytes::#word_at(&self.0, #at)), width),
-        write: quote!(#root::bytes::#put_word(&mut self.0, #at, #encoded);),
+        read: kind.decode(quote!(#root::bytes::#word_at(self.as_bytes(), #at)), width),
+        write: quote!(#root::bytes::#put_word(self.as_bytes_mut(), #at, #encoded);),
     }
 }
