@@ -48,7 +48,8 @@ fn error(message: &str) -> TokenStream {
 }
 
 fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStream {
-    let (read, reports) = read_once(&arguments.directory, section.name);
+    let call = (section.name, arguments.area.as_deref());
+    let (read, reports) = read_once(&arguments.directory, call);
     let read = match read {
         Ok(read) => read,
         Err(message) => {
@@ -60,6 +61,7 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
         root: arguments.root.clone(),
         bitfield: arguments.bitfield.clone(),
         linted: false,
+        area: arguments.area.clone(),
     };
     let Specification { spec, sources } = &read.specification;
     if read.mistakes.is_empty() {
@@ -92,6 +94,7 @@ struct Arguments {
     directory: PathBuf,
     root: TokenStream,
     bitfield: Option<TokenStream>,
+    area: Option<String>,
 }
 
 /// The specification that goes with the crate being compiled: in a checkout the one beside it, for a checkout may have been moved
@@ -110,6 +113,7 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
         directory: default_directory(),
         root: quote!(crate),
         bitfield: None,
+        area: None,
     };
     let mut tokens = arguments.into_iter().peekable();
     while let Some(key) = tokens.next() {
@@ -134,9 +138,10 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
             }
             "root" => parsed.root = value,
             "bitfield" => parsed.bitfield = Some(value),
+            "area" => parsed.area = Some(value.to_string()),
             _ => {
                 return Err(format!(
-                    "unknown argument `{key}`: known are `spec`, `root` and `bitfield`"
+                    "unknown argument `{key}`: known are `spec`, `root`, `bitfield` and `area`"
                 ));
             }
         }
@@ -160,8 +165,8 @@ struct Snapshot {
     looked: Instant,
     fingerprint: Fingerprint,
     read: Cached,
-    /// The section whose macro reports the mistakes: one crate has many macros.
-    reporter: &'static str,
+    /// Section and area of the macro that reports the mistakes: one crate has many macros.
+    reporter: (&'static str, Option<String>),
 }
 
 static SNAPSHOT: Mutex<Option<Snapshot>> = Mutex::new(None);
@@ -171,8 +176,8 @@ const FRESH: Duration = Duration::from_secs(1);
 
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
-/// The specification, and whether the macro of `section` is the one to report its mistakes.
-fn read_once(directory: &Path, section: &'static str) -> (Cached, bool) {
+/// The specification, and whether the macro of this section and area is the one to report its mistakes.
+fn read_once(directory: &Path, (section, area): (&'static str, Option<&str>)) -> (Cached, bool) {
     let mut snapshot = match SNAPSHOT.lock() {
         Ok(snapshot) => snapshot,
         Err(poisoned) => poisoned.into_inner(),
@@ -182,7 +187,9 @@ fn read_once(directory: &Path, section: &'static str) -> (Cached, bool) {
         && (known.looked.elapsed() < FRESH || known.fingerprint == fingerprint(directory))
     {
         known.looked = Instant::now();
-        return (known.read.clone(), known.reporter == section);
+        let (reporter, of) = &known.reporter;
+        let reports = *reporter == section && of.as_deref() == area;
+        return (known.read.clone(), reports);
     }
     let fingerprint = fingerprint(directory);
     let read = read(directory);
@@ -191,7 +198,7 @@ fn read_once(directory: &Path, section: &'static str) -> (Cached, bool) {
         looked: Instant::now(),
         fingerprint,
         read: read.clone(),
-        reporter: section,
+        reporter: (section, area.map(str::to_owned)),
     });
     (read, true)
 }

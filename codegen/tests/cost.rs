@@ -32,6 +32,7 @@ fn the_compiler_is_not_given_more_than_it_can_take_in_a_second() {
         root: quote::quote!(crate),
         bitfield: None,
         linted: false,
+        area: None,
     };
     let counts: Vec<(&str, usize)> = SECTIONS
         .iter()

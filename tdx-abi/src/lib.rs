@@ -2,6 +2,16 @@
 //!
 //! A leaf is a type with typed inputs and outputs ([`Leaf`]); whoever executes it implements
 //! [`Seamcall`] or [`Tdcall`]: the real instruction, an emulator, or the embedder's own transport.
+//!
+//! Without features, the crate has what a host needs that builds and runs TDs. The rest of the ABI is compiled on demand:
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `tables` | `field::FieldRow` and its tables, `msr`, `cpuid`: what the module does with metadata fields, MSRs and CPUID |
+//! | `full` | all of the above |
+//! | `handler` | `handler`: the other end of the calls, for whoever implements a module; implies `full` |
+//! | `hardware` | `hardware`: the real instructions, on x86_64 |
+//! | `source` | `source`: the text of this crate's files |
 #![no_std]
 
 mod address;
@@ -9,6 +19,7 @@ mod address;
 pub mod bytes;
 mod call;
 mod control;
+#[cfg(feature = "tables")]
 pub mod cpuid;
 pub mod field;
 pub mod format;
@@ -19,6 +30,7 @@ pub mod hardware;
 pub mod leaf;
 pub mod level;
 pub mod module;
+#[cfg(feature = "tables")]
 pub mod msr;
 pub mod op_state;
 pub mod operand;

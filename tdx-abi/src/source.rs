@@ -8,6 +8,6 @@ macro_rules! files {
 }
 
 files! {
-    "address.rs" "bytes.rs" "call.rs" "control.rs" "cpuid.rs" "field.rs" "format.rs" "handler.rs" "hardware.rs" "leaf.rs" "level.rs" "lib.rs"
+    "address.rs" "bytes.rs" "call.rs" "control.rs" "cpuid.rs" "field.rs" "field/table.rs" "format.rs" "handler.rs" "hardware.rs" "leaf.rs" "level.rs" "lib.rs"
     "module.rs" "msr.rs" "op_state.rs" "operand.rs" "page.rs" "registers.rs" "sept.rs" "status.rs" "tracking.rs" "vmcall.rs"
 }

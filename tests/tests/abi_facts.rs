@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tdx_abi::Hpa;
 use tdx_abi::L2SeptState;
 use tdx_abi::Module;
 use tdx_abi::OpState;
@@ -19,6 +20,7 @@ use tdx_abi::field;
 use tdx_abi::field::FieldId;
 use tdx_abi::field::FieldRow;
 use tdx_abi::field::FieldTable;
+use tdx_abi::format::Eptp;
 use tdx_abi::format::StatusBits;
 use tdx_abi::leaf::LeafRow;
 use tdx_abi::leaf::SEAMCALL_LEAVES;
@@ -435,6 +437,16 @@ fn most_l2_vms() {
         let rows = field::TDVPS.of(module);
         let vmcs = rows.iter().filter(|row| row.name.starts_with("L2_VMCS_"));
         assert_eq!(vmcs.count(), usize::from(field::MAX_L2_VMS), "{module:?}");
+    }
+}
+
+/// Without the tables, the MMU takes what the host may write of the pointer to be the root.
+#[test]
+fn of_shared_eptp_the_host_writes_the_root() {
+    let root = Eptp::from_bits(0).with_root(Hpa::new(u64::MAX)).into_bits();
+    for module in Module::ALL {
+        let row = field::TD_VMCS.of(module).row(field::td_vmcs::SHARED_EPTP);
+        assert_eq!(row.map(|row| row.prod_wr_mask), Some(root), "{module:?}");
     }
 }
 

@@ -17,6 +17,7 @@ fn sections() {
             root: quote::quote!(crate),
             bitfield: bitfield_struct.then(|| quote::quote!(bitfield_struct::bitfield)),
             linted: true,
+            area: None,
         };
         for section in SECTIONS {
             let tokens = (section.emit)(&spec, &options);
@@ -46,6 +47,7 @@ fn the_specification_parses() {
         root: quote::quote!(some::path),
         bitfield: None,
         linted: true,
+        area: None,
     };
     for section in SECTIONS {
         let file: syn::File =

@@ -35,11 +35,24 @@ fn cargo(folder: &Path, arguments: &[&str]) -> String {
     run(&mut command)
 }
 
+/// Names of all files in `folder`, after `prefix`.
+fn collect(folder: &Path, prefix: &str, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
+        if path.is_dir() {
+            collect(&path, &format!("{name}/"), names);
+        } else {
+            names.insert(name);
+        }
+    }
+}
+
 #[test]
 fn no_file_of_the_crate_is_forgotten() {
-    let files = fs::read_dir(repository("tdx-abi/src")).unwrap();
-    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let files: BTreeSet<String> = files.filter(|name| name != "source.rs").collect();
+    let mut files = BTreeSet::new();
+    collect(&repository("tdx-abi/src"), "", &mut files);
+    files.remove("source.rs");
     let listed: BTreeSet<String> = tdx_abi::source::FILES
         .iter()
         .map(|(name, _)| (*name).to_owned())

@@ -55,6 +55,20 @@ pub struct Options {
     pub bitfield: Option<TokenStream>,
     /// Whether lints will see the code: what a macro writes is exempt from most.
     pub linted: bool,
+    /// The only area of the ABI to write, [`CORE`] for what belongs to none; everything if `None`.
+    pub area: Option<String>,
+}
+
+/// The area of what belongs to no other: it is always compiled.
+pub const CORE: &str = "core";
+/// The area of what only an implementation of the module or a tool needs.
+pub const TABLES: &str = "tables";
+
+impl Options {
+    /// Whether what belongs to `area` is to be written.
+    fn wants(&self, area: &str) -> bool {
+        self.area.as_deref().is_none_or(|wanted| wanted == area)
+    }
 }
 
 /// A part of the generated ABI.

@@ -61,8 +61,7 @@ impl From<syn::Error> for Error {
 }
 
 /// What only the crate with macros has: file, lines, and what stands there instead.
-const REPLACED: [(&str, &str, &str); 3] = [
-    ("lib.rs", "#[cfg(feature = \"handler\")]\n", ""),
+const REPLACED: [(&str, &str, &str); 2] = [
     (
         "lib.rs",
         "#[cfg(feature = \"source\")]\npub mod source;\n",
@@ -112,6 +111,7 @@ pub fn vendor(spec: &Spec, runtime: &[(&str, &str)], form: Form<'_>) -> Result<V
             root,
             bitfield: None,
             linted: true,
+            area: None,
         },
         folder,
         files: Vec::new(),
@@ -170,12 +170,17 @@ impl Writer<'_> {
     fn expand(&mut self, text: &str, path: &str) -> Result<String, Error> {
         let mut out = HEAD.to_owned();
         for line in text.lines() {
+            // Whoever vendors the code has all of it.
+            if line.trim_start().starts_with("#[cfg(feature = ") {
+                continue;
+            }
             let call = line.strip_prefix("tdx_codegen_macros::");
-            match call.and_then(|call| call.strip_suffix("!();")) {
+            match call.and_then(|call| call.strip_suffix(");")?.split_once("!(")) {
                 None => out.push_str(line),
-                Some(name) => {
+                Some((name, arguments)) => {
                     let section = SECTIONS.iter().find(|section| section.name == name);
                     let section = section.ok_or_else(|| Error::UnknownSection(name.to_owned()))?;
+                    self.options.area = arguments.strip_prefix("area = ").map(str::to_owned);
                     let tokens = (section.emit)(self.spec, &self.options);
                     let mut file: syn::File = syn::parse2(tokens)?;
                     self.split(&mut file.items, path);

@@ -1,9 +1,9 @@
 //! On which LP a vCPU is.
 
-use tdx_abi::Module;
+use tdx_abi::Hpa;
 use tdx_abi::Tdvpr;
-use tdx_abi::field;
 use tdx_abi::field::td_vmcs;
+use tdx_abi::format::Eptp;
 use tdx_abi::tdh;
 
 use super::Error;
@@ -16,10 +16,7 @@ use crate::embed::Embedder;
 use crate::platform::LpId;
 
 /// Bits of the field Shared EPTP that the host writes; the others follow the TD's own EPTP.
-const ADDRESS: u64 = match field::TD_VMCS.of(Module::V1_5_01).row(td_vmcs::SHARED_EPTP) {
-    Some(row) => row.prod_wr_mask,
-    None => 0,
-};
+const ADDRESS: u64 = Eptp::from_bits(0).with_root(Hpa::new(u64::MAX)).into_bits();
 
 impl<E: Embedder> Td<E> {
     /// Tells the module where `vcpu` finds the shared EPT: TDH.VP.WR of the field Shared EPTP.

@@ -60,6 +60,7 @@ pub(super) fn yaml(bytes: &[u8]) {
                 root: quote!(crate),
                 bitfield: Some(quote!(bitfield_struct::bitfield)),
                 linted: false,
+                area: None,
             };
             for section in SECTIONS {
                 let _ = (section.emit)(&specification.spec, &options).to_string();

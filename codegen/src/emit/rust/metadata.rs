@@ -3,7 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
+use super::CORE;
 use super::Options;
+use super::TABLES;
 use super::modules::variant;
 use super::text::camel;
 use super::text::constant;
@@ -16,12 +18,47 @@ use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Spec;
 
-/// One module of id constants a table, the tables, and the enum `MigType`.
+/// One module of id constants a table and what modules fix; as the area [`TABLES`] the tables and the enum `MigType`.
 pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
-    let tables = spec
-        .fields
-        .iter()
-        .map(|table| one_table(spec, table, options));
+    let ids = options.wants(CORE).then(|| ids(spec, options));
+    let tables = options.wants(TABLES).then(|| tables(spec));
+    quote!(#ids #tables)
+}
+
+fn ids(spec: &Spec, options: &Options) -> TokenStream {
+    let modules = spec.fields.iter().map(|table| one_module(table, options));
+    let l2_vms = l2_vms(spec);
+    let fixed = spec.modules.iter().flat_map(|module| {
+        let name = variant(&module.name);
+        let rows = module.values.iter();
+        rows.map(move |(field, value)| {
+            let (field, value) = (constant(&field.value), hex(*value));
+            quote!((Module::#name, global::#field, #value))
+        })
+    });
+    quote! {
+        #(#modules)*
+
+        #l2_vms
+
+        /// Values that a module's code fixes.
+        static FIXED: &[(Module, FieldId, u64)] = &[#(#fixed),*];
+    }
+}
+
+/// VM_CTLS of TDCS has an element for each VM, the first of which is the L1 VM.
+fn l2_vms(spec: &Spec) -> Option<TokenStream> {
+    let mut rows = spec.fields.iter().flat_map(|table| &table.rows);
+    let vms = rows.find(|row| row.name == "VM_CTLS")?.num_of_fields;
+    let l2_vms = number(u64::from(vms.saturating_sub(1)));
+    Some(quote! {
+        /// Most L2 VMs of a TD in any module; they are numbered from 1 on.
+        pub const MAX_L2_VMS: u16 = #l2_vms;
+    })
+}
+
+fn tables(spec: &Spec) -> TokenStream {
+    let tables = spec.fields.iter().map(|table| one_table(spec, table));
     let mut kinds: Vec<&str> = spec
         .fields
         .iter()
@@ -31,14 +68,6 @@ pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
         .collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let fixed = spec.modules.iter().flat_map(|module| {
-        let name = variant(&module.name);
-        let rows = module.values.iter();
-        rows.map(move |(field, value)| {
-            let (field, value) = (constant(&field.value), hex(*value));
-            quote!((Module::#name, global::#field, #value))
-        })
-    });
     let variants: Vec<_> = kinds.iter().map(|kind| camel(kind)).collect();
     let docs = kinds
         .iter()
@@ -66,15 +95,11 @@ pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
         }
 
         #(#tables)*
-
-        /// Values that a module's code fixes.
-        static FIXED: &[(Module, FieldId, u64)] = &[#(#fixed),*];
     }
 }
 
-fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream {
+fn one_module(table: &FieldTable, options: &Options) -> TokenStream {
     let root = &options.root;
-    let name = constant(&table.name);
     let module = ident(&table.name.to_lowercase());
     let text = format!(" Ids of the fields of {}.", table.name);
     let mut seen: Vec<String> = Vec::new();
@@ -93,6 +118,18 @@ fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream 
             Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
         })
         .collect();
+    quote! {
+        #[doc = #text]
+        pub mod #module {
+            use #root::field::FieldId;
+
+            #constants
+        }
+    }
+}
+
+fn one_table(spec: &Spec, table: &FieldTable) -> TokenStream {
+    let name = constant(&table.name);
     // Few rows have masks and classes of their own.
     let mut kinds: Vec<Access<'_>> = table.rows.iter().map(access).collect();
     kinds.sort_unstable();
@@ -115,13 +152,6 @@ fn one_table(spec: &Spec, table: &FieldTable, options: &Options) -> TokenStream 
     });
     let text_table = format!(" Fields of {}.", table.name);
     quote! {
-        #[doc = #text]
-        pub mod #module {
-            use #root::field::FieldId;
-
-            #constants
-        }
-
         #[doc = #text_table]
         pub static #name: FieldTable = {
             const A: &[Access] = &[#(#kinds),*];

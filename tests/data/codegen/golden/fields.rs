@@ -1,3 +1,13 @@
+/// Ids of the fields of TDR_TDCS.
+pub mod tdr_tdcs {
+    use crate::field::FieldId;
+    /// NUM_TDCX.
+    pub const NUM_TDCX: FieldId = FieldId::from_bits(0x8010000200000002);
+    /// Guest CR0.
+    pub const GUEST_CR0: FieldId = FieldId::from_bits(0x8010000200000005);
+}
+/// Values that a module's code fixes.
+static FIXED: &[(Module, FieldId, u64)] = &[];
 /// Part of a field in the migration of a TD.
 ///
 /// Exhaustive: the classes are those of Intel's tables.
@@ -17,14 +27,6 @@ impl MigType {
             Self::Mb => "MB",
         }
     }
-}
-/// Ids of the fields of TDR_TDCS.
-pub mod tdr_tdcs {
-    use crate::field::FieldId;
-    /// NUM_TDCX.
-    pub const NUM_TDCX: FieldId = FieldId::from_bits(0x8010000200000002);
-    /// Guest CR0.
-    pub const GUEST_CR0: FieldId = FieldId::from_bits(0x8010000200000005);
 }
 /// Fields of TDR_TDCS.
 pub static TDR_TDCS: FieldTable = {
@@ -50,5 +52,3 @@ pub static TDR_TDCS: FieldTable = {
         order: [&[0, 1]],
     }
 };
-/// Values that a module's code fixes.
-static FIXED: &[(Module, FieldId, u64)] = &[];
