@@ -285,6 +285,41 @@ fn a_status_that_a_leaf_made_fatal_keeps_its_name() {
     );
 }
 
+/// Intel's tables say which modules have a status.
+#[test]
+fn statuses_that_only_newer_modules_have_are_marked_in_a_leaf() {
+    let modules = ["1.5.01", "1.5.34", "2.0.18"];
+    let tables = modules.map(|module| {
+        let path = data(&format!("facts/tdx-module-{module}/status_codes.json"));
+        let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let names = rows.iter().map(|row| row["name"].as_str().unwrap());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    });
+    let output = tdx(&["explain", "TDH.MEM.PAGE.ADD"]).stdout;
+    let text = String::from_utf8(output).unwrap();
+    let mut marked = 0;
+    for name in [
+        "OPERAND_BUSY",
+        "MISSING_PAMT_PAGE_PAIR",
+        "INCOMPATIBLE_MRTD_CONTEXT",
+    ] {
+        let full = format!("TDX_{name}");
+        let having = modules.iter().zip(&tables);
+        let having = having.filter(|(_, table)| table.contains(&full));
+        let having: Vec<&str> = having.map(|(module, _)| *module).collect();
+        if having.len() == modules.len() {
+            assert!(text.contains(&format!(" {name}, ")), "{text}");
+        } else {
+            marked += 1;
+            assert!(
+                text.contains(&format!(" {name} ({})", having.join(", "))),
+                "{text}"
+            );
+        }
+    }
+    assert!((1..3).contains(&marked), "{marked}");
+}
+
 #[test]
 fn explain_finds_names_in_every_spelling_and_suggests_others() {
     for name in ["TDH.MEM.PAGE.AUG", "tdh_mem_page_aug", "tdh.mem.page.aug"] {

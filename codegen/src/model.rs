@@ -123,4 +123,27 @@ impl Spec {
         let modules = set.iter().filter_map(|index| self.modules.get(index));
         modules.map(|module| module.name.as_str()).collect()
     }
+
+    /// Modules that dispatch a version of `leaf` that its operand list is for.
+    pub fn dispatchers(&self, leaf: &Leaf) -> ModuleSet {
+        let dispatches = |module: &Module| {
+            module.leaves.iter().any(|(name, versions)| {
+                name.value == leaf.name && versions.iter().any(|v| leaf.versions.contains(v))
+            })
+        };
+        let modules = self.modules.iter().enumerate();
+        let modules = modules.filter(|(_, module)| dispatches(module));
+        let modules = modules.fold(ModuleSet::default(), |set, (index, _)| set.with(index));
+        modules.and(leaf.modules)
+    }
+
+    /// Modules in which `leaf` can return `status`, if not all that dispatch the leaf have such a status.
+    pub fn limited_to(&self, leaf: &Leaf, status: &str) -> Option<ModuleSet> {
+        let dispatchers = self.dispatchers(leaf);
+        let mut tables = self.statuses.iter();
+        let table = tables.find(|table| table.callee == Callee::Module)?;
+        let row = table.rows.iter().find(|row| row.name == status)?;
+        let both = dispatchers.and(row.modules);
+        (both != dispatchers && leaf.side != Side::Seamldr).then_some(both)
+    }
 }

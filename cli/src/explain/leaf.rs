@@ -67,7 +67,20 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
             ));
         }
     }
-    let statuses: Vec<&str> = leaf.statuses.iter().map(|status| &*status.value).collect();
+    let statuses: Vec<String> = leaf
+        .statuses
+        .iter()
+        .map(|status| match spec.limited_to(leaf, &status.value) {
+            Some(modules) => {
+                format!(
+                    "{} ({})",
+                    status.value,
+                    spec.module_names(modules).join(", ")
+                )
+            }
+            None => status.value.clone(),
+        })
+        .collect();
     if !statuses.is_empty() {
         lines.push(("statuses", statuses.join(", ")));
     }
@@ -95,6 +108,7 @@ fn number(leaf: &Leaf) -> String {
 }
 
 fn operands(leaf: &Leaf, direction: &str, list: &[Operand]) -> Vec<Vec<String>> {
+    let input = direction == "in";
     let direction = match &leaf.variant {
         Some(variant) => format!("{direction} ({variant})"),
         None => direction.to_string(),
@@ -108,7 +122,8 @@ fn operands(leaf: &Leaf, direction: &str, list: &[Operand]) -> Vec<Vec<String>> 
                     || operand.register.to_string(),
                     |bits| format!("{}[{bits}]", operand.register),
                 );
-                let doc = part.doc.clone().unwrap_or_default();
+                let purpose = part.kind.purpose().filter(|_| input);
+                let doc = part.doc.as_deref().or(purpose).unwrap_or_default();
                 let on = if on.is_empty() {
                     String::new()
                 } else {
@@ -118,7 +133,7 @@ fn operands(leaf: &Leaf, direction: &str, list: &[Operand]) -> Vec<Vec<String>> 
                     direction.clone(),
                     register,
                     part.name.clone(),
-                    [doc, on].join(" ").trim().to_string(),
+                    [doc, &on].join(" ").trim().to_string(),
                 ]);
             }
         }

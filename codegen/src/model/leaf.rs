@@ -202,6 +202,22 @@ pub enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// What an operand of this kind is for, if its name says no more.
+    pub const fn purpose(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Mapping {
+                evidence: Some(_), ..
+            } => "The entry, of which no translation can be cached, and with it the TD.",
+            Self::Mapping { .. } => "The entry of the Secure-EPT.",
+            Self::Tdr => "The TD.",
+            Self::Tdvpr => "The virtual processor.",
+            Self::Page { .. } => "The page, which is given away.",
+            _ => return None,
+        })
+    }
+}
+
 /// What must have been done to an entry before a leaf may act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {

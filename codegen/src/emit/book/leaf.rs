@@ -146,8 +146,13 @@ impl Book<'_> {
             });
             let names = leaf.statuses.iter();
             let names = names.map(|status| {
-                self.links
-                    .status(page, &status.value, leaf.side == Side::Seamldr)
+                let name = self
+                    .links
+                    .status(page, &status.value, leaf.side == Side::Seamldr);
+                match self.spec.limited_to(leaf, &status.value) {
+                    Some(modules) => format!("{name} ({})", self.module_names(modules)),
+                    None => name,
+                }
             });
             let names: Vec<String> = names.collect();
             page.text(&names.join(", "));

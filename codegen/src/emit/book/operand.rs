@@ -48,7 +48,8 @@ impl Book<'_> {
                     if output {
                         row.push(self.with(page, meaning, side));
                     }
-                    let doc = part.doc.as_deref().unwrap_or_default();
+                    let purpose = part.kind.purpose().filter(|_| !output);
+                    let doc = part.doc.as_deref().or(purpose).unwrap_or_default();
                     row.push(self.links.prose(page, doc));
                     rows.push(row);
                 }

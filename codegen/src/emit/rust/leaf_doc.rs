@@ -24,17 +24,7 @@ pub(super) fn leaf_doc(spec: &Spec, leaf: &Leaf) -> String {
         "\n\n`{}`, {callee} {}, version {version}.",
         leaf.name, leaf.number.value
     );
-    let modules: Vec<&str> = spec
-        .modules
-        .iter()
-        .filter(|module| {
-            module
-                .leaves
-                .iter()
-                .any(|(name, versions)| name.value == leaf.name && versions.contains(&version))
-        })
-        .map(|module| module.name.as_str())
-        .collect();
+    let modules = spec.module_names(spec.dispatchers(leaf));
     if !modules.is_empty() {
         let _ = write!(text, " Dispatched by {}.", modules.join(", "));
     }
@@ -78,7 +68,16 @@ pub(super) fn leaf_doc(spec: &Spec, leaf: &Leaf) -> String {
         let statuses = leaf
             .statuses
             .iter()
-            .map(|status| status.value.as_str())
+            .map(|status| match spec.limited_to(leaf, &status.value) {
+                Some(modules) => {
+                    format!(
+                        "{} ({})",
+                        status.value,
+                        spec.module_names(modules).join(", ")
+                    )
+                }
+                None => status.value.clone(),
+            })
             .collect::<Vec<_>>()
             .join(", ");
         let _ = write!(text, "\n\nStatuses: {statuses}.");

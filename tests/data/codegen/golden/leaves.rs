@@ -13,9 +13,9 @@ Source: manual, Table 5.1.*/
         #[derive(Clone, Copy, Debug)]
         #[must_use = "a leaf does nothing until it is called"]
         pub struct PageAdd {
-            /// RCX: the entry of the Secure-EPT.
+            /// RCX: The entry of the Secure-EPT.
             pub gpa: Mapping<level::Pt>,
-            /// RDX: the TD.
+            /// RDX: The TD.
             pub tdr: Tdr,
         }
         impl Leaf for PageAdd {
@@ -56,7 +56,7 @@ Source: manual, Table 5.2.*/
         pub struct PageRemove<L: level::Within<3>> {
             /// That the module has WIDE.
             pub supported: module::Has<4>,
-            /// RCX: the entry, of which no translation can be cached, and with it the TD.
+            /// RCX: The entry, of which no translation can be cached, and with it the TD.
             pub entry: Untranslated<L>,
             /// RDX bits 0: Without waiting. Locked shared.
             pub quick: bool,

@@ -104,23 +104,10 @@ impl<'l> Writer<'l> {
             .bits
             .map(|bits| format!(" bits {bits}"))
             .unwrap_or_default();
-        let mut text = match (&input.part.doc, &input.part.kind) {
-            (Some(doc_text), _) => format!(" {register}{bits}:{}", doc(doc_text)),
-            (
-                None,
-                Kind::Mapping {
-                    evidence: Some(_), ..
-                },
-            ) => {
-                format!(
-                    " {register}: the entry, of which no translation can be cached, and with it the TD."
-                )
-            }
-            (None, Kind::Mapping { .. }) => format!(" {register}: the entry of the Secure-EPT."),
-            (None, Kind::Tdr) => format!(" {register}: the TD."),
-            (None, Kind::Tdvpr) => format!(" {register}: the virtual processor."),
-            (None, Kind::Page { .. }) => format!(" {register}: the page, which is given away."),
-            (None, _) => format!(" {register}{bits}."),
+        let said = input.part.doc.as_deref().or(input.part.kind.purpose());
+        let mut text = match said {
+            Some(said) => format!(" {register}{bits}:{}", doc(said)),
+            None => format!(" {register}{bits}."),
         };
         if let Kind::Hpa { align }
         | Kind::Gpa { align }
