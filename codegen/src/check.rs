@@ -28,29 +28,13 @@ pub fn check(spec: &Spec) -> Vec<Diagnostic> {
 }
 
 fn cites(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let lists: [&mut dyn Iterator<Item = &Vec<Cite>>; 10] = [
-        &mut spec.features.iter().map(|entity| &entity.cite),
-        &mut spec.modules.iter().map(|entity| &entity.cite),
-        &mut spec.statuses.iter().map(|entity| &entity.cite),
-        &mut spec
-            .statuses
-            .iter()
-            .flat_map(|table| &table.rows)
-            .map(|entity| &entity.cite),
-        &mut spec.fields.iter().map(|entity| &entity.cite),
-        &mut spec.cpuid.iter().map(|entity| &entity.cite),
-        &mut spec.enums.iter().map(|entity| &entity.cite),
-        &mut spec.formats.iter().map(|entity| &entity.cite),
-        &mut spec.structures.iter().map(|entity| &entity.cite),
-        &mut spec.leaves.iter().map(|entity| &entity.cite),
-    ];
     let known: Vec<&str> = spec
         .sources
         .iter()
         .map(|source| source.id.as_str())
         .collect();
-    for list in lists {
-        for cite in list.flatten() {
+    let mut check = |cites: &[Cite]| {
+        for cite in cites {
             if !known.contains(&cite.id.value.as_str()) {
                 out.push(unknown(
                     Code::UnknownName,
@@ -61,18 +45,39 @@ fn cites(spec: &Spec, out: &mut Vec<Diagnostic>) {
                 ));
             }
         }
+    };
+    for entity in &spec.features {
+        check(&entity.cite);
     }
-    for cite in spec.op_states.cite.iter().chain(&spec.sept_states.cite) {
-        if !known.contains(&cite.id.value.as_str()) {
-            out.push(unknown(
-                Code::UnknownName,
-                cite.id.place,
-                "source",
-                &cite.id.value,
-                &known,
-            ));
+    for entity in &spec.modules {
+        check(&entity.cite);
+    }
+    for table in &spec.statuses {
+        check(&table.cite);
+        for row in &table.rows {
+            check(&row.cite);
         }
     }
+    for entity in &spec.fields {
+        check(&entity.cite);
+    }
+    for entity in &spec.cpuid {
+        check(&entity.cite);
+    }
+    for entity in &spec.enums {
+        check(&entity.cite);
+    }
+    for entity in &spec.formats {
+        check(&entity.cite);
+    }
+    for entity in &spec.structures {
+        check(&entity.cite);
+    }
+    for entity in &spec.leaves {
+        check(&entity.cite);
+    }
+    check(&spec.op_states.cite);
+    check(&spec.sept_states.cite);
 }
 
 /// A name that nothing defines, with the closest one that something does.

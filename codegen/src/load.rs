@@ -4,19 +4,19 @@ mod cpuid;
 mod format;
 mod leaf;
 mod modules;
+mod question;
 mod record;
 mod table;
+#[cfg(feature = "generate")]
 mod trace;
 
+#[cfg(feature = "generate")]
+pub(crate) use question::Type;
 pub use record::closest;
 #[cfg(feature = "generate")]
 pub(crate) use trace::Trace;
 #[cfg(feature = "generate")]
-pub(crate) use trace::Type;
-#[cfg(feature = "generate")]
 pub(crate) use trace::Uses;
-
-use std::collections::HashMap;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
@@ -30,6 +30,7 @@ use crate::yaml::NodeId;
 use crate::yaml::Value;
 use crate::yaml::cache::Cache;
 
+use question::Use;
 use record::Item;
 use record::Reader;
 use record::Record;
@@ -96,9 +97,7 @@ fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Ve
             node: root,
         });
     }
-    let mut spec = loader.spec;
-    spec.modules.sort_by(|a, b| a.name.cmp(&b.name));
-    (spec, documents)
+    (loader.spec, documents)
 }
 
 const fn root_of(file: FileId) -> Place {
@@ -114,27 +113,20 @@ fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
             .iter()
             .for_each(|item| duplicate_keys(reader, file, item)),
         Value::Map(entries) => {
-            let mut first: HashMap<String, NodeId> = HashMap::new();
-            for (key, value) in entries {
-                let name = match &key.value {
-                    Value::Text(text) => text.clone(),
-                    other => format!("{other:?}"),
-                };
-                if let Some(before) = first.get(&name) {
+            for (index, (key, value)) in entries.iter().enumerate() {
+                let mut before = entries[..index].iter();
+                if let Some((before, _)) = before.find(|(before, _)| before.value == key.value) {
+                    let name = match &key.value {
+                        Value::Text(text) => text.clone(),
+                        other => format!("{other:?}"),
+                    };
                     let message = format!("the key `{name}` stands twice in one mapping");
+                    let place = |node| Place { file, node };
                     reader.report(
-                        Diagnostic::new(Code::DuplicateKey, Place { file, node: key.id }, message)
-                            .related(
-                                Place {
-                                    file,
-                                    node: *before,
-                                },
-                                "it stands here already",
-                            )
+                        Diagnostic::new(Code::DuplicateKey, place(key.id), message)
+                            .related(place(before.id), "it stands here already")
                             .help("remove one of them"),
                     );
-                } else {
-                    first.insert(name, key.id);
                 }
                 duplicate_keys(reader, file, value);
             }
@@ -254,18 +246,26 @@ impl Loader<'_> {
 
 /// One of the names in `known`, or a complaint.
 fn one_of<T: Copy>(item: Item<'_>, what: &str, known: &[(&str, T)]) -> Option<T> {
-    item.note_names(known.iter().map(|(name, _)| *name));
+    let mut names = Vec::new();
+    for (name, _) in known {
+        names.push(*name);
+    }
+    Some(known[position(item, what, &names)?].1)
+}
+
+/// Where in `known` the name stands, or a complaint.
+fn position(item: Item<'_>, what: &str, known: &[&str]) -> Option<usize> {
+    item.note(Use::Names(known));
     let name = item.text()?;
-    let found = known.iter().find(|(candidate, _)| *candidate == name);
+    let found = known.iter().position(|candidate| *candidate == name);
     if found.is_none() {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let diagnostic = Diagnostic::new(
             Code::UnknownName,
             item.place(),
             format!("unknown {what} `{name}`"),
         );
         item.reader
-            .report(diagnostic.help(record::suggestion(&name, &names)));
+            .report(diagnostic.help(record::suggestion(&name, known)));
     }
-    found.map(|(_, value)| *value)
+    found
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::MAIN_SEPARATOR_STR;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -69,10 +70,7 @@ impl Sources {
                 )
             })?;
             let relative = path.strip_prefix(directory).unwrap_or(&path);
-            let name = relative
-                .components()
-                .map(|part| part.as_os_str().to_string_lossy());
-            let name = name.collect::<Vec<_>>().join("/");
+            let name = relative.to_string_lossy().replace(MAIN_SEPARATOR_STR, "/");
             sources.files.push(Source { name, path, text });
         }
         Ok(sources)
@@ -133,7 +131,6 @@ pub(crate) fn paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
         };
         collect(&folder, folder != directory, &mut paths)?;
     }
-    paths.sort();
     Ok(paths)
 }
 
@@ -158,7 +155,8 @@ fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> io::Result<()
             .extension()
             .is_some_and(|extension| extension == "yaml")
         {
-            paths.push(path);
+            let at = paths.partition_point(|before| *before < path);
+            paths.insert(at, path);
         }
     }
     Ok(())

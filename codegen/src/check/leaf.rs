@@ -7,6 +7,7 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Place;
 use crate::model::Allowed;
+use crate::model::At;
 use crate::model::Callee;
 use crate::model::Evidence;
 use crate::model::FlagTable;
@@ -42,14 +43,13 @@ struct Known<'s> {
 impl<'s> Known<'s> {
     fn of(spec: &'s Spec) -> Self {
         let statuses = |callee| {
-            let tables = spec
-                .statuses
-                .iter()
-                .filter(move |table| table.callee == callee);
-            tables
-                .flat_map(|table| &table.rows)
-                .map(|row| row.name.as_str())
-                .collect()
+            let mut names = Vec::new();
+            for table in spec.statuses.iter().filter(|table| table.callee == callee) {
+                for row in &table.rows {
+                    names.push(row.name.as_str());
+                }
+            }
+            names
         };
         let enums = spec.enums.iter().map(|entity| entity.name.as_str());
         Self {
@@ -98,24 +98,11 @@ impl<'s> Known<'s> {
             Side::Vmcall => return,
             Side::Host | Side::Guest => &self.module,
         };
-        let mut named: Vec<_> = leaf.statuses.iter().collect();
-        named.extend(
-            leaf.outputs
-                .iter()
-                .flat_map(|operand| &operand.meanings)
-                .flat_map(|meaning| &meaning.on),
-        );
-        for status in named
-            .iter()
-            .filter(|status| !statuses.contains(&status.value.as_str()))
-        {
-            out.push(unknown(
-                Code::UnknownStatus,
-                status.place,
-                "status",
-                &status.value,
-                statuses,
-            ));
+        self::statuses(&leaf.statuses, statuses, out);
+        for operand in &leaf.outputs {
+            for meaning in &operand.meanings {
+                self::statuses(&meaning.on, statuses, out);
+            }
         }
         states(spec, &leaf.op_states, &spec.op_states, "OP_STATE", out);
         states(
@@ -125,18 +112,22 @@ impl<'s> Known<'s> {
             "state of an entry",
             out,
         );
-        let inputs: Vec<(&Operand, &Part)> = parts(&leaf.inputs).collect();
-        for (_, part) in inputs.iter().copied().chain(parts(&leaf.outputs)) {
-            self.part(part, out);
+        let inputs = parts(&leaf.inputs);
+        let outputs = parts(&leaf.outputs);
+        for parts in [&inputs, &outputs] {
+            for part in parts {
+                self.part(part, out);
+            }
         }
-        for operand in leaf.inputs.iter().chain(&leaf.outputs) {
-            operand
-                .meanings
-                .iter()
-                .for_each(|meaning| overlap(meaning, out));
+        for operands in [&leaf.inputs, &leaf.outputs] {
+            for operand in operands {
+                for meaning in &operand.meanings {
+                    overlap(meaning, out);
+                }
+            }
         }
-        repeated(inputs.iter().map(|(_, part)| *part), out);
-        relations(leaf, &inputs, out);
+        repeated(&inputs, out);
+        relations(leaf, &inputs, &outputs, out);
         for resume in &leaf.resume {
             if !leaf
                 .inputs
@@ -245,14 +236,28 @@ fn mapping_levels(place: Place, levels: &[u8], out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn parts(operands: &[Operand]) -> impl Iterator<Item = (&Operand, &Part)> {
-    operands.iter().flat_map(|operand| {
-        operand
-            .meanings
-            .iter()
-            .flat_map(|meaning| &meaning.parts)
-            .map(move |part| (operand, part))
-    })
+fn parts(operands: &[Operand]) -> Vec<&Part> {
+    let mut all = Vec::new();
+    for operand in operands {
+        for meaning in &operand.meanings {
+            all.extend(&meaning.parts);
+        }
+    }
+    all
+}
+
+fn statuses(named: &[At<String>], known: &[&str], out: &mut Vec<Diagnostic>) {
+    for status in named {
+        if !known.contains(&status.value.as_str()) {
+            out.push(unknown(
+                Code::UnknownStatus,
+                status.place,
+                "status",
+                &status.value,
+                known,
+            ));
+        }
+    }
 }
 
 fn states(
@@ -308,7 +313,7 @@ fn overlap(meaning: &Meaning, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn repeated<'p>(parts: impl Iterator<Item = &'p Part>, out: &mut Vec<Diagnostic>) {
+fn repeated(parts: &[&Part], out: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&str, Place> = HashMap::new();
     for part in parts {
         if let Some(before) = seen.insert(&part.name, part.place) {
@@ -326,12 +331,12 @@ fn repeated<'p>(parts: impl Iterator<Item = &'p Part>, out: &mut Vec<Diagnostic>
 }
 
 /// Operands that hang on each other.
-fn relations(leaf: &Leaf, inputs: &[(&Operand, &Part)], out: &mut Vec<Diagnostic>) {
-    let tdr = inputs.iter().any(|(_, part)| part.kind == Kind::Tdr);
+fn relations(leaf: &Leaf, inputs: &[&Part], outputs: &[&Part], out: &mut Vec<Diagnostic>) {
+    let tdr = inputs.iter().any(|part| part.kind == Kind::Tdr);
     let mapping = inputs
         .iter()
-        .any(|(_, part)| matches!(part.kind, Kind::Mapping { .. }));
-    for (_, part) in inputs {
+        .any(|part| matches!(part.kind, Kind::Mapping { .. }));
+    for part in inputs {
         if matches!(
             part.kind,
             Kind::Mapping {
@@ -350,7 +355,7 @@ fn relations(leaf: &Leaf, inputs: &[(&Operand, &Part)], out: &mut Vec<Diagnostic
             );
         }
     }
-    for (_, part) in inputs.iter().copied().chain(parts(&leaf.outputs)) {
+    for part in [inputs, outputs].into_iter().flatten() {
         if matches!(part.kind, Kind::Page { level: None, .. }) && !mapping {
             out.push(
                 Diagnostic::new(

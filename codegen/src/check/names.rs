@@ -13,83 +13,76 @@ use crate::model::StructureItem;
 pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     types(spec, out);
     for entity in &spec.enums {
-        distinct(
-            entity
-                .values
-                .iter()
-                .map(|value| (value.name.as_str(), value.place)),
-            "value",
-            out,
-        );
-        entity
-            .values
-            .iter()
-            .for_each(|value| form(&value.name, value.place, Form::Constant, out));
+        let all = entity.values.iter();
+        let all: Vec<_> = all
+            .map(|value| (value.name.as_str(), value.place))
+            .collect();
+        distinct(&all, "value", out);
+        for value in &entity.values {
+            form(&value.name, value.place, Form::Constant, out);
+        }
     }
     for format in &spec.formats {
-        let fields = format.items.iter().filter_map(|item| match item {
-            BitItem::Field(field) => Some(field),
-            _ => None,
-        });
-        let all: Vec<_> = fields
-            .chain(&format.views)
-            .map(|field| (field.name.as_str(), field.place))
-            .collect();
-        all.iter()
-            .for_each(|(name, place)| form(name, *place, Form::Field, out));
-        distinct(all.into_iter(), "field", out);
+        let mut all = Vec::new();
+        for item in &format.items {
+            if let BitItem::Field(field) = item {
+                all.push((field.name.as_str(), field.place));
+            }
+        }
+        for field in &format.views {
+            all.push((field.name.as_str(), field.place));
+        }
+        forms(&all, Form::Field, out);
+        distinct(&all, "field", out);
     }
     for structure in &spec.structures {
-        let fields = structure.items.iter().filter_map(|item| match item {
-            StructureItem::Field(field) => Some((field.name.as_str(), field.place)),
-            StructureItem::Reserved { .. } => None,
-        });
-        let all: Vec<_> = fields.collect();
-        all.iter()
-            .for_each(|(name, place)| form(name, *place, Form::Field, out));
-        distinct(all.into_iter(), "field", out);
+        let mut all = Vec::new();
+        for item in &structure.items {
+            if let StructureItem::Field(field) = item {
+                all.push((field.name.as_str(), field.place));
+            }
+        }
+        forms(&all, Form::Field, out);
+        distinct(&all, "field", out);
     }
-    for row in spec.statuses.iter().flat_map(|table| &table.rows) {
+    for table in &spec.statuses {
+        for row in &table.rows {
+            form(&row.name, row.place, Form::Constant, out);
+        }
+    }
+    for row in &spec.operands {
         form(&row.name, row.place, Form::Constant, out);
     }
-    spec.operands
-        .iter()
-        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
-    spec.features
-        .iter()
-        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
-    let states = [&spec.op_states, &spec.sept_states, &spec.l2_sept_states];
-    states
-        .into_iter()
-        .flat_map(|table| &table.rows)
-        .for_each(|row| form(&row.name, row.place, Form::Constant, out));
-    for row in spec.fields.iter().flat_map(|table| &table.rows) {
-        form(&row.name, row.place, Form::Free, out);
+    for row in &spec.features {
+        form(&row.name, row.place, Form::Constant, out);
+    }
+    for table in [&spec.op_states, &spec.sept_states, &spec.l2_sept_states] {
+        for row in &table.rows {
+            form(&row.name, row.place, Form::Constant, out);
+        }
+    }
+    for table in &spec.fields {
+        for row in &table.rows {
+            form(&row.name, row.place, Form::Free, out);
+        }
     }
     leaves(spec, out);
 }
 
 /// Formats, enums and structures share one module of Rust, and types written by hand have names too.
 fn types(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let all = spec
-        .enums
-        .iter()
-        .map(|entity| (entity.name.as_str(), entity.place));
-    let all = all.chain(
-        spec.formats
-            .iter()
-            .map(|entity| (entity.name.as_str(), entity.place)),
-    );
-    let all: Vec<_> = all
-        .chain(
-            spec.structures
-                .iter()
-                .map(|entity| (entity.name.as_str(), entity.place)),
-        )
-        .collect();
-    all.iter()
-        .for_each(|(name, place)| form(name, *place, Form::Type, out));
-    distinct(all.into_iter(), "type", out);
+    let mut all = Vec::new();
+    for entity in &spec.enums {
+        all.push((entity.name.as_str(), entity.place));
+    }
+    for entity in &spec.formats {
+        all.push((entity.name.as_str(), entity.place));
+    }
+    for entity in &spec.structures {
+        all.push((entity.name.as_str(), entity.place));
+    }
+    forms(&all, Form::Type, out);
+    distinct(&all, "type", out);
 }
 
 fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
@@ -153,12 +146,12 @@ fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
             );
         }
     }
-    let mut numbers: HashMap<(crate::model::Side, u64), &Leaf> = HashMap::new();
+    let mut numbered: Vec<&Leaf> = Vec::new();
     for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
-        match numbers.get(&(leaf.side, leaf.number.value)) {
-            None => {
-                numbers.insert((leaf.side, leaf.number.value), leaf);
-            }
+        let same =
+            |before: &&&Leaf| before.side == leaf.side && before.number.value == leaf.number.value;
+        match numbered.iter().find(same) {
+            None => numbered.push(leaf),
             Some(before) if before.contested && leaf.contested => {}
             Some(before) => {
                 let message = format!(
@@ -172,6 +165,12 @@ fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
                 );
             }
         }
+    }
+}
+
+fn forms(names: &[(&str, Place)], wanted: Form, out: &mut Vec<Diagnostic>) {
+    for (name, place) in names {
+        form(name, *place, wanted, out);
     }
 }
 
@@ -238,25 +237,21 @@ const RESERVED: [&str; 9] = [
     "is_reserved_valid",
 ];
 
-fn distinct<'n>(
-    names: impl Iterator<Item = (&'n str, Place)>,
-    what: &str,
-    out: &mut Vec<Diagnostic>,
-) {
+fn distinct(names: &[(&str, Place)], what: &str, out: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&str, Place> = HashMap::new();
     for (name, place) in names {
         if let Some(before) = seen.get(name) {
             out.push(
                 Diagnostic::new(
                     Code::Conflict,
-                    place,
+                    *place,
                     format!("two {what}s are called `{name}`"),
                 )
                 .related(*before, "the first one is here")
                 .help("rename one of them"),
             );
         } else {
-            seen.insert(name, place);
+            seen.insert(name, *place);
         }
     }
 }

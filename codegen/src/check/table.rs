@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use super::unknown;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Place;
 use crate::model::Callee;
+use crate::model::FieldRow;
 use crate::model::FlagTable;
+use crate::model::ModuleSet;
 use crate::model::Named;
 use crate::model::Side;
 use crate::model::Spec;
@@ -57,13 +60,12 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
         );
     }
     values(spec, out);
-    let names: Vec<&str> = spec
-        .fields
-        .iter()
-        .flat_map(|table| &table.rows)
-        .map(|row| row.name.as_str())
-        .collect();
-    for row in spec.fields.iter().flat_map(|table| &table.rows) {
+    let mut rows: Vec<&FieldRow> = Vec::new();
+    for table in &spec.fields {
+        rows.extend(&table.rows);
+    }
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    for row in rows {
         if let Some(from) = &row.count_from
             && !names.contains(&from.value.as_str())
         {
@@ -87,22 +89,38 @@ fn claims<'r, R: Named + 'r>(
     key: fn(&R) -> String,
     out: &mut Vec<Diagnostic>,
 ) {
-    let mut seen: HashMap<String, Vec<&R>> = HashMap::new();
+    let mut seen = HashMap::new();
     for row in rows {
-        let before = seen.entry(key(row)).or_default();
-        if let Some(other) = before
-            .iter()
-            .find(|other| !other.modules().and(row.modules()).is_empty())
-        {
-            let message = format!("two rows have the {what} `{}` in one module", key(row));
-            out.push(
-                Diagnostic::new(Code::Conflict, row.place(), message)
-                    .related(other.place(), "the first one is here")
-                    .help("correct one, or give each its own `modules`"),
-            );
-        }
-        before.push(row);
+        claim(&mut seen, what, key(row), (row.modules(), row.place()), out);
     }
+}
+
+/// Where in which modules a key was claimed before.
+type Claims = HashMap<String, Vec<(ModuleSet, Place)>>;
+
+fn claim(
+    seen: &mut Claims,
+    what: &str,
+    key: String,
+    (modules, place): (ModuleSet, Place),
+    out: &mut Vec<Diagnostic>,
+) {
+    let Some(before) = seen.get_mut(&key) else {
+        seen.insert(key, vec![(modules, place)]);
+        return;
+    };
+    if let Some((_, other)) = before
+        .iter()
+        .find(|(claimed, _)| !claimed.and(modules).is_empty())
+    {
+        let message = format!("two rows have the {what} `{key}` in one module");
+        out.push(
+            Diagnostic::new(Code::Conflict, place, message)
+                .related(*other, "the first one is here")
+                .help("correct one, or give each its own `modules`"),
+        );
+    }
+    before.push((modules, place));
 }
 
 fn states(table: &FlagTable, max: u64, out: &mut Vec<Diagnostic>) {

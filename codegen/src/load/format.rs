@@ -2,9 +2,9 @@
 
 use super::Loader;
 use super::modules::cites;
+use super::question::Use;
 use super::record::Item;
 use super::record::Record;
-use super::trace::Use;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::At;

@@ -4,10 +4,10 @@ use super::Loader;
 use super::format::bit_range;
 use super::modules::cites;
 use super::one_of;
+use super::question::Use;
 use super::record::Item;
 use super::record::Record;
 use super::record::suggestion;
-use super::trace::Use;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::Allowed;
@@ -143,10 +143,11 @@ fn names(record: &mut Record<'_>, key: &'static str) -> Vec<At<String>> {
         .unwrap_or_default()
 }
 
-fn register(item: Item<'_>) -> Option<&'static str> {
-    item.note_names(REGISTERS);
+/// The number of a register in [`REGISTERS`].
+fn register(item: Item<'_>) -> Option<usize> {
+    item.note(Use::Names(&REGISTERS));
     let name = item.text()?;
-    let found = REGISTERS.into_iter().find(|known| *known == name);
+    let found = REGISTERS.iter().position(|known| *known == name);
     if found.is_none() {
         let message = format!("no operand can be in `{name}`");
         item.reader.report(
@@ -161,24 +162,22 @@ fn operands(record: &mut Record<'_>, key: &'static str, output: bool) -> Vec<Ope
     let Some(entries) = record.get(key).and_then(|item| item.entries()) else {
         return Vec::new();
     };
-    let mut list: Vec<Operand> = entries
-        .filter_map(|(key, value)| {
-            let register = register(key);
-            let (meanings, lock) = meanings(value, output)?;
-            Some(Operand {
-                place: key.place(),
-                register: register?,
-                meanings,
-                lock,
-            })
-        })
-        .collect();
-    list.sort_by_key(|operand| {
-        REGISTERS
-            .iter()
-            .position(|register| *register == operand.register)
-    });
-    list
+    let mut list: Vec<(usize, Operand)> = Vec::new();
+    for (key, value) in entries {
+        let number = register(key);
+        let Some(((meanings, lock), number)) = meanings(value, output).zip(number) else {
+            continue;
+        };
+        let operand = Operand {
+            place: key.place(),
+            register: REGISTERS[number],
+            meanings,
+            lock,
+        };
+        let at = list.partition_point(|(before, _)| *before <= number);
+        list.insert(at, (number, operand));
+    }
+    list.into_iter().map(|(_, operand)| operand).collect()
 }
 
 fn meanings(item: Item<'_>, output: bool) -> Option<(Vec<Meaning>, Option<LockMode>)> {
@@ -250,7 +249,7 @@ fn kind(row: &mut Record<'_>) -> Option<Kind> {
     let Some(item) = row.get("type") else {
         return Some(Kind::Number(64));
     };
-    item.note_names(TYPES);
+    item.note(Use::Names(&TYPES));
     let Some(name) = item.text() else {
         ask_type_keys(row);
         return None;
@@ -341,7 +340,7 @@ fn resume(item: Item<'_>) -> Option<Vec<Resume>> {
                     _ => Some(value.number()?),
                 };
                 Some(Resume {
-                    register: register(key)?,
+                    register: REGISTERS[register(key)?],
                     set,
                 })
             })

@@ -86,7 +86,7 @@ impl Loader<'_> {
             .get("reserved")
             .and_then(|list| list.each(|item| item.at_text()))
             .unwrap_or_default();
-        self.spec.modules.push(Module {
+        let module = Module {
             place: record.place(),
             name,
             features0,
@@ -95,7 +95,10 @@ impl Loader<'_> {
             values: values.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
             cite,
-        });
+        };
+        let modules = &mut self.spec.modules;
+        let at = modules.partition_point(|before| before.name <= module.name);
+        modules.insert(at, module);
     }
 }
 

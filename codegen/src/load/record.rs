@@ -10,14 +10,16 @@ use crate::source::FileId;
 use crate::yaml::Node;
 use crate::yaml::Value;
 
+use super::question::Type;
+use super::question::Use;
+#[cfg(feature = "generate")]
 use super::trace::Trace;
-use super::trace::Type;
-use super::trace::Use;
 
 /// Where mistakes are collected while files are read.
 pub(crate) struct Reader {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// What is asked of each node, for whoever wants to know.
+    #[cfg(feature = "generate")]
     trace: Option<RefCell<Trace>>,
 }
 
@@ -25,6 +27,7 @@ impl Reader {
     pub(crate) const fn new() -> Self {
         Self {
             diagnostics: RefCell::new(Vec::new()),
+            #[cfg(feature = "generate")]
             trace: None,
         }
     }
@@ -88,18 +91,16 @@ impl<'n> Item<'n> {
     }
 
     /// Remembers what is asked of the node, if somebody wants to know.
-    pub(crate) fn note(&self, what: Use) {
+    #[cfg(feature = "generate")]
+    pub(crate) fn note(&self, what: Use<'_>) {
         if let Some(trace) = &self.reader.trace {
             trace.borrow_mut().note(self.place(), what);
         }
     }
 
-    /// Remembers that the text is one of `names`.
-    pub(crate) fn note_names<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
-        if self.reader.trace.is_some() {
-            self.note(Use::Names(names.into_iter().map(str::to_owned).collect()));
-        }
-    }
+    /// Only what makes the JSON Schemas wants to know.
+    #[cfg(not(feature = "generate"))]
+    pub(crate) const fn note(&self, _: Use<'_>) {}
 
     pub(crate) fn text(&self) -> Option<String> {
         self.note(Use::As(Type::Text));
@@ -150,20 +151,23 @@ impl<'n> Item<'n> {
         self.number_to(u64::from(u32::MAX))
     }
 
-    pub(crate) fn list(&self) -> Option<impl Iterator<Item = Self> + use<'n>> {
+    fn list(&self) -> Option<&'n [Node]> {
         self.note(Use::As(Type::List));
         match &self.node.value {
-            Value::List(items) => {
-                let this = *self;
-                Some(items.iter().map(move |node| this.with(node)))
-            }
+            Value::List(items) => Some(items),
             _ => self.wrong("a list"),
         }
     }
 
     /// What `read` makes of each element; elements that it cannot read are left out, the mistakes being reported.
-    pub(crate) fn each<T>(&self, read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
-        Some(self.list()?.filter_map(read).collect())
+    pub(crate) fn each<T>(&self, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        for node in self.list()? {
+            if let Some(value) = read(self.with(node)) {
+                all.push(value);
+            }
+        }
+        Some(all)
     }
 
     /// A list, or one element that stands for a list of one.
@@ -366,7 +370,7 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
         Some(best) => format!("did you mean `{best}`?"),
         None => {
             let mut known = known.to_vec();
-            known.sort_unstable();
+            known.sort();
             known.dedup();
             format!("known here: {}", known.join(", "))
         }

@@ -1,38 +1,12 @@
-//! What the loader asks of each node: the schema as it is in force, from which the JSON Schemas are made.
+//! What the loader has asked of each node: the schema as it is in force, from which the JSON Schemas are made.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use std::collections::HashMap;
 
+use super::question::Type;
+use super::question::Use;
 use crate::diagnostic::Place;
-
-/// What a node is taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Type {
-    Text,
-    Bool,
-    Number,
-    List,
-    /// A mapping whose keys are the schema's.
-    Record,
-    /// A mapping whose keys are data.
-    Entries,
-}
-
-/// One question.
-pub(crate) enum Use {
-    As(Type),
-    /// A number of at most this.
-    Max(u64),
-    /// A text that is one of these.
-    Names(BTreeSet<String>),
-    /// A text or number that this regular expression describes.
-    Pattern(&'static str),
-    /// The value of a key of a record, and what it is taken for if it is there.
-    Key(&'static str, Option<Type>),
-    /// The key must be there.
-    Need(&'static str),
-}
 
 /// All questions about one node.
 #[derive(Debug, Default)]
@@ -58,14 +32,16 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    pub(crate) fn note(&mut self, place: Place, what: Use) {
+    pub(crate) fn note(&mut self, place: Place, what: Use<'_>) {
         let uses = self.uses.entry(place).or_default();
         match what {
             Use::As(ty) => {
                 uses.types.insert(ty);
             }
             Use::Max(max) => uses.max = Some(max),
-            Use::Names(names) => uses.names = Some(names),
+            Use::Names(names) => {
+                uses.names = Some(names.iter().copied().map(str::to_owned).collect());
+            }
             Use::Pattern(pattern) => uses.pattern = Some(pattern),
             Use::Key(key, ty) => {
                 let key = uses.keys.entry(key).or_default();
