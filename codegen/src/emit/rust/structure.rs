@@ -137,12 +137,12 @@ fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStr
         let size = number(u64::from(field.size));
         quote! {
             #[doc = #text]
-            pub const fn #name(&self) -> &[u8; #size] {
+            pub fn #name(&self) -> &[u8; #size] {
                 #root::bytes::chunk(self.as_bytes(), #offset)
             }
 
             #[doc = #set_text]
-            pub const fn #set(&mut self, value: &[u8; #size]) {
+            pub fn #set(&mut self, value: &[u8; #size]) {
                 #root::bytes::put(self.as_bytes_mut(), #offset, value);
             }
         }
@@ -192,12 +192,12 @@ fn element(
     match field.count {
         None => quote! {
             #[doc = #text]
-            pub const fn #name(&self) -> #get {
+            pub fn #name(&self) -> #get {
                 #read
             }
 
             #[doc = #set_text]
-            pub const fn #set_name(&mut self, value: #set) {
+            pub fn #set_name(&mut self, value: #set) {
                 #write
             }
         },
@@ -212,7 +212,7 @@ fn element(
                 #[doc = #text]
                 ///
                 /// `None` from the end of the array on.
-                pub const fn #name(&self, index: usize) -> Option<#get> {
+                pub fn #name(&self, index: usize) -> Option<#get> {
                     if index >= #count {
                         return None;
                     }
@@ -222,7 +222,7 @@ fn element(
                 #[doc = #set_text]
                 ///
                 /// `None`, and nothing changed, from the end of the array on.
-                pub const fn #set_name(&mut self, index: usize, value: #set) -> Option<()> {
+                pub fn #set_name(&mut self, index: usize, value: #set) -> Option<()> {
                     if index >= #count {
                         return None;
                     }
