@@ -132,18 +132,64 @@ pub enum Reach {
     All,
 }
 
+/// What every call of a leaf has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    name: &'static str,
+    rax: u64,
+    features: Features,
+    reach: Reach,
+}
+
+impl Signature {
+    /// A leaf of this name that is called with this RAX and these registers.
+    pub const fn new(name: &'static str, rax: u64, reach: Reach) -> Self {
+        Self {
+            name,
+            rax,
+            features: Features::EMPTY,
+            reach,
+        }
+    }
+
+    /// The same of a leaf that only modules with these features have.
+    #[must_use]
+    pub const fn needing(self, features: Features) -> Self {
+        Self { features, ..self }
+    }
+}
+
+/// Who executes a leaf: [`Host`] or [`Guest`].
+pub trait Caller {}
+
+/// The host, by SEAMCALL.
+#[derive(Debug)]
+pub enum Host {}
+
+/// The guest, by TDCALL.
+#[derive(Debug)]
+pub enum Guest {}
+
+impl Caller for Host {}
+
+impl Caller for Guest {}
+
 /// One leaf function with its inputs.
 pub trait Leaf: Sized {
+    /// Name, RAX, registers and features.
+    const SIGNATURE: Signature;
     /// Intel's name, such as `TDH.MEM.PAGE.AUG`.
-    const NAME: &'static str;
+    const NAME: &'static str = Self::SIGNATURE.name;
     /// RAX of the call: leaf number, version in bits 23:16, bit 63 for P-SEAMLDR.
-    const RAX: u64;
+    const RAX: u64 = Self::SIGNATURE.rax;
     /// Features without which no module has the leaf.
-    const FEATURES: Features = Features::EMPTY;
+    const FEATURES: Features = Self::SIGNATURE.features;
     /// The registers that a call must pass.
-    const REACH: Reach;
+    const REACH: Reach = Self::SIGNATURE.reach;
     /// Whether the leaf reads or writes a register beside RAX, RCX, RDX and R8 to R13.
     const ALL_REGISTERS: bool = matches!(Self::REACH, Reach::All);
+    /// Who calls it.
+    type Caller: Caller;
     /// What the leaf returns on success.
     type Output;
 
@@ -188,7 +234,7 @@ pub trait Leaf: Sized {
 }
 
 /// A leaf that the host calls.
-pub trait HostLeaf: Leaf {
+pub trait HostLeaf: Leaf<Caller = Host> {
     /// The leaf's number, with what modules allow; types of P-SEAMLDR's leaves have a `LEAF` of their own, which goes first.
     const LEAF: SeamcallLeaf = SeamcallLeaf::new(Self::RAX as u16);
 
@@ -209,7 +255,7 @@ pub trait HostLeaf: Leaf {
 }
 
 /// A leaf that the guest calls.
-pub trait GuestLeaf: Leaf {
+pub trait GuestLeaf: Leaf<Caller = Guest> {
     /// The leaf's number, with what modules allow.
     const LEAF: TdcallLeaf = TdcallLeaf::new(Self::RAX as u16);
 
@@ -228,6 +274,10 @@ pub trait GuestLeaf: Leaf {
         self.finish(&registers, called)
     }
 }
+
+impl<L: Leaf<Caller = Host>> HostLeaf for L {}
+
+impl<L: Leaf<Caller = Guest>> GuestLeaf for L {}
 
 /// A completed leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

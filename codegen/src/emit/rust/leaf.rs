@@ -229,7 +229,7 @@ impl<'l> Writer<'l> {
             let bit = number(u64::from(bit));
             let constant = constant(&name);
             fields.push(quote!(#[doc = #text] pub supported: module::Has<#bit>,));
-            feature = quote!(const FEATURES: Features = Features::#constant;);
+            feature = quote!(.needing(Features::#constant));
         }
         for input in inputs.iter().filter(|input| !input.ty.is_empty()) {
             let (name, field_ty) = (&input.name, &input.ty);
@@ -271,11 +271,11 @@ impl<'l> Writer<'l> {
         let rax = hex(leaf.rax(version));
         let name = &leaf.name;
         let (output_items, output_ty, output) = self.output(&inputs);
-        let trait_name = if leaf.side == Side::Guest {
-            quote!(GuestLeaf)
+        let caller = ident(if leaf.side == Side::Guest {
+            "Guest"
         } else {
-            quote!(HostLeaf)
-        };
+            "Host"
+        });
         let details = self.details(&parameters, &arguments);
         let resume = self.resume(&inputs, &parameters, &arguments);
         let body = if fields.is_empty() {
@@ -308,10 +308,8 @@ impl<'l> Writer<'l> {
             #number
 
             impl #parameters Leaf for #ty #arguments {
-                const NAME: &'static str = #name;
-                const RAX: u64 = #rax;
-                #feature
-                const REACH: Reach = Reach::#reach;
+                const SIGNATURE: Signature = Signature::new(#name, #rax, Reach::#reach)#feature;
+                type Caller = #caller;
                 type Output = #output_ty;
 
                 #[inline(always)]
@@ -322,8 +320,6 @@ impl<'l> Writer<'l> {
                 #[inline(always)]
                 fn output(self, #registers: &Registers) -> Self::Output { #output }
             }
-
-            impl #parameters #trait_name for #ty #arguments {}
 
             #output_items
             #details

@@ -405,21 +405,21 @@ impl Parameters {
     /// Byte at which [`flags`](Self::flags) begins.
     pub const OFFSET_FLAGS: usize = 0;
     /// Byte 0 on.
-    pub const fn flags(&self) -> Flags {
+    pub fn flags(&self) -> Flags {
         Flags::from_bits(crate::bytes::u16_at(self.as_bytes(), 0))
     }
     /// Replaces [`flags`](Self::flags).
-    pub const fn set_flags(&mut self, value: Flags) {
+    pub fn set_flags(&mut self, value: Flags) {
         crate::bytes::put_u16(self.as_bytes_mut(), 0, value.into_bits());
     }
     /// Byte at which [`owner`](Self::owner) begins.
     pub const OFFSET_OWNER: usize = 8;
     /// Byte 8 on.
-    pub const fn owner(&self) -> &[u8; 24] {
+    pub fn owner(&self) -> &[u8; 24] {
         crate::bytes::chunk(self.as_bytes(), 8)
     }
     /// Replaces [`owner`](Self::owner).
-    pub const fn set_owner(&mut self, value: &[u8; 24]) {
+    pub fn set_owner(&mut self, value: &[u8; 24]) {
         crate::bytes::put(self.as_bytes_mut(), 8, value);
     }
     /// Byte at which [`entries`](Self::entries) begins.
@@ -429,7 +429,7 @@ impl Parameters {
     /// Byte 32 on.
     ///
     /// `None` from the end of the array on.
-    pub const fn entries(&self, index: usize) -> Option<Split> {
+    pub fn entries(&self, index: usize) -> Option<Split> {
         if index >= 4 {
             return None;
         }
@@ -438,7 +438,7 @@ impl Parameters {
     /// Replaces [`entries`](Self::entries).
     ///
     /// `None`, and nothing changed, from the end of the array on.
-    pub const fn set_entries(&mut self, index: usize, value: Split) -> Option<()> {
+    pub fn set_entries(&mut self, index: usize, value: Split) -> Option<()> {
         if index >= 4 {
             return None;
         }

@@ -19,9 +19,12 @@ Source: manual, Table 5.1.*/
             pub tdr: Tdr,
         }
         impl Leaf for PageAdd {
-            const NAME: &'static str = "TDH.MEM.PAGE.ADD";
-            const RAX: u64 = 0x2;
-            const REACH: Reach = Reach::Rdx;
+            const SIGNATURE: Signature = Signature::new(
+                "TDH.MEM.PAGE.ADD",
+                0x2,
+                Reach::Rdx,
+            );
+            type Caller = Host;
             type Output = ();
             #[inline(always)]
             fn encode(&self) -> Registers {
@@ -35,7 +38,6 @@ Source: manual, Table 5.1.*/
             #[inline(always)]
             fn output(self, _: &Registers) -> Self::Output {}
         }
-        impl HostLeaf for PageAdd {}
         /** Removes a page.
 
 `TDH.MEM.PAGE.REMOVE`, leaf 29, version 0. Dispatched by 1.0. Needs WIDE.
@@ -62,10 +64,13 @@ Source: manual, Table 5.2.*/
             pub quick: bool,
         }
         impl<L: level::Within<3>> Leaf for PageRemove<L> {
-            const NAME: &'static str = "TDH.MEM.PAGE.REMOVE";
-            const RAX: u64 = 0x1d;
-            const FEATURES: Features = Features::WIDE;
-            const REACH: Reach = Reach::Rdx;
+            const SIGNATURE: Signature = Signature::new(
+                    "TDH.MEM.PAGE.REMOVE",
+                    0x1d,
+                    Reach::Rdx,
+                )
+                .needing(Features::WIDE);
+            type Caller = Host;
             type Output = PageRemoveOutput<L>;
             #[inline(always)]
             fn encode(&self) -> Registers {
@@ -84,7 +89,6 @@ Source: manual, Table 5.2.*/
                 }
             }
         }
-        impl<L: level::Within<3>> HostLeaf for PageRemove<L> {}
         /// What [`PageRemove`] returns.
         #[derive(Debug)]
         #[must_use]
