@@ -174,7 +174,7 @@ impl Caller for Host {}
 
 impl Caller for Guest {}
 
-/// One leaf function with its inputs.
+/// One leaf function with its inputs, which a call uses up and a refusal gives back.
 pub trait Leaf: Sized {
     /// Name, RAX, registers and features.
     const SIGNATURE: Signature;

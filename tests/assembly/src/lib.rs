@@ -136,6 +136,6 @@ pub fn typed_vp_enter(lp: HardwareSeamcall, registers: &mut Registers) -> u64 {
 /// TDH.VP.ENTER as a typed call, of which the caller looks at RAX.
 // SAFETY: as above.
 #[unsafe(no_mangle)]
-pub fn typed_vp_enter_leaf(lp: HardwareSeamcall, enter: &tdh::vp::Enter) -> u64 {
-    rax((*enter).call(&lp))
+pub fn typed_vp_enter_leaf(lp: HardwareSeamcall, enter: tdh::vp::Enter) -> u64 {
+    rax(enter.call(&lp))
 }

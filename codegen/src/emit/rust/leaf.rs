@@ -242,11 +242,6 @@ impl<'l> Writer<'l> {
                 pub blocked: B,
             });
         }
-        let derive = if self.is_plain() {
-            quote!(Clone, Copy, Debug)
-        } else {
-            quote!(Debug)
-        };
         let registers = inputs
             .iter()
             .map(|input| input.register)
@@ -301,7 +296,7 @@ impl<'l> Writer<'l> {
         let others = (distinct.len() + 1 < REGISTERS).then(|| quote!(..Registers::ZERO));
         quote! {
             #[doc = #text]
-            #[derive(#derive)]
+            #[derive(Debug)]
             #[must_use = "a leaf does nothing until it is called"]
             pub struct #ty #parameters #body
 
@@ -366,16 +361,6 @@ impl<'l> Writer<'l> {
             .iter()
             .find(|feature| feature.name == *name)?;
         Some((feature.name.clone(), feature.bit))
-    }
-
-    /// Whether the inputs can be copied.
-    fn is_plain(&self) -> bool {
-        self.leaf.yields != Some(Yields::Tracked)
-            && !self.has_evidence()
-            && !self
-                .inputs_of()
-                .iter()
-                .any(|(_, part)| matches!(part.kind, Kind::Page { .. }))
     }
 }
 

@@ -10,7 +10,7 @@ pub mod tdh {
 Statuses: SUCCESS, OPERAND_BUSY.
 
 Source: manual, Table 5.1.*/
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Debug)]
         #[must_use = "a leaf does nothing until it is called"]
         pub struct PageAdd {
             /// RCX: The entry of the Secure-EPT.
