@@ -2,6 +2,7 @@
 //!
 //! What passes here can be emitted: every name that becomes an identifier is one, and everything named exists.
 
+mod area;
 mod cpuid;
 mod format;
 mod leaf;
@@ -24,6 +25,7 @@ pub fn check(spec: &Spec) -> Vec<Diagnostic> {
     cpuid::check(spec, &mut out);
     format::check(spec, &mut out);
     leaf::check(spec, &mut out);
+    area::check(spec, &mut out);
     out
 }
 

@@ -18,12 +18,14 @@ use proc_macro2::TokenTree;
 use quote::quote;
 
 use crate::Specification;
+use crate::area::CORE;
 use crate::check::check;
 use crate::diagnostic::Diagnostics;
 use crate::emit::rust::Options;
 use crate::emit::rust::SECTIONS;
 use crate::emit::rust::Section;
 use crate::load::load_cached;
+use crate::model::Spec;
 use crate::source::Sources;
 use crate::yaml::cache::Cache;
 
@@ -48,7 +50,11 @@ fn error(message: &str) -> TokenStream {
 }
 
 fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStream {
-    let call = (section.name, arguments.area.as_deref());
+    let call = Call {
+        section: section.name,
+        area: arguments.area.clone(),
+        side: arguments.side.clone(),
+    };
     let (read, reports) = read_once(&arguments.directory, call);
     let read = match read {
         Ok(read) => read,
@@ -62,11 +68,18 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
         bitfield: arguments.bitfield.clone(),
         linted: false,
         area: arguments.area.clone(),
+        side: arguments.side.clone(),
     };
     let Specification { spec, sources } = &read.specification;
     if read.mistakes.is_empty() {
+        if let Some(message) = unknown_area(spec, arguments) {
+            return error(&message);
+        }
         let items = (section.emit)(spec, &options);
-        let used = sources.iter().map(|(_, source)| source).filter(|source| {
+        // That of the core is always there.
+        let tracks = options.area.as_deref().is_none_or(|area| area == CORE);
+        let used = sources.iter().filter(|_| tracks);
+        let used = used.map(|(_, source)| source).filter(|source| {
             let mut files = section.files.iter();
             files.any(|beginning| source.name().starts_with(beginning))
         });
@@ -84,6 +97,20 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
     }
 }
 
+/// The complaint about an area that is none: its macro would silently write nothing.
+fn unknown_area(spec: &Spec, arguments: &Arguments) -> Option<String> {
+    let area = arguments.area.as_deref()?;
+    let mut known = vec![CORE];
+    known.extend(spec.areas.iter().map(|area| area.name.as_str()));
+    if known.contains(&area) {
+        return None;
+    }
+    Some(format!(
+        "there is no area `{area}`: known are {}",
+        known.join(", ")
+    ))
+}
+
 fn track<'p>(paths: impl Iterator<Item = &'p Path>) -> TokenStream {
     let paths = paths.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     let paths = paths.map(|path| path.to_string_lossy().into_owned());
@@ -95,6 +122,7 @@ struct Arguments {
     root: TokenStream,
     bitfield: Option<TokenStream>,
     area: Option<String>,
+    side: Option<String>,
 }
 
 /// The specification that goes with the crate being compiled: in a checkout the one beside it, for a checkout may have been moved
@@ -114,6 +142,7 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
         root: quote!(crate),
         bitfield: None,
         area: None,
+        side: None,
     };
     let mut tokens = arguments.into_iter().peekable();
     while let Some(key) = tokens.next() {
@@ -139,9 +168,10 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
             "root" => parsed.root = value,
             "bitfield" => parsed.bitfield = Some(value),
             "area" => parsed.area = Some(value.to_string()),
+            "side" => parsed.side = Some(value.to_string()),
             _ => {
                 return Err(format!(
-                    "unknown argument `{key}`: known are `spec`, `root`, `bitfield` and `area`"
+                    "unknown argument `{key}`: known are `spec`, `root`, `bitfield`, `area` and `side`"
                 ));
             }
         }
@@ -156,6 +186,14 @@ struct Read {
     mistakes: Vec<String>,
 }
 
+/// What tells the macros of a crate apart.
+#[derive(PartialEq, Eq)]
+struct Call {
+    section: &'static str,
+    area: Option<String>,
+    side: Option<String>,
+}
+
 type Cached = Result<Arc<Read>, String>;
 
 /// A specification as it was read last.
@@ -165,8 +203,8 @@ struct Snapshot {
     looked: Instant,
     fingerprint: Fingerprint,
     read: Cached,
-    /// Section and area of the macro that reports the mistakes: one crate has many macros.
-    reporter: (&'static str, Option<String>),
+    /// The macro that reports the mistakes: one crate has many.
+    reporter: Call,
 }
 
 static SNAPSHOT: Mutex<Option<Snapshot>> = Mutex::new(None);
@@ -176,8 +214,8 @@ const FRESH: Duration = Duration::from_secs(1);
 
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
-/// The specification, and whether the macro of this section and area is the one to report its mistakes.
-fn read_once(directory: &Path, (section, area): (&'static str, Option<&str>)) -> (Cached, bool) {
+/// Whether `call` is the one to report its mistakes, with the specification.
+fn read_once(directory: &Path, call: Call) -> (Cached, bool) {
     let mut snapshot = match SNAPSHOT.lock() {
         Ok(snapshot) => snapshot,
         Err(poisoned) => poisoned.into_inner(),
@@ -187,9 +225,7 @@ fn read_once(directory: &Path, (section, area): (&'static str, Option<&str>)) ->
         && (known.looked.elapsed() < FRESH || known.fingerprint == fingerprint(directory))
     {
         known.looked = Instant::now();
-        let (reporter, of) = &known.reporter;
-        let reports = *reporter == section && of.as_deref() == area;
-        return (known.read.clone(), reports);
+        return (known.read.clone(), known.reporter == call);
     }
     let fingerprint = fingerprint(directory);
     let read = read(directory);
@@ -198,7 +234,7 @@ fn read_once(directory: &Path, (section, area): (&'static str, Option<&str>)) ->
         looked: Instant::now(),
         fingerprint,
         read: read.clone(),
-        reporter: (section, area.map(str::to_owned)),
+        reporter: call,
     });
     (read, true)
 }

@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod area;
 pub mod check;
 pub mod diagnostic;
 pub mod emit;

@@ -180,9 +180,10 @@ impl Loader<'_> {
             return;
         };
         let Some(name) = kind.text() else { return };
-        let kinds: [(&str, ReadKind<'_>); 15] = [
+        let kinds: [(&str, ReadKind<'_>); 16] = [
             ("sources", Self::sources),
             ("features", Self::features),
+            ("areas", Self::areas),
             ("releases", Self::releases),
             ("module", Self::module),
             ("statuses", Self::statuses),

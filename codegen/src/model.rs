@@ -33,6 +33,7 @@ pub use leaf::Part;
 pub use leaf::Resume;
 pub use leaf::Side;
 pub use leaf::Yields;
+pub use modules::Area;
 pub use modules::Cite;
 pub use modules::Feature;
 pub use modules::Module;
@@ -85,6 +86,8 @@ pub struct Spec {
     pub sources: Vec<SourceDocument>,
     /// Bits of TDX_FEATURES0.
     pub features: Vec<Feature>,
+    /// Parts of the ABI that are compiled on demand.
+    pub areas: Vec<Area>,
     /// Released modules.
     pub releases: Vec<Release>,
     /// Modules with a manifest, oldest first.

@@ -7,11 +7,18 @@
 //!
 //! | Feature | What it adds |
 //! |---|---|
+//! | `connect` | TDX Connect: the groups `DEVIF`, `DMAR`, `IDE`, `IOMMU`, `IQ`, `MMIO`, `SPDM` and `TDI` of [`tdh`] and [`tdg`] |
+//! | `migration` | live migration and service TDs: `tdh::export`, `tdh::import`, `tdh::mig`, `tdh::servtd`, `tdg::servtd` |
+//! | `guest` | what a guest calls: [`tdg`], but for the groups above |
+//! | `seamldr` | `seamldr`: what P-SEAMLDR does |
 //! | `tables` | `field::FieldRow` and its tables, `msr`, `cpuid`: what the module does with metadata fields, MSRs and CPUID |
 //! | `full` | all of the above |
 //! | `handler` | `handler`: the other end of the calls, for whoever implements a module; implies `full` |
 //! | `hardware` | `hardware`: the real instructions, on x86_64 |
 //! | `source` | `source`: the text of this crate's files |
+//!
+//! Formats, enums and structures that only leaves of one feature use come with it. The numbers of all leaves, statuses and
+//! fields are always there.
 #![no_std]
 
 mod address;
@@ -36,10 +43,14 @@ pub mod op_state;
 pub mod operand;
 mod page;
 mod registers;
+#[cfg(feature = "seamldr")]
+pub mod seamldr;
 pub mod sept;
 #[cfg(feature = "source")]
 pub mod source;
 pub mod status;
+pub mod tdg;
+pub mod tdh;
 mod tracking;
 pub mod vmcall;
 
@@ -90,5 +101,3 @@ pub use tracking::Untranslated;
 
 /// Bit of RAX that sends a SEAMCALL to P-SEAMLDR instead of the TDX module.
 pub const SEAMLDR_CALL: u64 = 1 << 63;
-
-tdx_codegen_macros::leaves!();

@@ -9,5 +9,5 @@ macro_rules! files {
 
 files! {
     "address.rs" "bytes.rs" "call.rs" "control.rs" "cpuid.rs" "field.rs" "field/table.rs" "format.rs" "handler.rs" "hardware.rs" "leaf.rs" "level.rs" "lib.rs"
-    "module.rs" "msr.rs" "op_state.rs" "operand.rs" "page.rs" "registers.rs" "sept.rs" "status.rs" "tracking.rs" "vmcall.rs"
+    "module.rs" "msr.rs" "op_state.rs" "operand.rs" "page.rs" "registers.rs" "seamldr.rs" "sept.rs" "status.rs" "tdg.rs" "tdh.rs" "tracking.rs" "vmcall.rs"
 }

@@ -31,7 +31,7 @@ fn every_mistake_is_reported_where_it_is() {
         })
         .collect();
     cases.sort();
-    assert_eq!(cases.len(), 14);
+    assert_eq!(cases.len(), 15);
     for case in &cases {
         let text = reported(case);
         assert_eq!(text == "no mistake\n", case == "correct", "{case}: {text}");

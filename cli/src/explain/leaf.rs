@@ -1,7 +1,9 @@
 //! A leaf with its operands, locks, states and statuses.
 
+use tdx_codegen::area;
 use tdx_codegen::model::Leaf;
 use tdx_codegen::model::Operand;
+use tdx_codegen::model::Side;
 use tdx_codegen::model::Spec;
 
 use super::Entry;
@@ -24,6 +26,10 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
             .as_ref()
             .map(|feature| ("needs", format!("TDX_FEATURES0.{}", feature.value))),
     );
+    let area = area::of_leaf(spec, leaf);
+    if area != area::CORE && leaf.side != Side::Vmcall {
+        lines.push(("cargo feature", format!("`{area}` of tdx-abi")));
+    }
     for variant in &entry.variants {
         if let Some(name) = &variant.variant {
             let versions: Vec<String> = variant.versions.iter().map(u8::to_string).collect();

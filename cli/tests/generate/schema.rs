@@ -17,7 +17,7 @@ use super::folder;
 
 fn validators() -> BTreeMap<String, Validator> {
     let schemas = tdx_codegen::schema::schemas(&Sources::embedded());
-    assert_eq!(schemas.len(), 15);
+    assert_eq!(schemas.len(), 16);
     let validators = schemas
         .iter()
         .map(|(kind, schema)| (kind.clone(), jsonschema::validator_for(schema).unwrap()));

@@ -3,8 +3,9 @@
 //! Each macro expands to one section of the ABI, which `tdx_codegen::expand` writes. All of them take the same
 //! arguments, all optional: `spec = "directory"` (relative to the file that holds the macro; default: the specification of
 //! `tdx-spec`), `root = path` (of the crate with the types written by hand; default: `crate`), `bitfield = path` (of the
-//! attribute `bitfield_struct::bitfield`, which then carries the formats that it can; default: no format), and `area = name`
-//! (what the section has of that area of the ABI, `core` for what belongs to none; default: everything).
+//! attribute `bitfield_struct::bitfield`, which then carries the formats that it can; default: no format), `area = name`
+//! (what the section has of that area of the ABI, `core` for what belongs to none; default: everything), and of leaves
+//! `side = tdh`, `tdg` or `seamldr` (the content of that module; default: all three modules).
 #![forbid(unsafe_code)]
 
 use proc_macro::Span;

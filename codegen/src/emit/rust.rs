@@ -55,14 +55,11 @@ pub struct Options {
     pub bitfield: Option<TokenStream>,
     /// Whether lints will see the code: what a macro writes is exempt from most.
     pub linted: bool,
-    /// The only area of the ABI to write, [`CORE`] for what belongs to none; everything if `None`.
+    /// The only area of the ABI to write, [`CORE`](crate::area::CORE) for what belongs to none; everything if `None`.
     pub area: Option<String>,
+    /// The only module of leaves to write, such as `tdh`, without the module itself; all of them if `None`.
+    pub side: Option<String>,
 }
-
-/// The area of what belongs to no other: it is always compiled.
-pub const CORE: &str = "core";
-/// The area of what only an implementation of the module or a tool needs.
-pub const TABLES: &str = "tables";
 
 impl Options {
     /// Whether what belongs to `area` is to be written.
@@ -141,12 +138,12 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "formats",
-        files: &["enums/", "formats/", "structures/"],
+        files: &["enums/", "formats/", "structures/", "leaves/", "areas"],
         emit: formats,
     },
     Section {
         name: "leaves",
-        files: &["leaves/", "modules/", "features", "sources"],
+        files: &["leaves/", "modules/", "features", "sources", "areas"],
         emit: leaves,
     },
     Section {

@@ -112,6 +112,7 @@ pub fn vendor(spec: &Spec, runtime: &[(&str, &str)], form: Form<'_>) -> Result<V
             bitfield: None,
             linted: true,
             area: None,
+            side: None,
         },
         folder,
         files: Vec::new(),
@@ -180,7 +181,14 @@ impl Writer<'_> {
                 Some((name, arguments)) => {
                     let section = SECTIONS.iter().find(|section| section.name == name);
                     let section = section.ok_or_else(|| Error::UnknownSection(name.to_owned()))?;
-                    self.options.area = arguments.strip_prefix("area = ").map(str::to_owned);
+                    let argument = |name: &str| {
+                        let mut pairs = arguments
+                            .split(", ")
+                            .filter_map(|one| one.split_once(" = "));
+                        pairs.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
+                    };
+                    self.options.area = argument("area");
+                    self.options.side = argument("side");
                     let tokens = (section.emit)(self.spec, &self.options);
                     let mut file: syn::File = syn::parse2(tokens)?;
                     self.split(&mut file.items, path);

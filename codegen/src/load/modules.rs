@@ -5,6 +5,8 @@ use super::record::Item;
 use super::record::Record;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::model::Area;
+use crate::model::At;
 use crate::model::Cite;
 use crate::model::Feature;
 use crate::model::Module;
@@ -42,6 +44,19 @@ impl Loader<'_> {
             })
         });
         self.spec.features.extend(rows);
+    }
+
+    pub(super) fn areas(&mut self, record: &mut Record<'_>) {
+        let rows = record.require_or_default("areas", |item| {
+            item.each_mapping(|row| Area {
+                place: row.place(),
+                name: row.required_text("name"),
+                doc: row.required_text("doc"),
+                groups: names(row, "groups"),
+                types: names(row, "types"),
+            })
+        });
+        self.spec.areas.extend(rows);
     }
 
     pub(super) fn releases(&mut self, record: &mut Record<'_>) {
@@ -129,4 +144,11 @@ fn cite_list(item: Item<'_>) -> Vec<Cite> {
         })
     })
     .unwrap_or_default()
+}
+
+/// The list of names under `key`, if there is one.
+fn names(record: &mut Record<'_>, key: &'static str) -> Vec<At<String>> {
+    let list = record.get(key);
+    list.and_then(|list| list.each(|item| item.at_text()))
+        .unwrap_or_default()
 }

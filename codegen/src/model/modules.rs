@@ -88,6 +88,21 @@ pub struct Feature {
     pub cite: Vec<Cite>,
 }
 
+/// A part of the ABI that is compiled on demand.
+#[derive(Clone, Debug, Default)]
+pub struct Area {
+    /// Where it is declared.
+    pub place: Place,
+    /// Name, and that of the cargo feature.
+    pub name: String,
+    /// What it is.
+    pub doc: String,
+    /// Beginnings of the names of its leaves: a side, or a side and a group.
+    pub groups: Vec<At<String>>,
+    /// Types that belong to it though no leaf tells.
+    pub types: Vec<At<String>>,
+}
+
 /// A released module.
 #[derive(Clone, Debug, Default)]
 pub struct Release {

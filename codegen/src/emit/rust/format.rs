@@ -17,6 +17,8 @@ use super::text::doc;
 use super::text::hex;
 use super::text::ident;
 use super::text::number;
+use crate::area::CORE;
+use crate::area::TypeAreas;
 use crate::model::BitField;
 use crate::model::BitItem;
 use crate::model::Bits;
@@ -207,17 +209,20 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
     let generic: TokenStream = include_str!("generic.rs").parse().unwrap_or_default();
     // A macro's output is exempt, but for what macros of its own make.
     let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
-    let layouts = layouts(spec);
-    let enums = spec.enums.iter().map(enumeration);
-    let formats = spec
-        .formats
-        .iter()
-        .map(|format| one_format(spec, options, format));
-    let structures = spec
-        .structures
-        .iter()
-        .map(|structure| super::structure::one_structure(spec, options, structure));
-    quote!(#reachable pub mod generic { #generic } #layouts #(#enums)* #(#formats)* #(#structures)*)
+    let common = options.wants(CORE).then(|| {
+        let layouts = layouts(spec);
+        quote!(#reachable pub mod generic { #generic } #layouts)
+    });
+    let areas = TypeAreas::new(spec);
+    let wanted = |name: &str| options.wants(areas.of(name));
+    let enums = spec.enums.iter().filter(|entity| wanted(&entity.name));
+    let enums = enums.map(enumeration);
+    let formats = spec.formats.iter().filter(|format| wanted(&format.name));
+    let formats = formats.map(|format| one_format(spec, options, format));
+    let structures = spec.structures.iter().filter(|s| wanted(&s.name));
+    let structures =
+        structures.map(|structure| super::structure::one_structure(spec, options, structure));
+    quote!(#common #(#enums)* #(#formats)* #(#structures)*)
 }
 
 /// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`.

@@ -18,6 +18,7 @@ use super::text::constant;
 use super::text::hex;
 use super::text::ident;
 use super::text::number;
+use crate::area;
 use crate::model::Bits;
 use crate::model::Evidence;
 use crate::model::Kind;
@@ -65,10 +66,11 @@ pub fn type_path(leaf: &Leaf) -> (String, Option<String>, String) {
     }
 }
 
-/// Modules `tdh`, `tdg` and `seamldr` with a type for each operand list.
+/// Modules `tdh`, `tdg` and `seamldr` with a type for each operand list; of one of them the content, if that is the side wanted.
 pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
     let mut tree: BTreeMap<String, BTreeMap<Option<String>, Vec<TokenStream>>> = BTreeMap::new();
     let mut list: Vec<&Leaf> = spec.leaves.iter().filter(|leaf| is_typed(leaf)).collect();
+    list.retain(|leaf| options.wants(area::of_leaf(spec, leaf)));
     list.sort_by_key(|leaf| (leaf.side, leaf.number.value, leaf.variant.clone()));
     for leaf in list {
         let (side, group, _) = type_path(leaf);
@@ -95,7 +97,11 @@ pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
                 quote!(#[doc = #text] pub mod #group { use #root::*; #(#items)* })
             }
         });
-        quote!(#[doc = #text] pub mod #side_ident { #(#groups)* })
+        match &options.side {
+            None => quote!(#[doc = #text] pub mod #side_ident { #(#groups)* }),
+            Some(wanted) if *wanted == side => quote!(#(#groups)*),
+            Some(_) => quote!(),
+        }
     });
     quote!(#(#sides)*)
 }

@@ -3,9 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::CORE;
 use super::Options;
-use super::TABLES;
 use super::modules::variant;
 use super::text::camel;
 use super::text::constant;
@@ -14,6 +12,8 @@ use super::text::doc;
 use super::text::hex;
 use super::text::ident;
 use super::text::number;
+use crate::area::CORE;
+use crate::area::TABLES;
 use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Spec;

@@ -1,0 +1,8 @@
+//! Leaves of the TDX module that the guest calls.
+
+#[cfg(feature = "guest")]
+tdx_codegen_macros::leaves!(side = tdg, area = guest);
+#[cfg(feature = "connect")]
+tdx_codegen_macros::leaves!(side = tdg, area = connect);
+#[cfg(feature = "migration")]
+tdx_codegen_macros::leaves!(side = tdg, area = migration);
