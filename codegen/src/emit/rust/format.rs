@@ -18,6 +18,7 @@ use super::text::hex;
 use super::text::ident;
 use super::text::number;
 use crate::area::CORE;
+use crate::area::TABLES;
 use crate::area::TypeAreas;
 use crate::model::BitField;
 use crate::model::BitItem;
@@ -206,10 +207,10 @@ pub(super) fn named_width(spec: &Spec, name: &str) -> Option<u32> {
 
 /// Every enum, format and structure.
 pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
-    let generic: TokenStream = include_str!("generic.rs").parse().unwrap_or_default();
-    // A macro's output is exempt, but for what macros of its own make.
-    let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
     let common = options.wants(CORE).then(|| {
+        let generic: TokenStream = include_str!("generic.rs").parse().unwrap_or_default();
+        // A macro's output is exempt, but for what macros of its own make.
+        let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
         let layouts = layouts(spec);
         quote!(#reachable pub mod generic { #generic } #layouts)
     });
@@ -222,7 +223,12 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
     let structures = spec.structures.iter().filter(|s| wanted(&s.name));
     let structures =
         structures.map(|structure| super::structure::one_structure(spec, options, structure));
-    quote!(#common #(#enums)* #(#formats)* #(#structures)*)
+    let offsets = spec.structures.iter().filter(|structure| {
+        let area = areas.of(&structure.name);
+        options.wants(if area == CORE { TABLES } else { area })
+    });
+    let offsets = offsets.map(super::structure::offsets);
+    quote!(#common #(#enums)* #(#formats)* #(#structures)* #(#offsets)*)
 }
 
 /// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`.
@@ -293,8 +299,8 @@ fn enumeration(entity: &Enum) -> TokenStream {
         }
 
         impl generic::Names<#carrier> for layout::#ty {
-            const NAME: &'static str = #name_text;
-            const NAMES: &'static [(#carrier, &'static str)] = &[#(#names),*];
+            const NAMES: (&'static str, &'static [(#carrier, &'static str)]) =
+                (#name_text, &[#(#names),*]);
         }
     }
 }
@@ -539,9 +545,7 @@ fn composed(
         }
 
         impl generic::WordLayout<#carrier> for layout::#ty {
-            const NAME: &'static str = #name_text;
-            const RESERVED: #carrier = #reserved;
-            const ONES: #carrier = #ones;
+            const LAYOUT: (&'static str, #carrier, #carrier) = (#name_text, #reserved, #ones);
 
             fn fields(word: #ty, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
                 to #(#shown)*;

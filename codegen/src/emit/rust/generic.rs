@@ -9,12 +9,8 @@ use core::marker::PhantomData;
 
 /// How the bits of a word are laid out in the integer `B`.
 pub trait WordLayout<B>: Sized {
-    /// Name of the word.
-    const NAME: &'static str;
-    /// Bits that have no freedom.
-    const RESERVED: B;
-    /// Those of them that are 1.
-    const ONES: B;
+    /// Name of the word, bits that have no freedom, and those of them that are 1.
+    const LAYOUT: (&'static str, B, B);
 
     /// Adds the fields by name and value.
     fn fields(word: Word<Self, B>, to: &mut fmt::DebugStruct<'_, '_>);
@@ -43,16 +39,16 @@ macro_rules! words {
     ($($bits:ty)*) => {
         $(impl<L: WordLayout<$bits>> Word<L, $bits> {
             /// Bits that have no freedom.
-            pub const RESERVED: $bits = L::RESERVED;
+            pub const RESERVED: $bits = L::LAYOUT.1;
 
             /// The value whose fields are all 0.
             pub const fn new() -> Self {
-                Self(L::ONES, PhantomData)
+                Self(L::LAYOUT.2, PhantomData)
             }
 
             /// Whether every reserved bit is as it must be.
             pub const fn is_reserved_valid(self) -> bool {
-                self.0 & L::RESERVED == L::ONES
+                self.0 & L::LAYOUT.1 == L::LAYOUT.2
             }
         }
 
@@ -110,13 +106,13 @@ impl<L, B: Hash> Hash for Word<L, B> {
 
 impl<L: WordLayout<B>, B> Default for Word<L, B> {
     fn default() -> Self {
-        Self(L::ONES, PhantomData)
+        Self(L::LAYOUT.2, PhantomData)
     }
 }
 
 impl<L: WordLayout<B>, B: Copy> fmt::Debug for Word<L, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut to = f.debug_struct(L::NAME);
+        let mut to = f.debug_struct(L::LAYOUT.0);
         L::fields(*self, &mut to);
         to.finish()
     }
@@ -124,10 +120,8 @@ impl<L: WordLayout<B>, B: Copy> fmt::Debug for Word<L, B> {
 
 /// Which numbers of an enum have names.
 pub trait Names<B: 'static> {
-    /// Name of the enum.
-    const NAME: &'static str;
-    /// Numbers with their names.
-    const NAMES: &'static [(B, &'static str)];
+    /// Name of the enum, and numbers with their names.
+    const NAMES: (&'static str, &'static [(B, &'static str)]);
 }
 
 /// An open enum: numbers without a name are kept.
@@ -155,7 +149,7 @@ macro_rules! numbers {
         $(impl<N: Names<$bits>> Number<PhantomData<N>, $bits> {
             /// The name, if the number has one.
             pub const fn name(self) -> Option<&'static str> {
-                let mut names = N::NAMES;
+                let mut names = N::NAMES.1;
                 while let [(number, name), rest @ ..] = names {
                     if *number == self.0 {
                         return Some(name);
@@ -170,7 +164,7 @@ macro_rules! numbers {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.name() {
                     Some(name) => f.write_str(name),
-                    None => write!(f, "{}({:#x})", N::NAME, self.0),
+                    None => write!(f, "{}({:#x})", N::NAMES.0, self.0),
                 }
             }
         })*
@@ -181,10 +175,8 @@ numbers! { u8 u16 u32 u64 }
 
 /// How the bytes of a structure are laid out; implemented by types without bytes that are aligned as the structure must be.
 pub trait StructureLayout<const SIZE: usize>: Sized {
-    /// Name of the structure.
-    const NAME: &'static str;
-    /// Reserved ranges: first byte, number of bytes, value of each.
-    const RESERVED: &'static [(usize, usize, u8)];
+    /// Name of the structure, and reserved ranges: first byte, number of bytes, value of each.
+    const LAYOUT: (&'static str, &'static [(usize, usize, u8)]);
 
     /// Adds the fields that are no arrays by name and value.
     fn fields(_: &Structure<Self, SIZE>, _: &mut fmt::DebugStruct<'_, '_>) {}
@@ -205,7 +197,7 @@ impl<L: StructureLayout<SIZE>, const SIZE: usize> Structure<L, SIZE> {
     #[must_use]
     pub const fn new() -> Self {
         let mut bytes = [0; SIZE];
-        let mut reserved = L::RESERVED;
+        let mut reserved = L::LAYOUT.1;
         while let [(at, size, byte), rest @ ..] = reserved {
             fill(&mut bytes, *at, *size, *byte);
             reserved = rest;
@@ -230,7 +222,7 @@ impl<L: StructureLayout<SIZE>, const SIZE: usize> Structure<L, SIZE> {
 
     /// Whether every reserved byte is as it must be.
     pub const fn is_reserved_valid(&self) -> bool {
-        all_are(&self.bytes, L::RESERVED)
+        all_are(&self.bytes, L::LAYOUT.1)
     }
 }
 
@@ -256,7 +248,7 @@ impl<L: StructureLayout<SIZE>, const SIZE: usize> Default for Structure<L, SIZE>
 
 impl<L: StructureLayout<SIZE>, const SIZE: usize> fmt::Debug for Structure<L, SIZE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut to = f.debug_struct(L::NAME);
+        let mut to = f.debug_struct(L::LAYOUT.0);
         L::fields(self, &mut to);
         to.finish()
     }

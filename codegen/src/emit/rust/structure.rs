@@ -111,29 +111,41 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
         }
 
         impl generic::StructureLayout<#size> for layout::#ty {
-            const NAME: &'static str = #name_text;
-            const RESERVED: &'static [(usize, usize, u8)] = &[#(#reserved),*];
+            const LAYOUT: (&'static str, &'static [(usize, usize, u8)]) =
+                (#name_text, &[#(#reserved),*]);
 
             #shown
         }
     }
 }
 
+/// Where the fields of the structure lie.
+pub(super) fn offsets(structure: &Structure) -> TokenStream {
+    let ty = ident(&structure.name);
+    let constants = structure.items.iter().filter_map(|item| match item {
+        StructureItem::Field(field) => {
+            let text = format!(" Byte at which [`{0}`](Self::{0}) begins.", field.name);
+            let name = format_ident!("OFFSET_{}", constant_name(&field.name));
+            let offset = number(u64::from(field.offset));
+            Some(quote!(#[doc = #text] pub const #name: usize = #offset;))
+        }
+        StructureItem::Reserved { .. } => None,
+    });
+    quote!(impl #ty { #(#constants)* })
+}
+
 fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStream {
     let root = &options.root;
     let name = ident(&field.name);
     let set = ident(&format!("set_{}", field.name));
-    let offset_name = format_ident!("OFFSET_{}", constant_name(&field.name));
     let offset = number(u64::from(field.offset));
     let text = field.doc.as_deref().map_or_else(
         || format!(" Byte {} on.", field.offset),
         |text| format!(" Byte {} on:{}", field.offset, doc(text)),
     );
-    let offset_text = format!(" Byte at which [`{name}`](Self::{name}) begins.");
     let set_text = format!(" Replaces [`{name}`](Self::{name}).");
     let ty = field.ty.value.as_str();
-    let constant = quote!(#[doc = #offset_text] pub const #offset_name: usize = #offset;);
-    let rest = if ty == "bytes" {
+    if ty == "bytes" {
         let size = number(u64::from(field.size));
         quote! {
             #[doc = #text]
@@ -148,8 +160,7 @@ fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStr
         }
     } else {
         element(spec, options, field, &text, &set_text)
-    };
-    quote!(#constant #rest)
+    }
 }
 
 /// How an element is read and written.

@@ -8,12 +8,8 @@ pub mod generic {
     use core::marker::PhantomData;
     /// How the bits of a word are laid out in the integer `B`.
     pub trait WordLayout<B>: Sized {
-        /// Name of the word.
-        const NAME: &'static str;
-        /// Bits that have no freedom.
-        const RESERVED: B;
-        /// Those of them that are 1.
-        const ONES: B;
+        /// Name of the word, bits that have no freedom, and those of them that are 1.
+        const LAYOUT: (&'static str, B, B);
         /// Adds the fields by name and value.
         fn fields(word: Word<Self, B>, to: &mut fmt::DebugStruct<'_, '_>);
     }
@@ -36,12 +32,12 @@ pub mod generic {
     macro_rules! words {
         ($($bits:ty)*) => {
             $(impl < L : WordLayout <$bits >> Word < L, $bits > { #[doc =
-            " Bits that have no freedom."] pub const RESERVED : $bits = L::RESERVED;
+            " Bits that have no freedom."] pub const RESERVED : $bits = L::LAYOUT.1;
             #[doc = " The value whose fields are all 0."] pub const fn new() -> Self {
-            Self(L::ONES, PhantomData) } #[doc =
+            Self(L::LAYOUT.2, PhantomData) } #[doc =
             " Whether every reserved bit is as it must be."] pub const fn
-            is_reserved_valid(self) -> bool { self.0 & L::RESERVED == L::ONES } } impl <
-            L > Word < L, $bits > { #[doc =
+            is_reserved_valid(self) -> bool { self.0 & L::LAYOUT.1 == L::LAYOUT.2 } }
+            impl < L > Word < L, $bits > { #[doc =
             " The bits of `mask` that stand from bit `low` on."] #[inline(always)] pub
             const fn piece(self, low : u32, mask : $bits) -> $bits { self.0 >> low & mask
             } #[doc = " With [`piece`](Self::piece) replaced."] #[inline(always)] pub
@@ -76,22 +72,20 @@ pub mod generic {
     }
     impl<L: WordLayout<B>, B> Default for Word<L, B> {
         fn default() -> Self {
-            Self(L::ONES, PhantomData)
+            Self(L::LAYOUT.2, PhantomData)
         }
     }
     impl<L: WordLayout<B>, B: Copy> fmt::Debug for Word<L, B> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let mut to = f.debug_struct(L::NAME);
+            let mut to = f.debug_struct(L::LAYOUT.0);
             L::fields(*self, &mut to);
             to.finish()
         }
     }
     /// Which numbers of an enum have names.
     pub trait Names<B: 'static> {
-        /// Name of the enum.
-        const NAME: &'static str;
-        /// Numbers with their names.
-        const NAMES: &'static [(B, &'static str)];
+        /// Name of the enum, and numbers with their names.
+        const NAMES: (&'static str, &'static [(B, &'static str)]);
     }
     /// An open enum: numbers without a name are kept.
     ///
@@ -114,12 +108,12 @@ pub mod generic {
         ($($bits:ty)*) => {
             $(impl < N : Names <$bits >> Number < PhantomData < N >, $bits > { #[doc =
             " The name, if the number has one."] pub const fn name(self) -> Option
-            <&'static str > { let mut names = N::NAMES; while let [(number, name), rest @
-            ..] = names { if * number == self.0 { return Some(name); } names = rest; }
+            <&'static str > { let mut names = N::NAMES.1; while let [(number, name), rest
+            @ ..] = names { if * number == self.0 { return Some(name); } names = rest; }
             None } } impl < N : Names <$bits >> fmt::Debug for Number < PhantomData < N
             >, $bits > { fn fmt(& self, f : & mut fmt::Formatter <'_ >) -> fmt::Result {
             match self.name() { Some(name) => f.write_str(name), None => write!(f,
-            "{}({:#x})", N::NAME, self.0), } } })*
+            "{}({:#x})", N::NAMES.0, self.0), } } })*
         };
     }
     numbers! {
@@ -127,10 +121,8 @@ pub mod generic {
     }
     /// How the bytes of a structure are laid out; implemented by types without bytes that are aligned as the structure must be.
     pub trait StructureLayout<const SIZE: usize>: Sized {
-        /// Name of the structure.
-        const NAME: &'static str;
-        /// Reserved ranges: first byte, number of bytes, value of each.
-        const RESERVED: &'static [(usize, usize, u8)];
+        /// Name of the structure, and reserved ranges: first byte, number of bytes, value of each.
+        const LAYOUT: (&'static str, &'static [(usize, usize, u8)]);
         /// Adds the fields that are no arrays by name and value.
         fn fields(_: &Structure<Self, SIZE>, _: &mut fmt::DebugStruct<'_, '_>) {}
     }
@@ -147,7 +139,7 @@ pub mod generic {
         #[must_use]
         pub const fn new() -> Self {
             let mut bytes = [0; SIZE];
-            let mut reserved = L::RESERVED;
+            let mut reserved = L::LAYOUT.1;
             while let [(at, size, byte), rest @ ..] = reserved {
                 fill(&mut bytes, *at, *size, *byte);
                 reserved = rest;
@@ -168,7 +160,7 @@ pub mod generic {
         }
         /// Whether every reserved byte is as it must be.
         pub const fn is_reserved_valid(&self) -> bool {
-            all_are(&self.bytes, L::RESERVED)
+            all_are(&self.bytes, L::LAYOUT.1)
         }
     }
     impl<L: StructureLayout<SIZE>, const SIZE: usize> Clone for Structure<L, SIZE> {
@@ -189,7 +181,7 @@ pub mod generic {
     }
     impl<L: StructureLayout<SIZE>, const SIZE: usize> fmt::Debug for Structure<L, SIZE> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let mut to = f.debug_struct(L::NAME);
+            let mut to = f.debug_struct(L::LAYOUT.0);
             L::fields(self, &mut to);
             to.finish()
         }
@@ -244,8 +236,10 @@ impl Kind {
     pub const PAGE: Self = Self::from_bits(0x3);
 }
 impl generic::Names<u8> for layout::Kind {
-    const NAME: &'static str = "Kind";
-    const NAMES: &'static [(u8, &'static str)] = &[(0x1, "TABLE"), (0x3, "PAGE")];
+    const NAMES: (&'static str, &'static [(u8, &'static str)]) = (
+        "Kind",
+        &[(0x1, "TABLE"), (0x3, "PAGE")],
+    );
 }
 /// An entry.
 pub type Entry = generic::Word<layout::Entry, u16>;
@@ -272,9 +266,7 @@ impl Entry {
     }
 }
 impl generic::WordLayout<u16> for layout::Entry {
-    const NAME: &'static str = "Entry";
-    const RESERVED: u16 = 0xf00;
-    const ONES: u16 = 0x0;
+    const LAYOUT: (&'static str, u16, u16) = ("Entry", 0xf00, 0x0);
     fn fields(word: Entry, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("kind", &word.kind()).field("count", &word.count());
     }
@@ -314,9 +306,7 @@ impl Flags {
     }
 }
 impl generic::WordLayout<u16> for layout::Flags {
-    const NAME: &'static str = "Flags";
-    const RESERVED: u16 = 0xfc;
-    const ONES: u16 = 0x0;
+    const LAYOUT: (&'static str, u16, u16) = ("Flags", 0xfc, 0x0);
     fn fields(word: Flags, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("count", &word.count())
             .field("write", &word.write())
@@ -387,9 +377,11 @@ impl Split {
     }
 }
 impl generic::WordLayout<u64> for layout::Split {
-    const NAME: &'static str = "Split";
-    const RESERVED: u64 = 0x7000000000000000;
-    const ONES: u64 = 0x7000000000000000;
+    const LAYOUT: (&'static str, u64, u64) = (
+        "Split",
+        0x7000000000000000,
+        0x7000000000000000,
+    );
     fn fields(word: Split, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("valid", &word.valid())
             .field("kind", &word.kind())
@@ -402,8 +394,6 @@ impl generic::WordLayout<u64> for layout::Split {
 /// Parameters.
 pub type Parameters = generic::Structure<layout::Parameters, 64>;
 impl Parameters {
-    /// Byte at which [`flags`](Self::flags) begins.
-    pub const OFFSET_FLAGS: usize = 0;
     /// Byte 0 on.
     pub fn flags(&self) -> Flags {
         Flags::from_bits(crate::bytes::u16_at(self.as_bytes(), 0))
@@ -412,8 +402,6 @@ impl Parameters {
     pub fn set_flags(&mut self, value: Flags) {
         crate::bytes::put_u16(self.as_bytes_mut(), 0, value.into_bits());
     }
-    /// Byte at which [`owner`](Self::owner) begins.
-    pub const OFFSET_OWNER: usize = 8;
     /// Byte 8 on.
     pub fn owner(&self) -> &[u8; 24] {
         crate::bytes::chunk(self.as_bytes(), 8)
@@ -422,8 +410,6 @@ impl Parameters {
     pub fn set_owner(&mut self, value: &[u8; 24]) {
         crate::bytes::put(self.as_bytes_mut(), 8, value);
     }
-    /// Byte at which [`entries`](Self::entries) begins.
-    pub const OFFSET_ENTRIES: usize = 32;
     /// Elements of [`entries`](Self::entries).
     pub const COUNT_ENTRIES: usize = 4;
     /// Byte 32 on.
@@ -447,9 +433,19 @@ impl Parameters {
     }
 }
 impl generic::StructureLayout<64> for layout::Parameters {
-    const NAME: &'static str = "Parameters";
-    const RESERVED: &'static [(usize, usize, u8)] = &[(2, 6, 0)];
+    const LAYOUT: (&'static str, &'static [(usize, usize, u8)]) = (
+        "Parameters",
+        &[(2, 6, 0)],
+    );
     fn fields(structure: &Parameters, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("flags", &structure.flags()).field("owner", &structure.owner());
     }
+}
+impl Parameters {
+    /// Byte at which [`flags`](Self::flags) begins.
+    pub const OFFSET_FLAGS: usize = 0;
+    /// Byte at which [`owner`](Self::owner) begins.
+    pub const OFFSET_OWNER: usize = 8;
+    /// Byte at which [`entries`](Self::entries) begins.
+    pub const OFFSET_ENTRIES: usize = 32;
 }
