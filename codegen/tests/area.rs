@@ -1,6 +1,8 @@
 //! Areas of the ABI: what they say of types is what their users say, and `tdx-abi` has a feature for each.
 
-use std::collections::BTreeSet;
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Areas: what they name exists, and no module of Rust is in two of them.
 
+use alloc::collections::BTreeSet;
+
 use super::unknown;
 use crate::area;
 use crate::diagnostic::Code;
@@ -11,7 +13,15 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     let enums = spec.enums.iter().map(|entity| entity.name.as_str());
     let structures = spec.structures.iter().map(|entity| entity.name.as_str());
     let types: Vec<&str> = formats.chain(enums).chain(structures).collect();
-    let leaves: Vec<&str> = spec.leaves.iter().map(|leaf| leaf.name.as_str()).collect();
+    let groups: BTreeSet<&str> = spec
+        .leaves
+        .iter()
+        .filter_map(|leaf| {
+            let mut dots = leaf.name.match_indices('.').map(|(at, _)| at);
+            dots.nth(1).and_then(|end| leaf.name.get(..end))
+        })
+        .collect();
+    let groups: Vec<&str> = groups.into_iter().collect();
     for (index, area) in spec.areas.iter().enumerate() {
         if area.name == area::CORE || spec.areas[..index].iter().any(|a| a.name == area.name) {
             let message = format!("the area `{}` is there already", area.name);
@@ -38,7 +48,7 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
                     place,
                     "group",
                     &group.value,
-                    &leaves,
+                    &groups,
                 ));
             }
             let mut before = spec.areas[..index].iter();
