@@ -12,6 +12,8 @@ use crate::module::Module;
 pub use table::*;
 
 tdx_codegen_macros::fields!(area = core);
+#[cfg(feature = "guest")]
+tdx_codegen_macros::fields!(area = guest);
 
 /// MD_FIELD_ID: names a metadata field, and an element of it.
 ///

@@ -9,16 +9,16 @@
 //! |---|---|
 //! | `connect` | TDX Connect: the groups `DEVIF`, `DMAR`, `IDE`, `IOMMU`, `IQ`, `MMIO`, `SPDM` and `TDI` of [`tdh`] and [`tdg`] |
 //! | `migration` | live migration and service TDs: `tdh::export`, `tdh::import`, `tdh::mig`, `tdh::servtd`, `tdg::servtd` |
-//! | `guest` | what a guest calls: [`tdg`], but for the groups above |
+//! | `guest` | what a guest calls: [`tdg`], but for the groups above; ids of the fields of L2 VMs' VMCSes |
 //! | `seamldr` | `seamldr`: what P-SEAMLDR does |
-//! | `tables` | `field::FieldRow` and its tables, `msr`, `cpuid`: what the module does with metadata fields, MSRs and CPUID |
+//! | `tables` | `field::FieldRow` and its tables, `msr`, `cpuid`: what the module does with metadata fields, MSRs and CPUID; words that only the module sees; places of fields in structures |
 //! | `full` | all of the above |
 //! | `handler` | `handler`: the other end of the calls, for whoever implements a module; implies `full` |
 //! | `hardware` | `hardware`: the real instructions, on x86_64 |
 //! | `source` | `source`: the text of this crate's files |
 //!
-//! Formats, enums and structures that only leaves of one feature use come with it. The numbers of all leaves, statuses and
-//! fields are always there.
+//! Formats, enums and structures that only leaves of one feature use come with it. The numbers of all leaves, of all
+//! statuses and of all other fields are always there.
 #![no_std]
 
 mod address;

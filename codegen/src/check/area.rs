@@ -12,7 +12,9 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     let formats = spec.formats.iter().map(|format| format.name.as_str());
     let enums = spec.enums.iter().map(|entity| entity.name.as_str());
     let structures = spec.structures.iter().map(|entity| entity.name.as_str());
-    let types: Vec<&str> = formats.chain(enums).chain(structures).collect();
+    let tables = spec.fields.iter().map(|table| table.name.as_str());
+    let types = formats.chain(enums).chain(structures).chain(tables);
+    let types: Vec<&str> = types.collect();
     let groups: BTreeSet<&str> = spec
         .leaves
         .iter()

@@ -32,7 +32,7 @@ fn side(spec: &Spec, side: Side, ty: &str, table: &str) -> TokenStream {
         .filter(|leaf| leaf.side == side && leaf.variant.is_none())
         .collect();
     // A number that several leaves claim belongs first to the one that a public module dispatches.
-    leaves.sort_by_key(|leaf| {
+    leaves.sort_by_cached_key(|leaf| {
         (
             leaf.number.value,
             !dispatched(spec, leaf),

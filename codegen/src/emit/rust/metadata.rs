@@ -14,19 +14,24 @@ use super::text::ident;
 use super::text::number;
 use crate::area::CORE;
 use crate::area::TABLES;
+use crate::area::TypeAreas;
 use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Spec;
 
 /// One module of id constants a table and what modules fix; as the area [`TABLES`] the tables and the enum `MigType`.
 pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
-    let ids = options.wants(CORE).then(|| ids(spec, options));
+    let areas = TypeAreas::new(spec);
+    let modules = spec.fields.iter();
+    let modules = modules.filter(|table| options.wants(areas.of(&table.name)));
+    let modules = modules.map(|table| one_module(table, options));
+    let fixed = options.wants(CORE).then(|| fixed(spec));
     let tables = options.wants(TABLES).then(|| tables(spec));
-    quote!(#ids #tables)
+    quote!(#(#modules)* #fixed #tables)
 }
 
-fn ids(spec: &Spec, options: &Options) -> TokenStream {
-    let modules = spec.fields.iter().map(|table| one_module(table, options));
+/// What does not depend on the platform.
+fn fixed(spec: &Spec) -> TokenStream {
     let l2_vms = l2_vms(spec);
     let fixed = spec.modules.iter().flat_map(|module| {
         let name = variant(&module.name);
@@ -37,8 +42,6 @@ fn ids(spec: &Spec, options: &Options) -> TokenStream {
         })
     });
     quote! {
-        #(#modules)*
-
         #l2_vms
 
         /// Values that a module's code fixes.

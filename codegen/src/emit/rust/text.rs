@@ -8,19 +8,29 @@ use proc_macro2::Span;
 ///
 /// A name that cannot be one has been complained about; what is written of it must only not stand in the way.
 pub(super) fn ident(name: &str) -> Ident {
-    const KEYWORDS: [&str; 12] = [
-        "type", "match", "move", "ref", "loop", "in", "mod", "use", "where", "as", "box", "static",
-    ];
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if KEYWORDS.contains(&name) {
+    let keyword = matches!(
+        name,
+        "type"
+            | "match"
+            | "move"
+            | "ref"
+            | "loop"
+            | "in"
+            | "mod"
+            | "use"
+            | "where"
+            | "as"
+            | "box"
+            | "static"
+    );
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if keyword {
         Ident::new_raw(name, Span::call_site())
-    } else if name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit()) {
+    } else if name.bytes().all(word) && name.starts_with(|c: char| !c.is_ascii_digit()) {
         Ident::new(name, Span::call_site())
     } else {
-        Ident::new(
-            &format!("_{}", name.replace(|c| !word(c), "_")),
-            Span::call_site(),
-        )
+        let other = |c: char| !c.is_ascii() || !word(c as u8);
+        Ident::new(&format!("_{}", name.replace(other, "_")), Span::call_site())
     }
 }
 
