@@ -1,5 +1,6 @@
 //! What the macros do: find the specification, read it, and write one section or the mistakes.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::hash::Hash as _;
 use core::hash::Hasher as _;
@@ -10,6 +11,7 @@ use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -83,6 +85,8 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
             let mut files = section.files.iter();
             files.any(|beginning| source.name().starts_with(beginning))
         });
+        let mut named = read.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = used.filter(|source| named.insert(source.path().to_owned()));
         let track = track(used.map(|source| source.path()));
         quote!(#items #track)
     } else {
@@ -184,6 +188,8 @@ struct Read {
     specification: Specification,
     /// The mistakes as text.
     mistakes: Vec<String>,
+    /// Files that a macro has named to the compiler: once is enough, and it reads them.
+    named: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What tells the macros of a crate apart.
@@ -260,6 +266,7 @@ fn read(directory: &Path) -> Cached {
     Ok(Arc::new(Read {
         specification,
         mistakes,
+        named: Mutex::default(),
     }))
 }
 

@@ -301,7 +301,7 @@ impl<T> Success<T> {
 }
 
 /// A leaf that did not complete, with its inputs (and the pages among them).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[must_use]
 pub struct Refused<L> {
     /// The inputs.
@@ -322,6 +322,17 @@ impl<L: Leaf> Refused<L> {
     /// What the callee returned; `None` if it was not reached.
     pub const fn failure(&self) -> Option<&Failure> {
         self.error.failure()
+    }
+}
+
+/// With the registers that the call passed.
+impl<L: Leaf> fmt::Debug for Refused<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused")
+            .field("leaf", &L::NAME)
+            .field("passed", &self.leaf.encode())
+            .field("error", &self.error)
+            .finish()
     }
 }
 

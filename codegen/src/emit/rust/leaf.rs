@@ -302,7 +302,6 @@ impl<'l> Writer<'l> {
         let others = (distinct.len() + 1 < REGISTERS).then(|| quote!(..Registers::ZERO));
         quote! {
             #[doc = #text]
-            #[derive(Debug)]
             #[must_use = "a leaf does nothing until it is called"]
             pub struct #ty #parameters #body
 

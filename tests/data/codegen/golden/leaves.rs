@@ -10,7 +10,6 @@ pub mod tdh {
 Statuses: SUCCESS, OPERAND_BUSY.
 
 Source: manual, Table 5.1.*/
-        #[derive(Debug)]
         #[must_use = "a leaf does nothing until it is called"]
         pub struct PageAdd {
             /// RCX: The entry of the Secure-EPT.
@@ -53,7 +52,6 @@ Entry states (1.0): BLOCKED.
 Statuses: SUCCESS, OPERAND_BUSY.
 
 Source: manual, Table 5.2.*/
-        #[derive(Debug)]
         #[must_use = "a leaf does nothing until it is called"]
         pub struct PageRemove<L: level::Within<3>> {
             /// That the module has WIDE.

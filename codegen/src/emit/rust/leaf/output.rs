@@ -138,17 +138,6 @@ impl Writer<'_> {
         } else {
             quote!(<#(#arguments),*>)
         };
-        let linear = fields.iter().any(|(_, ty, _, _)| {
-            let text = ty.to_string();
-            ["Page <", "< Page >", "Blocked <", "Tracked <"]
-                .iter()
-                .any(|linear| text.contains(linear))
-        });
-        let derive = if linear {
-            quote!(Debug)
-        } else {
-            quote!(Clone, Copy, Debug)
-        };
         let text = format!(" What [`{}`] returns.", self.ty);
         let declared = fields
             .iter()
@@ -158,7 +147,7 @@ impl Writer<'_> {
             .map(|(name, _, value, _)| quote!(#name: #value,));
         let items = quote! {
             #[doc = #text]
-            #[derive(#derive)]
+            #[derive(Debug)]
             #[must_use]
             pub struct #name #arguments {
                 #(#declared)*
