@@ -18,6 +18,9 @@ pub(crate) use trace::Trace;
 #[cfg(feature = "generate")]
 pub(crate) use trace::Uses;
 
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Place;
@@ -113,20 +116,22 @@ fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
             .iter()
             .for_each(|item| duplicate_keys(reader, file, item)),
         Value::Map(entries) => {
-            for (index, (key, value)) in entries.iter().enumerate() {
-                let mut before = entries[..index].iter();
-                if let Some((before, _)) = before.find(|(before, _)| before.value == key.value) {
-                    let name = match &key.value {
-                        Value::Text(text) => text.clone(),
-                        other => format!("{other:?}"),
-                    };
+            let mut first: BTreeMap<Cow<'_, str>, NodeId> = BTreeMap::new();
+            for (key, value) in entries {
+                let name = match &key.value {
+                    Value::Text(text) => Cow::Borrowed(text.as_str()),
+                    other => Cow::Owned(format!("{other:?}")),
+                };
+                if let Some(before) = first.get(&name) {
                     let message = format!("the key `{name}` stands twice in one mapping");
                     let place = |node| Place { file, node };
                     reader.report(
                         Diagnostic::new(Code::DuplicateKey, place(key.id), message)
-                            .related(place(before.id), "it stands here already")
+                            .related(place(*before), "it stands here already")
                             .help("remove one of them"),
                     );
+                } else {
+                    first.insert(name, key.id);
                 }
                 duplicate_keys(reader, file, value);
             }

@@ -149,4 +149,14 @@ impl Spec {
         let both = dispatchers.and(row.modules);
         (both != dispatchers && leaf.side != Side::Seamldr).then_some(both)
     }
+
+    /// The statuses of `leaf`, each with the modules that it is [limited to](Self::limited_to).
+    pub fn statuses_of(&self, leaf: &Leaf) -> String {
+        let statuses = leaf.statuses.iter().map(|status| {
+            let modules = self.limited_to(leaf, &status.value);
+            let modules = modules.map(|set| format!(" ({})", self.module_names(set).join(", ")));
+            format!("{}{}", status.value, modules.unwrap_or_default())
+        });
+        statuses.collect::<Vec<_>>().join(", ")
+    }
 }

@@ -123,3 +123,45 @@ fn tdx_abi_has_a_feature_for_each_area() {
         assert!(manifest.contains(&format!("\n{area} = []\n")), "{area}");
     }
 }
+
+/// What a crate does not invoke is missing from it without a word.
+#[test]
+fn tdx_abi_invokes_whatever_an_area_has() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tdx-abi/src");
+    let file = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
+    let fields = file("field.rs") + &file("field/table.rs");
+    let formats = file("format.rs");
+    let sides = [
+        ("tdh", file("tdh.rs")),
+        ("tdg", file("tdg.rs")),
+        ("seamldr", file("seamldr.rs")),
+    ];
+    let sides = sides.map(|(side, text)| ("leaves", Some(side), text));
+    let sections = [("fields", None, fields), ("formats", None, formats)];
+    let spec = spec();
+    let mut invoked = 0;
+    for (name, side, text) in sections.into_iter().chain(sides) {
+        let section = SECTIONS.iter().find(|section| section.name == name);
+        let named = spec.areas.iter().map(|area| area.name.as_str());
+        for area in named.chain([CORE]) {
+            let options = Options {
+                root: quote::quote!(crate),
+                bitfield: None,
+                linted: true,
+                area: Some(area.to_owned()),
+                side: side.map(str::to_owned),
+            };
+            let tokens = (section.expect("known").emit)(&spec, &options);
+            let arguments = match side {
+                Some(side) => format!("side = {side}, area = {area}"),
+                None => format!("area = {area}"),
+            };
+            let call = format!("tdx_codegen_macros::{name}!({arguments});");
+            // A module of markers without one is nothing that anybody misses.
+            let empty = tokens.to_string().matches("pub").count() <= usize::from(name == "formats");
+            assert_eq!(text.contains(&call), !empty, "{call}");
+            invoked += usize::from(!empty);
+        }
+    }
+    assert!(invoked > 10, "{invoked}");
+}

@@ -301,7 +301,6 @@ impl<T> Success<T> {
 }
 
 /// A leaf that did not complete, with its inputs (and the pages among them).
-#[derive(PartialEq, Eq)]
 #[must_use]
 pub struct Refused<L> {
     /// The inputs.

@@ -73,22 +73,8 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
             ));
         }
     }
-    let statuses: Vec<String> = leaf
-        .statuses
-        .iter()
-        .map(|status| match spec.limited_to(leaf, &status.value) {
-            Some(modules) => {
-                format!(
-                    "{} ({})",
-                    status.value,
-                    spec.module_names(modules).join(", ")
-                )
-            }
-            None => status.value.clone(),
-        })
-        .collect();
-    if !statuses.is_empty() {
-        lines.push(("statuses", statuses.join(", ")));
+    if !leaf.statuses.is_empty() {
+        lines.push(("statuses", spec.statuses_of(leaf)));
     }
     lines.push(("sources", cites(&leaf.cite)));
     let mut table = Vec::new();

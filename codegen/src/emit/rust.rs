@@ -7,6 +7,8 @@ mod format;
 // Written out as it stands; compiled here too, where a mistake in it has a line.
 #[cfg(test)]
 pub mod generic;
+#[cfg(test)]
+mod generic_tests;
 mod handler;
 mod leaf;
 mod leaf_doc;

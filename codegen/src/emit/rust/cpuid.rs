@@ -8,12 +8,16 @@ use super::modules::variant;
 use super::text::hex;
 use super::text::ident;
 use super::text::number;
+use crate::area::TABLES;
 use crate::model::CpuidTable;
 use crate::model::CpuidValues;
 use crate::model::Spec;
 
 /// A module of tables for each table of the specification, and which TDX module has which.
 pub fn cpuid(spec: &Spec, options: &Options) -> TokenStream {
+    if !options.wants(TABLES) {
+        return TokenStream::new();
+    }
     let tables = spec.cpuid.iter().map(|table| one(spec, table, options));
     let cases = spec.cpuid.iter().map(|table| {
         let modules = table

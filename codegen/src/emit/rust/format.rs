@@ -211,13 +211,13 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
         let generic: TokenStream = include_str!("generic.rs").parse().unwrap_or_default();
         // A macro's output is exempt, but for what macros of its own make.
         let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
-        let layouts = layouts(spec);
-        quote!(#reachable pub mod generic { #generic } #layouts)
+        quote!(#reachable pub mod generic { #generic })
     });
     let areas = TypeAreas::new(spec);
     let wanted = |name: &str| options.wants(areas.of(name));
+    let layouts = layouts(spec, options, wanted);
     let enums = spec.enums.iter().filter(|entity| wanted(&entity.name));
-    let enums = enums.map(enumeration);
+    let enums = enums.map(|entity| enumeration(options, entity));
     let formats = spec.formats.iter().filter(|format| wanted(&format.name));
     let formats = formats.map(|format| one_format(spec, options, format));
     let structures = spec.structures.iter().filter(|s| wanted(&s.name));
@@ -228,7 +228,7 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
         options.wants(if area == CORE { TABLES } else { area })
     });
     let offsets = offsets.map(super::structure::offsets);
-    quote!(#common #(#enums)* #(#formats)* #(#structures)* #(#offsets)*)
+    quote!(#common #layouts #(#enums)* #(#formats)* #(#structures)* #(#offsets)*)
 }
 
 /// The macros `for_each_format!`, `for_each_enum!` and `for_each_structure!`.
@@ -270,8 +270,8 @@ pub fn format_list(spec: &Spec, _: &Options) -> TokenStream {
     }
 }
 
-fn enumeration(entity: &Enum) -> TokenStream {
-    let ty = ident(&entity.name);
+fn enumeration(options: &Options, entity: &Enum) -> TokenStream {
+    let (ty, layout) = (ident(&entity.name), layout_module(options));
     let name_text = &entity.name;
     let text = doc(&entity.doc);
     let carrier = carrier(entity.width);
@@ -292,36 +292,45 @@ fn enumeration(entity: &Enum) -> TokenStream {
         #[doc = #text]
         ///
         /// Open: numbers without a name are kept.
-        pub type #ty = generic::Number<::core::marker::PhantomData<layout::#ty>, #carrier>;
+        pub type #ty = generic::Number<::core::marker::PhantomData<#layout::#ty>, #carrier>;
 
         impl #ty {
             #(#constants)*
         }
 
-        impl generic::Names<#carrier> for layout::#ty {
+        impl generic::Names<#carrier> for #layout::#ty {
             const NAMES: (&'static str, &'static [(#carrier, &'static str)]) =
                 (#name_text, &[#(#names),*]);
         }
     }
 }
 
+/// The module of the markers: each area that is not always there has one of its own.
+pub(super) fn layout_module(options: &Options) -> Ident {
+    match options.area.as_deref() {
+        None | Some(CORE) => ident("layout"),
+        Some(area) => ident(&format!("layout_{area}")),
+    }
+}
+
 /// The types that stand for what the generic types are instances of.
-fn layouts(spec: &Spec) -> TokenStream {
+fn layouts(spec: &Spec, options: &Options, wanted: impl Fn(&str) -> bool) -> TokenStream {
     let marker = |name: &str| {
         let text = format!(" Layout of [`{name}`](super::{name}).");
         let ty = ident(name);
-        quote!(#[doc = #text] pub struct #ty {})
+        wanted(name).then(|| quote!(#[doc = #text] pub struct #ty {}))
     };
     let enums = spec.enums.iter().map(|entity| marker(&entity.name));
     let formats = spec.formats.iter().map(|format| marker(&format.name));
-    let structures = spec.structures.iter().map(|structure| {
-        let marker = marker(&structure.name);
+    let structures = spec.structures.iter().filter_map(|structure| {
+        let marker = marker(&structure.name)?;
         let align = number(u64::from(structure.align));
-        quote!(#[repr(align(#align))] #marker)
+        Some(quote!(#[repr(align(#align))] #marker))
     });
+    let module = layout_module(options);
     quote! {
         /// What the generic types of words, enums and structures are instances of.
-        pub mod layout {
+        pub mod #module {
             #(#enums)* #(#formats)* #(#structures)*
         }
     }
@@ -481,6 +490,7 @@ fn composed(
     ones: &Literal,
 ) -> TokenStream {
     let (ty, carrier) = (ident(&format.name), carrier(format.width));
+    let layout = layout_module(options);
     let text = doc(&format.doc);
     let name_text = &format.name;
     let width = carrier_bits(format.width);
@@ -537,14 +547,14 @@ fn composed(
     });
     quote! {
         #[doc = #text]
-        pub type #ty = generic::Word<layout::#ty, #carrier>;
+        pub type #ty = generic::Word<#layout::#ty, #carrier>;
 
         impl #ty {
             #(#accessors)*
             #(#views)*
         }
 
-        impl generic::WordLayout<#carrier> for layout::#ty {
+        impl generic::WordLayout<#carrier> for #layout::#ty {
             const LAYOUT: (&'static str, #carrier, #carrier) = (#name_text, #reserved, #ones);
 
             fn fields(word: #ty, to: &mut ::core::fmt::DebugStruct<'_, '_>) {

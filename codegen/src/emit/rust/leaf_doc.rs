@@ -65,22 +65,7 @@ pub(super) fn leaf_doc(spec: &Spec, leaf: &Leaf) -> String {
     states(&mut text, spec, "OP_STATEs", &leaf.op_states);
     states(&mut text, spec, "Entry states", &leaf.sept_states);
     if !leaf.statuses.is_empty() {
-        let statuses = leaf
-            .statuses
-            .iter()
-            .map(|status| match spec.limited_to(leaf, &status.value) {
-                Some(modules) => {
-                    format!(
-                        "{} ({})",
-                        status.value,
-                        spec.module_names(modules).join(", ")
-                    )
-                }
-                None => status.value.clone(),
-            })
-            .collect::<Vec<_>>()
-            .join(", ");
-        let _ = write!(text, "\n\nStatuses: {statuses}.");
+        let _ = write!(text, "\n\nStatuses: {}.", spec.statuses_of(leaf));
     }
     let cites = leaf.cite.iter().map(|cite| match &cite.at {
         Some(at) => format!("{}, {at}", cite.id.value),

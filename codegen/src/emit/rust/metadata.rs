@@ -189,7 +189,10 @@ fn field_row(row: &FieldRow, kinds: &[Access<'_>]) -> TokenStream {
 }
 
 /// The table of MSRs.
-pub fn msrs(spec: &Spec, _: &Options) -> TokenStream {
+pub fn msrs(spec: &Spec, options: &Options) -> TokenStream {
+    if !options.wants(TABLES) {
+        return TokenStream::new();
+    }
     let rows = spec.msrs.iter().map(|row| {
         let name = &row.name;
         let (start, end) = (hex(u64::from(row.start)), hex(u64::from(row.end)));

@@ -7,6 +7,7 @@ use quote::quote;
 use super::Options;
 use super::format::carrier;
 use super::format::field_type;
+use super::format::layout_module;
 use super::format::named_width;
 use super::text::constant_name;
 use super::text::doc;
@@ -64,7 +65,7 @@ pub(super) fn row(spec: &Spec, structure: &Structure) -> TokenStream {
 }
 
 pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structure) -> TokenStream {
-    let ty = ident(&structure.name);
+    let (ty, layout) = (ident(&structure.name), layout_module(options));
     let name_text = &structure.name;
     let text = doc(&structure.doc);
     let size = number(u64::from(structure.size));
@@ -104,13 +105,13 @@ pub(super) fn one_structure(spec: &Spec, options: &Options, structure: &Structur
     });
     quote! {
         #[doc = #text]
-        pub type #ty = generic::Structure<layout::#ty, #size>;
+        pub type #ty = generic::Structure<#layout::#ty, #size>;
 
         impl #ty {
             #(#accessors)*
         }
 
-        impl generic::StructureLayout<#size> for layout::#ty {
+        impl generic::StructureLayout<#size> for #layout::#ty {
             const LAYOUT: (&'static str, &'static [(usize, usize, u8)]) =
                 (#name_text, &[#(#reserved),*]);
 
