@@ -1,13 +1,18 @@
 //! Which area of the ABI a leaf or a type belongs to: what of `tdx-abi` is compiled is chosen by area.
 //!
-//! `areas.yaml` says which groups of leaves are an area. That of a format, enum or structure follows from who uses it.
+//! `areas.yaml` says which groups of leaves are an area. That of a format, enum, structure or status follows from who uses it,
+//! that of a metadata field from who has access to it.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 
+use crate::model::Area;
 use crate::model::BitItem;
+use crate::model::Callee;
+use crate::model::FieldTable;
 use crate::model::Kind;
 use crate::model::Leaf;
+use crate::model::Side;
 use crate::model::Spec;
 use crate::model::StructureItem;
 
@@ -31,6 +36,58 @@ pub fn of_leaf<'s>(spec: &'s Spec, leaf: &Leaf) -> &'s str {
 pub fn is_in(leaf: &Leaf, group: &str) -> bool {
     let rest = leaf.name.strip_prefix(group);
     rest.is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The area of the field `name` of `table`: the one that has the whole table, or the only one that has access.
+///
+/// It is [`CORE`] if hosts in production have access, or several areas; [`TABLES`] if none has.
+pub fn of_field<'s>(spec: &'s Spec, table: &FieldTable, name: &str) -> &'s str {
+    let has = |area: &&Area| area.types.iter().any(|ty| ty.value == table.name);
+    if let Some(whole) = spec.areas.iter().find(has) {
+        return &whole.name;
+    }
+    // Modules may differ in a field.
+    let rows = || table.rows.iter().filter(|row| row.name == name);
+    let any = |access: &[usize]| rows().any(|row| access.iter().any(|mask| row.masks[*mask] != 0));
+    if any(&PRODUCTION) {
+        return CORE;
+    }
+    let mut areas = spec.areas.iter().filter(|area| any(&area.access));
+    match (areas.next(), areas.next()) {
+        (None, _) => TABLES,
+        (Some(only), None) => &only.name,
+        (Some(_), Some(_)) => CORE,
+    }
+}
+
+/// Masks of `prod_rd` and `prod_wr` in `FieldRow::MASKS`.
+const PRODUCTION: [usize; 2] = [0, 1];
+
+/// The areas of the statuses of `callee` that leaves return, by name: as of types.
+pub fn of_statuses(spec: &Spec, callee: Callee) -> BTreeMap<&str, &str> {
+    let mut areas = BTreeMap::new();
+    for leaf in spec
+        .leaves
+        .iter()
+        .filter(|leaf| callee_of(leaf) == Some(callee))
+    {
+        let area = of_leaf(spec, leaf);
+        for status in &leaf.statuses {
+            let of = areas.entry(&*status.value).or_insert(area);
+            if *of != area {
+                *of = CORE;
+            }
+        }
+    }
+    areas
+}
+
+const fn callee_of(leaf: &Leaf) -> Option<Callee> {
+    match leaf.side {
+        Side::Host | Side::Guest => Some(Callee::Module),
+        Side::Seamldr => Some(Callee::Seamldr),
+        Side::Vmcall => None,
+    }
 }
 
 /// The areas of all types.

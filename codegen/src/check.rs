@@ -15,17 +15,28 @@ use crate::diagnostic::Place;
 use crate::load::closest;
 use crate::model::Cite;
 use crate::model::Spec;
+use crate::parallel::both;
 
 /// Everything that contradicts something else.
 pub fn check(spec: &Spec) -> Vec<Diagnostic> {
-    let mut out = Vec::new();
-    cites(spec, &mut out);
-    names::check(spec, &mut out);
-    table::check(spec, &mut out);
-    cpuid::check(spec, &mut out);
-    format::check(spec, &mut out);
-    leaf::check(spec, &mut out);
-    area::check(spec, &mut out);
+    let (mut out, rest) = both(
+        || {
+            let mut out = Vec::new();
+            cites(spec, &mut out);
+            names::check(spec, &mut out);
+            table::check(spec, &mut out);
+            out
+        },
+        || {
+            let mut out = Vec::new();
+            cpuid::check(spec, &mut out);
+            format::check(spec, &mut out);
+            leaf::check(spec, &mut out);
+            area::check(spec, &mut out);
+            out
+        },
+    );
+    out.extend(rest);
     out
 }
 

@@ -28,6 +28,7 @@ use crate::emit::rust::SECTIONS;
 use crate::emit::rust::Section;
 use crate::load::load_cached;
 use crate::model::Spec;
+use crate::source::FileId;
 use crate::source::Sources;
 use crate::yaml::cache::Cache;
 
@@ -55,7 +56,7 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
     let call = Call {
         section: section.name,
         area: arguments.area.clone(),
-        side: arguments.side.clone(),
+        part: arguments.part.clone(),
     };
     let (read, reports) = read_once(&arguments.directory, call);
     let read = match read {
@@ -70,7 +71,7 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
         bitfield: arguments.bitfield.clone(),
         linted: false,
         area: arguments.area.clone(),
-        side: arguments.side.clone(),
+        part: arguments.part.clone(),
     };
     let Specification { spec, sources } = &read.specification;
     if read.mistakes.is_empty() {
@@ -81,13 +82,13 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
         // That of the core is always there.
         let tracks = options.area.as_deref().is_none_or(|area| area == CORE);
         let used = sources.iter().filter(|_| tracks);
-        let used = used.map(|(_, source)| source).filter(|source| {
+        let used = used.filter(|(_, source)| {
             let mut files = section.files.iter();
             files.any(|beginning| source.name().starts_with(beginning))
         });
         let mut named = read.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = used.filter(|source| named.insert(source.path().to_owned()));
-        let track = track(used.map(|source| source.path()));
+        let used = used.filter(|(file, _)| named.insert(*file));
+        let track = track(used.map(|(_, source)| source.path()));
         quote!(#items #track)
     } else {
         let errors = read.mistakes.iter().filter(|_| reports);
@@ -116,17 +117,28 @@ fn unknown_area(spec: &Spec, arguments: &Arguments) -> Option<String> {
 }
 
 fn track<'p>(paths: impl Iterator<Item = &'p Path>) -> TokenStream {
-    let paths = paths.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    let paths = paths.map(|path| path.to_string_lossy().into_owned());
-    quote!(const _: &[&[u8]] = &[#(::core::include_bytes!(#paths)),*];)
+    let absolute = |path: &Path| match path.is_absolute() {
+        true => path.to_owned(),
+        false => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+    };
+    let paths = paths.map(|path| absolute(path).to_string_lossy().into_owned());
+    let paths: Vec<String> = paths.collect();
+    // The compiler checks again the constant that an edited file is in.
+    let constants = paths
+        .chunks(TOGETHER)
+        .map(|paths| quote!(const _: &[&[u8]] = &[#(::core::include_bytes!(#paths)),*];));
+    constants.collect()
 }
+
+/// Files that one constant names.
+const TOGETHER: usize = 16;
 
 struct Arguments {
     directory: PathBuf,
     root: TokenStream,
     bitfield: Option<TokenStream>,
     area: Option<String>,
-    side: Option<String>,
+    part: Option<String>,
 }
 
 /// The specification that goes with the crate being compiled: in a checkout the one beside it, for a checkout may have been moved
@@ -146,7 +158,7 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
         root: quote!(crate),
         bitfield: None,
         area: None,
-        side: None,
+        part: None,
     };
     let mut tokens = arguments.into_iter().peekable();
     while let Some(key) = tokens.next() {
@@ -172,10 +184,10 @@ fn parse(arguments: TokenStream, file: Option<&Path>) -> Result<Arguments, Strin
             "root" => parsed.root = value,
             "bitfield" => parsed.bitfield = Some(value),
             "area" => parsed.area = Some(value.to_string()),
-            "side" => parsed.side = Some(value.to_string()),
+            "part" => parsed.part = Some(value.to_string()),
             _ => {
                 return Err(format!(
-                    "unknown argument `{key}`: known are `spec`, `root`, `bitfield`, `area` and `side`"
+                    "unknown argument `{key}`: known are `spec`, `root`, `bitfield`, `area` and `part`"
                 ));
             }
         }
@@ -189,7 +201,7 @@ struct Read {
     /// The mistakes as text.
     mistakes: Vec<String>,
     /// Files that a macro has named to the compiler: once is enough, and it reads them.
-    named: Mutex<BTreeSet<PathBuf>>,
+    named: Mutex<BTreeSet<FileId>>,
 }
 
 /// What tells the macros of a crate apart.
@@ -197,7 +209,7 @@ struct Read {
 struct Call {
     section: &'static str,
     area: Option<String>,
-    side: Option<String>,
+    part: Option<String>,
 }
 
 type Cached = Result<Arc<Read>, String>;

@@ -15,6 +15,7 @@ pub mod expand;
 pub mod fmt;
 pub mod load;
 pub mod model;
+mod parallel;
 #[cfg(feature = "generate")]
 pub mod schema;
 pub mod source;

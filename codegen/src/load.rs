@@ -72,18 +72,21 @@ fn syntax_help(text: &str, line: usize) -> &'static str {
 }
 
 fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Vec<(FileId, Node)>) {
+    let (files, texts): (Vec<FileId>, Vec<&str>) = sources
+        .iter()
+        .map(|(file, source)| (file, source.text()))
+        .unzip();
+    let sound = |position: usize, root: &Node| !duplicate_keys(reader, files[position], root);
+    let roots = cache.parse(&texts, sound);
     let mut documents = Vec::new();
-    for (file, source) in sources.iter() {
-        match cache.parse(source.text()) {
-            Ok(root) => {
-                duplicate_keys(reader, file, &root);
-                documents.push((file, root));
-            }
+    for ((file, text), root) in files.iter().copied().zip(&texts).zip(roots) {
+        match root {
+            Ok(root) => documents.push((file, root)),
             Err(error) => {
                 let mut diagnostic = Diagnostic::new(Code::Syntax, root_of(file), error.message);
                 let line = error.position.map_or(0, |position| position.line);
                 diagnostic.position = error.position;
-                reader.report(diagnostic.help(syntax_help(source.text(), line)));
+                reader.report(diagnostic.help(syntax_help(text, line)));
             }
         }
     }
@@ -110,11 +113,15 @@ const fn root_of(file: FileId) -> Place {
     }
 }
 
-fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
+/// Whether a key stands twice in one mapping; it is reported.
+fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) -> bool {
+    let mut found = false;
     match &node.value {
-        Value::List(items) => items
-            .iter()
-            .for_each(|item| duplicate_keys(reader, file, item)),
+        Value::List(items) => {
+            for item in items {
+                found |= duplicate_keys(reader, file, item);
+            }
+        }
         Value::Map(entries) => {
             let mut first: BTreeMap<Cow<'_, str>, NodeId> = BTreeMap::new();
             for (key, value) in entries {
@@ -130,14 +137,16 @@ fn duplicate_keys(reader: &Reader, file: FileId, node: &Node) {
                             .related(place(*before), "it stands here already")
                             .help("remove one of them"),
                     );
+                    found = true;
                 } else {
                     first.insert(name, key.id);
                 }
-                duplicate_keys(reader, file, value);
+                found |= duplicate_keys(reader, file, value);
             }
         }
         _ => {}
     }
+    found
 }
 
 struct Loader<'r> {

@@ -1,7 +1,13 @@
 //! Metadata fields: their identifiers, and (feature `tables`) the tables that say who may read and write which bits.
 
+pub mod global;
 #[cfg(feature = "tables")]
 mod table;
+#[cfg(feature = "guest")]
+pub mod td_l2_vmcs;
+pub mod td_vmcs;
+pub mod tdr_tdcs;
+pub mod tdvps;
 
 use core::fmt;
 
@@ -12,8 +18,6 @@ use crate::module::Module;
 pub use table::*;
 
 tdx_codegen_macros::fields!(area = core);
-#[cfg(feature = "guest")]
-tdx_codegen_macros::fields!(area = guest);
 
 /// MD_FIELD_ID: names a metadata field, and an element of it.
 ///

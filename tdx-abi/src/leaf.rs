@@ -9,7 +9,15 @@ use crate::op_state::OpStates;
 use crate::sept::SeptState;
 use crate::sept::SeptStates;
 
-tdx_codegen_macros::leaf_numbers!();
+tdx_codegen_macros::leaf_numbers!(area = core);
+#[cfg(feature = "connect")]
+tdx_codegen_macros::leaf_numbers!(area = connect);
+#[cfg(feature = "migration")]
+tdx_codegen_macros::leaf_numbers!(area = migration);
+#[cfg(feature = "guest")]
+tdx_codegen_macros::leaf_numbers!(area = guest);
+#[cfg(feature = "seamldr")]
+tdx_codegen_macros::leaf_numbers!(area = seamldr);
 
 /// What is known of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 //! | `connect` | TDX Connect: the groups `DEVIF`, `DMAR`, `IDE`, `IOMMU`, `IQ`, `MMIO`, `SPDM` and `TDI` of [`tdh`] and [`tdg`] |
 //! | `migration` | live migration and service TDs: `tdh::export`, `tdh::import`, `tdh::mig`, `tdh::servtd`, `tdg::servtd` |
 //! | `guest` | what a guest calls: [`tdg`], but for the groups above; ids of the fields of L2 VMs' VMCSes |
+//! | `debug` | ids of metadata fields that a host reaches only in a TD under debug |
 //! | `seamldr` | `seamldr`: what P-SEAMLDR does |
 //! | `tables` | `field::FieldRow` and its tables, `msr`, `cpuid`: what the module does with metadata fields, MSRs and CPUID; words that only the module sees; places of fields in structures |
 //! | `full` | all of the above |
@@ -17,8 +18,8 @@
 //! | `hardware` | `hardware`: the real instructions, on x86_64 |
 //! | `source` | `source`: the text of this crate's files |
 //!
-//! Formats, enums and structures that only leaves of one feature use come with it. The numbers of all leaves, of all
-//! statuses and of all other fields are always there.
+//! What only leaves of one feature use comes with it: formats, enums and structures, and constants of statuses and of the
+//! leaves' numbers. Names of all statuses and all leaves are always there.
 #![no_std]
 
 mod address;

@@ -1,3 +1,3 @@
 //! Leaves of P-SEAMLDR.
 
-tdx_codegen_macros::leaves!(side = seamldr, area = seamldr);
+tdx_codegen_macros::leaves!(part = seamldr, area = seamldr);

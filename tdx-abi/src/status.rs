@@ -7,7 +7,15 @@ use crate::module::Module;
 use crate::module::Modules;
 use crate::operand::OperandId;
 
-tdx_codegen_macros::statuses!();
+tdx_codegen_macros::statuses!(area = core);
+#[cfg(feature = "connect")]
+tdx_codegen_macros::statuses!(area = connect);
+#[cfg(feature = "migration")]
+tdx_codegen_macros::statuses!(area = migration);
+#[cfg(feature = "guest")]
+tdx_codegen_macros::statuses!(area = guest);
+#[cfg(feature = "seamldr")]
+tdx_codegen_macros::statuses!(area = seamldr);
 
 /// How to make a call again that did not complete.
 ///

@@ -1,8 +1,8 @@
 //! Leaves of the TDX module that the guest calls.
 
 #[cfg(feature = "guest")]
-tdx_codegen_macros::leaves!(side = tdg, area = guest);
+tdx_codegen_macros::leaves!(part = tdg, area = guest);
 #[cfg(feature = "connect")]
-tdx_codegen_macros::leaves!(side = tdg, area = connect);
+tdx_codegen_macros::leaves!(part = tdg, area = connect);
 #[cfg(feature = "migration")]
-tdx_codegen_macros::leaves!(side = tdg, area = migration);
+tdx_codegen_macros::leaves!(part = tdg, area = migration);

@@ -1,7 +1,7 @@
 //! Leaves of the TDX module that the host calls.
 
-tdx_codegen_macros::leaves!(side = tdh, area = core);
+tdx_codegen_macros::leaves!(part = tdh, area = core);
 #[cfg(feature = "connect")]
-tdx_codegen_macros::leaves!(side = tdh, area = connect);
+tdx_codegen_macros::leaves!(part = tdh, area = connect);
 #[cfg(feature = "migration")]
-tdx_codegen_macros::leaves!(side = tdh, area = migration);
+tdx_codegen_macros::leaves!(part = tdh, area = migration);

@@ -18,7 +18,7 @@ fn sections() {
             bitfield: bitfield_struct.then(|| quote::quote!(bitfield_struct::bitfield)),
             linted: true,
             area: None,
-            side: None,
+            part: None,
         };
         for section in SECTIONS {
             let tokens = (section.emit)(&spec, &options);
@@ -49,7 +49,7 @@ fn the_specification_parses() {
         bitfield: None,
         linted: true,
         area: None,
-        side: None,
+        part: None,
     };
     for section in SECTIONS {
         let file: syn::File =

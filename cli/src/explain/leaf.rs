@@ -7,6 +7,7 @@ use tdx_codegen::model::Side;
 use tdx_codegen::model::Spec;
 
 use super::Entry;
+use super::cargo_feature;
 use super::cites;
 use crate::list;
 use crate::reference;
@@ -27,8 +28,8 @@ pub(super) fn leaf(spec: &Spec, entry: &reference::LeafEntry<'_>) -> Entry {
             .map(|feature| ("needs", format!("TDX_FEATURES0.{}", feature.value))),
     );
     let area = area::of_leaf(spec, leaf);
-    if area != area::CORE && leaf.side != Side::Vmcall {
-        lines.push(("cargo feature", format!("`{area}` of tdx-abi")));
+    if leaf.side != Side::Vmcall {
+        lines.extend(cargo_feature(area));
     }
     for variant in &entry.variants {
         if let Some(name) = &variant.variant {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::json;
 use tdx_abi::field::FieldId;
+use tdx_codegen::area;
 use tdx_codegen::model::Callee;
 use tdx_codegen::model::Cite;
 use tdx_codegen::model::Spec;
@@ -206,6 +207,11 @@ fn cites(cites: &[Cite]) -> String {
     cites.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// The feature of `tdx-abi` without which it lacks what is in `area`, if there is one.
+fn cargo_feature(area: &str) -> Option<(&'static str, String)> {
+    (area != area::CORE).then(|| ("cargo feature", format!("`{area}` of tdx-abi")))
+}
+
 fn status(spec: &Spec, callee: Callee, value: u64) -> Entry {
     let reading = decode::StatusReading::new(spec, callee, value);
     let mut lines = reading.lines();
@@ -227,6 +233,9 @@ fn status(spec: &Spec, callee: Callee, value: u64) -> Entry {
         }
     }
     let name = reading.name().unwrap_or_default();
+    let areas = area::of_statuses(spec, callee);
+    let area = reading.row.and_then(|row| areas.get(&*row.name));
+    lines.extend(area.and_then(|area| cargo_feature(area)));
     Entry {
         heading: format!("{name}  status {value:#018x}"),
         lines,
@@ -261,6 +270,7 @@ fn field(spec: &'static Spec, id: u64) -> Option<Entry> {
         }
     }
     lines.push(("modules", modules.join(", ")));
+    lines.extend(cargo_feature(area::of_field(spec, found.table, &row.name)));
     Some(Entry {
         heading: format!("{}  metadata field {:#018x}", row.name, row.id),
         lines,

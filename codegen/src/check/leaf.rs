@@ -1,6 +1,6 @@
 //! Leaves: what they name exists, and their operands make sense together.
 
-use std::collections::HashMap;
+use alloc::collections::BTreeMap;
 
 use super::unknown;
 use crate::diagnostic::Code;
@@ -32,6 +32,7 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Names that there are, sorted.
 struct Known<'s> {
     module: Vec<&'s str>,
     seamldr: Vec<&'s str>,
@@ -52,7 +53,7 @@ impl<'s> Known<'s> {
             names
         };
         let enums = spec.enums.iter().map(|entity| entity.name.as_str());
-        Self {
+        let mut known = Self {
             module: statuses(Callee::Module),
             seamldr: statuses(Callee::Seamldr),
             words: enums
@@ -68,7 +69,17 @@ impl<'s> Known<'s> {
                 .iter()
                 .map(|feature| feature.name.as_str())
                 .collect(),
+        };
+        for names in [
+            &mut known.module,
+            &mut known.seamldr,
+            &mut known.words,
+            &mut known.structures,
+            &mut known.features,
+        ] {
+            names.sort_unstable();
         }
+        known
     }
 
     fn leaf(&self, spec: &Spec, leaf: &Leaf, out: &mut Vec<Diagnostic>) {
@@ -83,7 +94,7 @@ impl<'s> Known<'s> {
             );
         }
         if let Some(feature) = &leaf.feature
-            && !self.features.contains(&feature.value.as_str())
+            && !has(&self.features, &feature.value)
         {
             out.push(unknown(
                 Code::UnknownName,
@@ -170,7 +181,7 @@ impl<'s> Known<'s> {
             );
         }
         match &part.kind {
-            Kind::Format(name) if !self.words.contains(&name.as_str()) => {
+            Kind::Format(name) if !has(&self.words, name) => {
                 out.push(unknown(
                     Code::UnknownName,
                     part.place,
@@ -179,7 +190,7 @@ impl<'s> Known<'s> {
                     &self.words,
                 ));
             }
-            Kind::Structure { of: Some(name), .. } if !self.structures.contains(&name.as_str()) => {
+            Kind::Structure { of: Some(name), .. } if !has(&self.structures, name) => {
                 out.push(unknown(
                     Code::UnknownName,
                     part.place,
@@ -218,6 +229,10 @@ impl<'s> Known<'s> {
     }
 }
 
+fn has(sorted: &[&str], name: &str) -> bool {
+    sorted.binary_search(&name).is_ok()
+}
+
 /// Sets of levels for which `tdx_abi::level::Within` is implemented.
 const LEVEL_SETS: [u8; 12] = [
     1, 2, 4, 8, 16, 0b11, 0b110, 0b111, 0b1110, 0b1111, 0b1_1110, 0b1_1111,
@@ -248,7 +263,7 @@ fn parts(operands: &[Operand]) -> Vec<&Part> {
 
 fn statuses(named: &[At<String>], known: &[&str], out: &mut Vec<Diagnostic>) {
     for status in named {
-        if !known.contains(&status.value.as_str()) {
+        if !has(known, &status.value) {
             out.push(unknown(
                 Code::UnknownStatus,
                 status.place,
@@ -314,7 +329,7 @@ fn overlap(meaning: &Meaning, out: &mut Vec<Diagnostic>) {
 }
 
 fn repeated(parts: &[&Part], out: &mut Vec<Diagnostic>) {
-    let mut seen: HashMap<&str, Place> = HashMap::new();
+    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
     for part in parts {
         if let Some(before) = seen.insert(&part.name, part.place) {
             out.push(

@@ -1,6 +1,6 @@
 //! Names: each becomes an identifier, and no two entities claim one.
 
-use std::collections::HashMap;
+use alloc::collections::BTreeMap;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
@@ -86,7 +86,7 @@ fn types(spec: &Spec, out: &mut Vec<Diagnostic>) {
 }
 
 fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let mut bases: HashMap<&str, &Leaf> = HashMap::new();
+    let mut bases: BTreeMap<&str, &Leaf> = BTreeMap::new();
     for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
         leaf.name
             .split('.')
@@ -103,7 +103,7 @@ fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
             );
         }
     }
-    let mut variants: HashMap<(&str, &str), Place> = HashMap::new();
+    let mut variants: BTreeMap<(&str, &str), Place> = BTreeMap::new();
     for leaf in &spec.leaves {
         let Some(variant) = &leaf.variant else {
             continue;
@@ -238,7 +238,7 @@ const RESERVED: [&str; 9] = [
 ];
 
 fn distinct(names: &[(&str, Place)], what: &str, out: &mut Vec<Diagnostic>) {
-    let mut seen: HashMap<&str, Place> = HashMap::new();
+    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
     for (name, place) in names {
         if let Some(before) = seen.get(name) {
             out.push(

@@ -1,6 +1,7 @@
 //! Tables and manifests.
 
-use std::collections::HashMap;
+use alloc::collections::BTreeMap;
+use core::fmt;
 
 use super::unknown;
 use crate::diagnostic::Code;
@@ -9,19 +10,43 @@ use crate::diagnostic::Place;
 use crate::model::Callee;
 use crate::model::FieldRow;
 use crate::model::FlagTable;
+use crate::model::Leaf;
 use crate::model::ModuleSet;
 use crate::model::Named;
 use crate::model::Side;
 use crate::model::Spec;
 
+/// What two rows cannot both have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'r> {
+    Name(&'r str),
+    Number(u64),
+    Value(u64),
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Value(value) => write!(f, "{value:#018x}"),
+        }
+    }
+}
+
 pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     for table in &spec.statuses {
         let plain: Vec<_> = table.rows.iter().filter(|row| !row.contested).collect();
-        claims(plain.iter().copied(), "status", |row| row.name.clone(), out);
+        claims(
+            plain.iter().copied(),
+            "status",
+            |row| Key::Name(&row.name),
+            out,
+        );
         claims(
             plain.iter().copied(),
             "status value",
-            |row| format!("{:#018x}", row.value),
+            |row| Key::Value(row.value),
             out,
         );
         for row in table
@@ -38,24 +63,24 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     claims(
         spec.operands.iter(),
         "operand id",
-        |row| row.name.clone(),
+        |row| Key::Name(&row.name),
         out,
     );
     claims(
         spec.operands.iter(),
         "operand number",
-        |row| row.value.to_string(),
+        |row| Key::Number(u64::from(row.value)),
         out,
     );
     states(&spec.op_states, 31, out);
     states(&spec.sept_states, 127, out);
     states(&spec.l2_sept_states, 127, out);
     for table in &spec.fields {
-        claims(table.rows.iter(), "field", |row| row.name.clone(), out);
+        claims(table.rows.iter(), "field", |row| Key::Name(&row.name), out);
         claims(
             table.rows.iter(),
             "field id",
-            |row| format!("{:#018x}", row.id & !(1 << 63)),
+            |row| Key::Value(row.id & !(1 << 63)),
             out,
         );
     }
@@ -86,22 +111,22 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
 fn claims<'r, R: Named + 'r>(
     rows: impl Iterator<Item = &'r R>,
     what: &str,
-    key: fn(&R) -> String,
+    key: fn(&'r R) -> Key<'r>,
     out: &mut Vec<Diagnostic>,
 ) {
-    let mut seen = HashMap::new();
+    let mut seen = BTreeMap::new();
     for row in rows {
         claim(&mut seen, what, key(row), (row.modules(), row.place()), out);
     }
 }
 
 /// Where in which modules a key was claimed before.
-type Claims = HashMap<String, Vec<(ModuleSet, Place)>>;
+type Claims<'r> = BTreeMap<Key<'r>, Vec<(ModuleSet, Place)>>;
 
-fn claim(
-    seen: &mut Claims,
+fn claim<'r>(
+    seen: &mut Claims<'r>,
     what: &str,
-    key: String,
+    key: Key<'r>,
     (modules, place): (ModuleSet, Place),
     out: &mut Vec<Diagnostic>,
 ) {
@@ -124,7 +149,7 @@ fn claim(
 }
 
 fn states(table: &FlagTable, max: u64, out: &mut Vec<Diagnostic>) {
-    claims(table.rows.iter(), "state", |row| row.name.clone(), out);
+    claims(table.rows.iter(), "state", |row| Key::Name(&row.name), out);
     for row in table.rows.iter().filter(|row| row.value > max) {
         let message = format!("`{}` has the value {:#x}", row.name, row.value);
         out.push(
@@ -155,7 +180,8 @@ fn features(spec: &Spec, out: &mut Vec<Diagnostic>) {
 
 fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
     let read = spec.leaves.iter().map(|leaf| leaf.name.as_str());
-    let names: Vec<&str> = read.chain(spec.unread.iter().map(String::as_str)).collect();
+    let mut names: Vec<&str> = read.chain(spec.unread.iter().map(String::as_str)).collect();
+    names.sort_unstable();
     for (index, module) in spec.modules.iter().enumerate() {
         for before in spec.modules[..index]
             .iter()
@@ -177,7 +203,7 @@ fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
             .map(|(name, _)| name)
             .chain(&module.reserved)
         {
-            if !names.contains(&name.value.as_str()) {
+            if names.binary_search(&&*name.value).is_err() {
                 out.push(unknown(
                     Code::UnknownName,
                     name.place,
@@ -205,12 +231,14 @@ fn manifests(spec: &Spec, out: &mut Vec<Diagnostic>) {
             }
         }
         for (name, versions) in &module.leaves {
+            let lists = spec.leaves.iter().filter(|leaf| leaf.name == name.value);
+            let lists: Vec<&Leaf> = lists.collect();
             for version in versions {
-                let mut lists = spec.leaves.iter().filter(|leaf| leaf.name == name.value);
+                let mut lists = lists.iter();
                 let described = lists
                     .any(|leaf| leaf.modules.contains(index) && leaf.versions.contains(version));
-                let known =
-                    names.contains(&name.value.as_str()) && !spec.unread.contains(&name.value);
+                let known = names.binary_search(&&*name.value).is_ok()
+                    && !spec.unread.contains(&name.value);
                 if *version > 7 {
                     let message = format!("`{}` has version {version}", name.value);
                     out.push(

@@ -34,6 +34,7 @@ pub use leaf::is_typed;
 pub use leaf::leaves;
 pub use leaf::type_path;
 pub use leaf_table::leaf_numbers;
+pub use metadata::field_ids;
 pub use metadata::fields;
 pub use metadata::msrs;
 pub use modules::features;
@@ -59,8 +60,8 @@ pub struct Options {
     pub linted: bool,
     /// The only area of the ABI to write, [`CORE`](crate::area::CORE) for what belongs to none; everything if `None`.
     pub area: Option<String>,
-    /// The only module of leaves to write, such as `tdh`, without the module itself; all of them if `None`.
-    pub side: Option<String>,
+    /// The only module of leaves or of field ids to write, such as `tdh`, without the module itself; all of them if `None`.
+    pub part: Option<String>,
 }
 
 impl Options {
@@ -95,7 +96,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "statuses",
-        files: &["tables/status", "sources"],
+        files: &["tables/status", "sources", "leaves/", "areas"],
         emit: statuses,
     },
     Section {
@@ -115,8 +116,13 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "leaf_numbers",
-        files: &["leaves/", "modules/"],
+        files: &["leaves/", "modules/", "areas"],
         emit: leaf_numbers,
+    },
+    Section {
+        name: "field_ids",
+        files: &["fields/", "areas"],
+        emit: field_ids,
     },
     Section {
         name: "fields",

@@ -112,7 +112,7 @@ pub fn vendor(spec: &Spec, runtime: &[(&str, &str)], form: Form<'_>) -> Result<V
             bitfield: None,
             linted: true,
             area: None,
-            side: None,
+            part: None,
         },
         folder,
         files: Vec::new(),
@@ -188,7 +188,7 @@ impl Writer<'_> {
                         pairs.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
                     };
                     self.options.area = argument("area");
-                    self.options.side = argument("side");
+                    self.options.part = argument("part");
                     let tokens = (section.emit)(self.spec, &self.options);
                     let mut file: syn::File = syn::parse2(tokens)?;
                     self.split(&mut file.items, path);

@@ -1,6 +1,7 @@
 //! Sources, features, releases and manifests.
 
 use super::Loader;
+use super::position;
 use super::record::Item;
 use super::record::Record;
 use crate::diagnostic::Code;
@@ -9,6 +10,7 @@ use crate::model::Area;
 use crate::model::At;
 use crate::model::Cite;
 use crate::model::Feature;
+use crate::model::FieldRow;
 use crate::model::Module;
 use crate::model::Release;
 use crate::model::SourceDocument;
@@ -54,6 +56,10 @@ impl Loader<'_> {
                 doc: row.required_text("doc"),
                 groups: names(row, "groups"),
                 types: names(row, "types"),
+                access: row
+                    .get("access")
+                    .and_then(|list| list.each(|item| position(item, "mask", &FieldRow::MASKS)))
+                    .unwrap_or_default(),
             })
         });
         self.spec.areas.extend(rows);

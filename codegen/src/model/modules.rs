@@ -101,6 +101,8 @@ pub struct Area {
     pub groups: Vec<At<String>>,
     /// Types that belong to it though no leaf tells.
     pub types: Vec<At<String>>,
+    /// Masks of metadata fields, in the order of `FieldRow::MASKS`, that make a field one of it if the host has no access otherwise.
+    pub access: Vec<usize>,
 }
 
 /// A released module.

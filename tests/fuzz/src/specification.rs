@@ -61,7 +61,7 @@ pub(super) fn yaml(bytes: &[u8]) {
                 bitfield: Some(quote!(bitfield_struct::bitfield)),
                 linted: false,
                 area: None,
-                side: None,
+                part: None,
             };
             for section in SECTIONS {
                 let _ = (section.emit)(&specification.spec, &options).to_string();

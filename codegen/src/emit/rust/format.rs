@@ -316,7 +316,7 @@ pub(super) fn layout_module(options: &Options) -> Ident {
 /// The types that stand for what the generic types are instances of.
 fn layouts(spec: &Spec, options: &Options, wanted: impl Fn(&str) -> bool) -> TokenStream {
     let marker = |name: &str| {
-        let text = format!(" Layout of [`{name}`](super::{name}).");
+        let text = format!(" Layout of `{name}`.");
         let ty = ident(name);
         wanted(name).then(|| quote!(#[doc = #text] pub struct #ty {}))
     };
@@ -512,8 +512,7 @@ fn composed(
         let name = ident(&field.name);
         let with = ident(&format!("with_{}", field.name));
         let set = &kind.set;
-        let text =
-            format!(" With [`{name}`](Self::{name}) replaced; bits that do not fit are cut off.");
+        let text = format!(" With `{name}` replaced; bits that do not fit are cut off.");
         let body = match (&kind.form, field.bits.as_slice()) {
             (Form::Bool, [bits]) if bits.width() == 1 => {
                 let low = number(u64::from(bits.low));

@@ -59,7 +59,7 @@ macro_rules! words {
                 self.0 >> low & mask
             }
 
-            /// With [`piece`](Self::piece) replaced.
+            /// With `piece` replaced.
             #[inline(always)]
             pub const fn with_piece(self, low: u32, mask: $bits, value: $bits) -> Self {
                 Self(self.0 & !(mask << low) | (value & mask) << low, PhantomData)
@@ -71,7 +71,7 @@ macro_rules! words {
                 self.0 >> low & 1 != 0
             }
 
-            /// With [`bit`](Self::bit) replaced.
+            /// With `bit` replaced.
             #[inline(always)]
             pub const fn with_bit(self, low: u32, value: bool) -> Self {
                 self.with_piece(low, 1, value as $bits)

@@ -66,7 +66,7 @@ pub fn type_path(leaf: &Leaf) -> (String, Option<String>, String) {
     }
 }
 
-/// Modules `tdh`, `tdg` and `seamldr` with a type for each operand list; of one of them the content, if that is the side wanted.
+/// Modules `tdh`, `tdg` and `seamldr` with a type for each operand list; of one of them the content, if that is the part wanted.
 pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
     let mut tree: BTreeMap<String, BTreeMap<Option<String>, Vec<TokenStream>>> = BTreeMap::new();
     let mut list: Vec<&Leaf> = spec.leaves.iter().filter(|leaf| is_typed(leaf)).collect();
@@ -97,7 +97,7 @@ pub fn leaves(spec: &Spec, options: &Options) -> TokenStream {
                 quote!(#[doc = #text] pub mod #group { use #root::*; #(#items)* })
             }
         });
-        match &options.side {
+        match &options.part {
             None => quote!(#[doc = #text] pub mod #side_ident { #(#groups)* }),
             Some(wanted) if *wanted == side => quote!(#(#groups)*),
             Some(_) => quote!(),

@@ -1,5 +1,7 @@
 //! Metadata fields and MSR virtualization.
 
+use alloc::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 
@@ -14,20 +16,57 @@ use super::text::ident;
 use super::text::number;
 use crate::area::CORE;
 use crate::area::TABLES;
-use crate::area::TypeAreas;
+use crate::area::of_field;
 use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Spec;
 
-/// One module of id constants a table and what modules fix; as the area [`TABLES`] the tables and the enum `MigType`.
+/// One module of id constants a table; of one of them the content, if that is the part wanted.
+pub fn field_ids(spec: &Spec, options: &Options) -> TokenStream {
+    spec.fields
+        .iter()
+        .filter_map(|table| {
+            let part = table.name.to_lowercase();
+            if options.part.as_ref().is_some_and(|wanted| *wanted != part) {
+                return None;
+            }
+            let constants = ids(spec, options, table);
+            if options.part.is_some() {
+                return Some(constants);
+            }
+            let (root, module) = (&options.root, ident(&part));
+            let text = format!(" Ids of the fields of {}.", table.name);
+            Some(quote! {
+                #[doc = #text]
+                pub mod #module {
+                    use #root::field::FieldId;
+
+                    #constants
+                }
+            })
+        })
+        .collect()
+}
+
+fn ids(spec: &Spec, options: &Options, table: &FieldTable) -> TokenStream {
+    let mut seen = BTreeSet::new();
+    let constants = table.rows.iter().filter_map(|row| {
+        let constant = constant_name(&row.name);
+        let name = ident(&constant);
+        if !seen.insert(constant) || !options.wants(of_field(spec, table, &row.name)) {
+            return None;
+        }
+        let (value, text) = (hex(row.id), field_doc(row));
+        Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
+    });
+    constants.collect()
+}
+
+/// What modules fix; as the area [`TABLES`] the tables and the enum `MigType`.
 pub fn fields(spec: &Spec, options: &Options) -> TokenStream {
-    let areas = TypeAreas::new(spec);
-    let modules = spec.fields.iter();
-    let modules = modules.filter(|table| options.wants(areas.of(&table.name)));
-    let modules = modules.map(|table| one_module(table, options));
     let fixed = options.wants(CORE).then(|| fixed(spec));
     let tables = options.wants(TABLES).then(|| tables(spec));
-    quote!(#(#modules)* #fixed #tables)
+    quote!(#fixed #tables)
 }
 
 /// What does not depend on the platform.
@@ -98,36 +137,6 @@ fn tables(spec: &Spec) -> TokenStream {
         }
 
         #(#tables)*
-    }
-}
-
-fn one_module(table: &FieldTable, options: &Options) -> TokenStream {
-    let root = &options.root;
-    let module = ident(&table.name.to_lowercase());
-    let text = format!(" Ids of the fields of {}.", table.name);
-    let mut seen: Vec<String> = Vec::new();
-    let constants: TokenStream = table
-        .rows
-        .iter()
-        .filter_map(|row| {
-            let constant = constant_name(&row.name);
-            if seen.contains(&constant) {
-                return None;
-            }
-            let value = hex(row.id);
-            let text = field_doc(row);
-            let name = ident(&constant);
-            seen.push(constant);
-            Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
-        })
-        .collect();
-    quote! {
-        #[doc = #text]
-        pub mod #module {
-            use #root::field::FieldId;
-
-            #constants
-        }
     }
 }
 

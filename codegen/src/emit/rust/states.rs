@@ -216,17 +216,17 @@ fn flags(table: &FlagTable) -> TokenStream {
         .map(|(index, flag)| {
             let name = ident(&flag.name);
             let text = doc(&flag.doc);
-            let mut set: Vec<Ident> = Vec::new();
+            let mut set: Vec<&str> = Vec::new();
             for row in table.rows.iter().filter(|row| row.flags.contains(&index)) {
-                let variant = camel(&row.name);
-                if !set.contains(&variant) {
-                    set.push(variant);
+                if !set.contains(&row.name.as_str()) {
+                    set.push(&row.name);
                 }
             }
             let body = if set.is_empty() {
                 quote!(false)
             } else {
-                quote!(matches!(self, #(Self::#set)|*))
+                let variants = set.into_iter().map(camel);
+                quote!(matches!(self, #(Self::#variants)|*))
             };
             quote! {
                 #[doc = #text]

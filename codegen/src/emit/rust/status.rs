@@ -1,13 +1,19 @@
 //! Status codes and operand ids.
 
+use alloc::collections::BTreeSet;
+
+use proc_macro2::Ident;
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::Options;
 use super::text::constant;
+use super::text::constants_of;
 use super::text::doc;
 use super::text::hex;
 use super::text::ident;
+use crate::area::CORE;
+use crate::area::of_statuses;
 use crate::model::Callee;
 use crate::model::Low;
 use crate::model::OperandId;
@@ -16,14 +22,14 @@ use crate::model::Spec;
 use crate::model::StatusRow;
 
 /// Constants of `StatusCode`, `SeamldrStatus` and `LinuxStatus`, and the table behind each.
-pub fn statuses(spec: &Spec, _: &Options) -> TokenStream {
+pub fn statuses(spec: &Spec, options: &Options) -> TokenStream {
     [Callee::Module, Callee::Seamldr, Callee::Linux]
         .into_iter()
-        .map(|callee| of_callee(spec, callee))
+        .map(|callee| of_callee(spec, options, callee))
         .collect()
 }
 
-fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
+fn of_callee(spec: &Spec, options: &Options, callee: Callee) -> TokenStream {
     let (ty, table) = match callee {
         Callee::Module => ("StatusCode", "STATUS_CODES"),
         Callee::Seamldr => ("SeamldrStatus", "SEAMLDR_STATUSES"),
@@ -34,17 +40,22 @@ fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
     let mut rows: Vec<&StatusRow> = tables.flat_map(|table| &table.rows).collect();
     // Of names that claim one value, the one that a module's own table has comes first.
     rows.sort_by_key(|row| (row.value, row.modules.is_empty()));
-    let mut seen = Vec::new();
+    let areas = of_statuses(spec, callee);
+    let mut seen = BTreeSet::new();
     let constants = rows.iter().filter_map(|row| {
-        if seen.contains(&&row.name) {
+        let area = areas.get(&*row.name).copied().unwrap_or(CORE);
+        if !options.wants(area) || !seen.insert(&row.name) {
             return None;
         }
-        seen.push(&row.name);
         let name = constant(&row.name);
         let value = hex(row.value);
         let doc = status_doc(row);
         Some(quote!(#[doc = #doc] pub const #name: Self = Self(#value);))
     });
+    let constants = constants_of(&ty, constants);
+    if !options.wants(CORE) {
+        return quote!(#constants);
+    }
     let entries = rows.iter().map(|row| {
         let name = &row.name;
         let value = hex(row.value);
@@ -66,13 +77,11 @@ fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
         });
         quote!(StatusRow::new(#name, #value, #modules, #retry, Low::#low))
     });
-    let retry = retry_of(&rows);
+    let retry = retry_of(&ty, &rows);
     quote! {
-        impl #ty {
-            #(#constants)*
+        #constants
 
-            #retry
-        }
+        #retry
 
         /// Every code with a name, by ascending value.
         pub static #table: &[StatusRow] = &[#(#entries),*];
@@ -80,7 +89,7 @@ fn of_callee(spec: &Spec, callee: Callee) -> TokenStream {
 }
 
 /// The retry class as a comparison of numbers and not a look at the table, so that it costs nothing where nobody asks for it.
-fn retry_of(rows: &[&StatusRow]) -> Option<TokenStream> {
+fn retry_of(ty: &Ident, rows: &[&StatusRow]) -> Option<TokenStream> {
     let classes = [
         (Retry::Busy, "Busy"),
         (Retry::Restartable, "Restartable"),
@@ -98,12 +107,14 @@ fn retry_of(rows: &[&StatusRow]) -> Option<TokenStream> {
     let mut arms = arms.peekable();
     arms.peek()?;
     Some(quote! {
-        /// How to make a call that returned `value` again.
-        #[inline]
-        const fn retry_of(value: u64) -> Option<Retry> {
-            match value {
-                #(#arms)*
-                _ => None,
+        impl #ty {
+            /// How to make a call that returned `value` again.
+            #[inline]
+            const fn retry_of(value: u64) -> Option<Retry> {
+                match value {
+                    #(#arms)*
+                    _ => None,
+                }
             }
         }
     })

@@ -144,7 +144,7 @@ fn accessors(spec: &Spec, options: &Options, field: &StructureField) -> TokenStr
         || format!(" Byte {} on.", field.offset),
         |text| format!(" Byte {} on:{}", field.offset, doc(text)),
     );
-    let set_text = format!(" Replaces [`{name}`](Self::{name}).");
+    let set_text = format!(" Replaces `{name}`.");
     let ty = field.ty.value.as_str();
     if ty == "bytes" {
         let size = number(u64::from(field.size));
@@ -215,7 +215,7 @@ fn element(
         },
         Some(count) => {
             let count_name = format_ident!("COUNT_{}", constant_name(&field.name));
-            let count_text = format!(" Elements of [`{name}`](Self::{name}).");
+            let count_text = format!(" Elements of `{name}`.");
             let count = number(u64::from(count));
             quote! {
                 #[doc = #count_text]

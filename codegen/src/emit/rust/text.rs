@@ -3,6 +3,8 @@
 use proc_macro2::Ident;
 use proc_macro2::Literal;
 use proc_macro2::Span;
+use proc_macro2::TokenStream;
+use quote::quote;
 
 /// An identifier; keywords become raw.
 ///
@@ -66,8 +68,11 @@ pub(super) fn camel(name: &str) -> Ident {
     ident(&camel_name(name))
 }
 
-/// A number in hexadecimal, without a type.
+/// A number in hexadecimal, without a type; a digit is just that.
 pub(super) fn hex(value: u64) -> Literal {
+    if value < 10 {
+        return number(value);
+    }
     format!("{value:#x}")
         .parse()
         .unwrap_or_else(|_| Literal::u64_unsuffixed(value))
@@ -76,6 +81,15 @@ pub(super) fn hex(value: u64) -> Literal {
 /// A decimal number without a type.
 pub(super) fn number(value: u64) -> Literal {
     Literal::u64_unsuffixed(value)
+}
+
+/// The block that gives `ty` its `constants`, if there are any.
+pub(super) fn constants_of(
+    ty: &Ident,
+    constants: impl Iterator<Item = TokenStream>,
+) -> Option<TokenStream> {
+    let constants: TokenStream = constants.collect();
+    (!constants.is_empty()).then(|| quote!(impl #ty { #constants }))
 }
 
 /// A doc text: one leading space, a full stop at the end.

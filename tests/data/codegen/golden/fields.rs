@@ -1,11 +1,3 @@
-/// Ids of the fields of TDR_TDCS.
-pub mod tdr_tdcs {
-    use crate::field::FieldId;
-    /// NUM_TDCX.
-    pub const NUM_TDCX: FieldId = FieldId::from_bits(0x8010000200000002);
-    /// Guest CR0.
-    pub const GUEST_CR0: FieldId = FieldId::from_bits(0x8010000200000005);
-}
 /// Values that a module's code fixes.
 static FIXED: &[(Module, FieldId, u64)] = &[];
 /// Part of a field in the migration of a TD.
@@ -32,16 +24,16 @@ impl MigType {
 pub static TDR_TDCS: FieldTable = {
     const A: &[Access] = &[
         Access {
-            masks: [0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            masks: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             export: MigType::None,
             import: MigType::None,
             flags: 0x81,
         },
         Access {
-            masks: [0xffffffff, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0],
+            masks: [0xffffffff, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             export: MigType::Mb,
             import: MigType::None,
-            flags: 0x0,
+            flags: 0,
         },
     ];
     FieldTable {

@@ -40,14 +40,13 @@ pub mod generic {
             impl < L > Word < L, $bits > { #[doc =
             " The bits of `mask` that stand from bit `low` on."] #[inline(always)] pub
             const fn piece(self, low : u32, mask : $bits) -> $bits { self.0 >> low & mask
-            } #[doc = " With [`piece`](Self::piece) replaced."] #[inline(always)] pub
-            const fn with_piece(self, low : u32, mask : $bits, value : $bits) -> Self {
-            Self(self.0 & ! (mask << low) | (value & mask) << low, PhantomData) } #[doc =
+            } #[doc = " With `piece` replaced."] #[inline(always)] pub const fn
+            with_piece(self, low : u32, mask : $bits, value : $bits) -> Self { Self(self
+            .0 & ! (mask << low) | (value & mask) << low, PhantomData) } #[doc =
             " Whether bit `low` is 1."] #[inline(always)] pub const fn bit(self, low :
-            u32) -> bool { self.0 >> low & 1 != 0 } #[doc =
-            " With [`bit`](Self::bit) replaced."] #[inline(always)] pub const fn
-            with_bit(self, low : u32, value : bool) -> Self { self.with_piece(low, 1,
-            value as $bits) } })*
+            u32) -> bool { self.0 >> low & 1 != 0 } #[doc = " With `bit` replaced."]
+            #[inline(always)] pub const fn with_bit(self, low : u32, value : bool) ->
+            Self { self.with_piece(low, 1, value as $bits) } })*
         };
     }
     words! {
@@ -213,16 +212,16 @@ pub mod generic {
 }
 /// What the generic types of words, enums and structures are instances of.
 pub mod layout {
-    /// Layout of [`Kind`](super::Kind).
+    /// Layout of `Kind`.
     pub struct Kind {}
-    /// Layout of [`Entry`](super::Entry).
+    /// Layout of `Entry`.
     pub struct Entry {}
-    /// Layout of [`Flags`](super::Flags).
+    /// Layout of `Flags`.
     pub struct Flags {}
-    /// Layout of [`Split`](super::Split).
+    /// Layout of `Split`.
     pub struct Split {}
     #[repr(align(64))]
-    /// Layout of [`Parameters`](super::Parameters).
+    /// Layout of `Parameters`.
     pub struct Parameters {}
 }
 /// Kind of an entry.
@@ -231,14 +230,14 @@ pub mod layout {
 pub type Kind = generic::Number<::core::marker::PhantomData<layout::Kind>, u8>;
 impl Kind {
     /// A table.
-    pub const TABLE: Self = Self::from_bits(0x1);
+    pub const TABLE: Self = Self::from_bits(1);
     /// PAGE.
-    pub const PAGE: Self = Self::from_bits(0x3);
+    pub const PAGE: Self = Self::from_bits(3);
 }
 impl generic::Names<u8> for layout::Kind {
     const NAMES: (&'static str, &'static [(u8, &'static str)]) = (
         "Kind",
-        &[(0x1, "TABLE"), (0x3, "PAGE")],
+        &[(1, "TABLE"), (3, "PAGE")],
     );
 }
 /// An entry.
@@ -249,7 +248,7 @@ impl Entry {
     pub const fn kind(self) -> u8 {
         self.piece(12, 0xf) as u8
     }
-    /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
+    /// With `kind` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_kind(self, value: u8) -> Self {
         self.with_piece(12, 0xf, value as u16)
@@ -259,14 +258,14 @@ impl Entry {
     pub const fn count(self) -> u8 {
         self.piece(0, 0xff) as u8
     }
-    /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
+    /// With `count` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
         self.with_piece(0, 0xff, value as u16)
     }
 }
 impl generic::WordLayout<u16> for layout::Entry {
-    const LAYOUT: (&'static str, u16, u16) = ("Entry", 0xf00, 0x0);
+    const LAYOUT: (&'static str, u16, u16) = ("Entry", 0xf00, 0);
     fn fields(word: Entry, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("kind", &word.kind()).field("count", &word.count());
     }
@@ -279,7 +278,7 @@ impl Flags {
     pub const fn count(self) -> u8 {
         self.piece(8, 0xff) as u8
     }
-    /// With [`count`](Self::count) replaced; bits that do not fit are cut off.
+    /// With `count` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_count(self, value: u8) -> Self {
         self.with_piece(8, 0xff, value as u16)
@@ -289,7 +288,7 @@ impl Flags {
     pub const fn write(self) -> bool {
         self.bit(1)
     }
-    /// With [`write`](Self::write) replaced; bits that do not fit are cut off.
+    /// With `write` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_write(self, value: bool) -> Self {
         self.with_bit(1, value)
@@ -299,14 +298,14 @@ impl Flags {
     pub const fn read(self) -> bool {
         self.bit(0)
     }
-    /// With [`read`](Self::read) replaced; bits that do not fit are cut off.
+    /// With `read` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_read(self, value: bool) -> Self {
         self.with_bit(0, value)
     }
 }
 impl generic::WordLayout<u16> for layout::Flags {
-    const LAYOUT: (&'static str, u16, u16) = ("Flags", 0xfc, 0x0);
+    const LAYOUT: (&'static str, u16, u16) = ("Flags", 0xfc, 0);
     fn fields(word: Flags, to: &mut ::core::fmt::DebugStruct<'_, '_>) {
         to.field("count", &word.count())
             .field("write", &word.write())
@@ -321,7 +320,7 @@ impl Split {
     pub const fn valid(self) -> bool {
         self.bit(63)
     }
-    /// With [`valid`](Self::valid) replaced; bits that do not fit are cut off.
+    /// With `valid` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_valid(self, value: bool) -> Self {
         self.with_bit(63, value)
@@ -331,7 +330,7 @@ impl Split {
     pub const fn kind(self) -> Kind {
         Kind::from_bits(self.piece(56, 0xf) as u8)
     }
-    /// With [`kind`](Self::kind) replaced; bits that do not fit are cut off.
+    /// With `kind` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_kind(self, value: Kind) -> Self {
         self.with_piece(56, 0xf, value.into_bits() as u64)
@@ -341,7 +340,7 @@ impl Split {
     pub const fn number(self) -> u8 {
         ((self.piece(52, 0xf) << 4) | self.piece(8, 0xf)) as u8
     }
-    /// With [`number`](Self::number) replaced; bits that do not fit are cut off.
+    /// With `number` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_number(self, value: u8) -> Self {
         let raw = value as u64;
@@ -352,7 +351,7 @@ impl Split {
     pub const fn hpa(self) -> crate::Hpa {
         crate::Hpa::new(self.piece(12, 0xffffffffff) << 12)
     }
-    /// With [`hpa`](Self::hpa) replaced; bits that do not fit are cut off.
+    /// With `hpa` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_hpa(self, value: crate::Hpa) -> Self {
         self.with_piece(12, 0xffffffffff, value.bits() >> 12)
@@ -360,18 +359,18 @@ impl Split {
     /// Bits 2:0.
     #[inline]
     pub const fn level(self) -> Option<crate::Level> {
-        crate::Level::new(self.piece(0, 0x7) as u8)
+        crate::Level::new(self.piece(0, 7) as u8)
     }
-    /// With [`level`](Self::level) replaced; bits that do not fit are cut off.
+    /// With `level` replaced; bits that do not fit are cut off.
     #[inline]
     pub const fn with_level(self, value: crate::Level) -> Self {
-        self.with_piece(0, 0x7, value as u64)
+        self.with_piece(0, 7, value as u64)
     }
     /// Bits 7:6 and 56:53 and 9.
     #[inline]
     pub const fn state(self) -> Option<crate::SeptState> {
         crate::SeptState::from_encoding(
-            ((self.piece(6, 0x3) << 5) | (self.piece(53, 0xf) << 1) | self.piece(9, 0x1))
+            ((self.piece(6, 3) << 5) | (self.piece(53, 0xf) << 1) | self.piece(9, 1))
                 as u8,
         )
     }
@@ -398,7 +397,7 @@ impl Parameters {
     pub fn flags(&self) -> Flags {
         Flags::from_bits(crate::bytes::u16_at(self.as_bytes(), 0))
     }
-    /// Replaces [`flags`](Self::flags).
+    /// Replaces `flags`.
     pub fn set_flags(&mut self, value: Flags) {
         crate::bytes::put_u16(self.as_bytes_mut(), 0, value.into_bits());
     }
@@ -406,11 +405,11 @@ impl Parameters {
     pub fn owner(&self) -> &[u8; 24] {
         crate::bytes::chunk(self.as_bytes(), 8)
     }
-    /// Replaces [`owner`](Self::owner).
+    /// Replaces `owner`.
     pub fn set_owner(&mut self, value: &[u8; 24]) {
         crate::bytes::put(self.as_bytes_mut(), 8, value);
     }
-    /// Elements of [`entries`](Self::entries).
+    /// Elements of `entries`.
     pub const COUNT_ENTRIES: usize = 4;
     /// Byte 32 on.
     ///
@@ -421,7 +420,7 @@ impl Parameters {
         }
         Some(Split::from_bits(crate::bytes::u64_at(self.as_bytes(), 32 + index * 8)))
     }
-    /// Replaces [`entries`](Self::entries).
+    /// Replaces `entries`.
     ///
     /// `None`, and nothing changed, from the end of the array on.
     pub fn set_entries(&mut self, index: usize, value: Split) -> Option<()> {

@@ -35,7 +35,7 @@ pub mod operands {
             Self {
                 gpa: crate::format::GpaMapping::from_bits(registers.rcx),
                 tdr: crate::Hpa::new((registers.rdx & 0xffffffffff000)),
-                quick: (registers.rdx & 0x1) != 0,
+                quick: (registers.rdx & 1) != 0,
             }
         }
     }

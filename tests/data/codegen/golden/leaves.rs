@@ -20,7 +20,7 @@ Source: manual, Table 5.1.*/
         impl Leaf for PageAdd {
             const SIGNATURE: Signature = Signature::new(
                 "TDH.MEM.PAGE.ADD",
-                0x2,
+                2,
                 Reach::Rdx,
             );
             type Caller = Host;
@@ -76,7 +76,7 @@ Source: manual, Table 5.2.*/
                     rax: Self::RAX,
                     rcx: self.entry.mapping().bits(),
                     rdx: ((self.entry.tdr().hpa().bits()) & 0xffffffffff000)
-                        | ((self.quick as u64) & 0x1),
+                        | ((self.quick as u64) & 1),
                     ..Registers::ZERO
                 }
             }

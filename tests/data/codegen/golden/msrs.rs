@@ -4,7 +4,7 @@ pub static MSRS: &[MsrRow] = &[
         name: "IA32_TSC",
         start: 0x10,
         end: 0x10,
-        modules: Modules::from_bits(0x1),
+        modules: Modules::from_bits(1),
         read: "FIXED",
         write: "FIXED VE",
     },

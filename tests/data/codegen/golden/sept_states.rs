@@ -67,7 +67,7 @@ impl SeptState {
     pub const ROWS: &'static [StateRow<Self>] = &[
         StateRow {
             state: Self::Free,
-            modules: Modules::from_bits(0x1),
+            modules: Modules::from_bits(1),
             encoding: 0xe,
             also: Some(0xf),
             index: Some(0),
@@ -75,7 +75,7 @@ impl SeptState {
         },
         StateRow {
             state: Self::Blocked,
-            modules: Modules::from_bits(0x1),
+            modules: Modules::from_bits(1),
             encoding: 0x68,
             also: None,
             index: Some(5),
@@ -117,7 +117,7 @@ impl L2SeptState {
 impl L2SeptState {
     /// The state's bits as Intel's table packs them: `state_encoding` of an entry.
     pub const fn encoding(self) -> u8 {
-        const ENCODINGS: [u8; 1usize] = [0x0];
+        const ENCODINGS: [u8; 1usize] = [0];
         ENCODINGS[self as usize]
     }
     /// The number that leaves return for the state.
@@ -161,8 +161,8 @@ impl L2SeptState {
     pub const ROWS: &'static [StateRow<Self>] = &[
         StateRow {
             state: Self::L2Free,
-            modules: Modules::from_bits(0x1),
-            encoding: 0x0,
+            modules: Modules::from_bits(1),
+            encoding: 0,
             also: None,
             index: None,
             table_index: None,
