@@ -9,6 +9,7 @@ use alloc::collections::BTreeSet;
 use crate::model::Area;
 use crate::model::BitItem;
 use crate::model::Callee;
+use crate::model::FieldRow;
 use crate::model::FieldTable;
 use crate::model::Kind;
 use crate::model::Leaf;
@@ -47,8 +48,15 @@ pub fn of_field<'s>(spec: &'s Spec, table: &FieldTable, name: &str) -> &'s str {
         return &whole.name;
     }
     // Modules may differ in a field.
-    let rows = || table.rows.iter().filter(|row| row.name == name);
-    let any = |access: &[usize]| rows().any(|row| access.iter().any(|mask| row.masks[*mask] != 0));
+    let mut access = [false; FieldRow::MASKS.len()];
+    for row in &table.rows {
+        if row.name == name {
+            for (any, mask) in access.iter_mut().zip(row.masks) {
+                *any |= mask != 0;
+            }
+        }
+    }
+    let any = |masks: &[usize]| masks.iter().any(|mask| access[*mask]);
     if any(&PRODUCTION) {
         return CORE;
     }
@@ -63,25 +71,6 @@ pub fn of_field<'s>(spec: &'s Spec, table: &FieldTable, name: &str) -> &'s str {
 /// Masks of `prod_rd` and `prod_wr` in `FieldRow::MASKS`.
 const PRODUCTION: [usize; 2] = [0, 1];
 
-/// The areas of the statuses of `callee` that leaves return, by name: as of types.
-pub fn of_statuses(spec: &Spec, callee: Callee) -> BTreeMap<&str, &str> {
-    let mut areas = BTreeMap::new();
-    for leaf in spec
-        .leaves
-        .iter()
-        .filter(|leaf| callee_of(leaf) == Some(callee))
-    {
-        let area = of_leaf(spec, leaf);
-        for status in &leaf.statuses {
-            let of = areas.entry(&*status.value).or_insert(area);
-            if *of != area {
-                *of = CORE;
-            }
-        }
-    }
-    areas
-}
-
 const fn callee_of(leaf: &Leaf) -> Option<Callee> {
     match leaf.side {
         Side::Host | Side::Guest => Some(Callee::Module),
@@ -90,15 +79,30 @@ const fn callee_of(leaf: &Leaf) -> Option<Callee> {
     }
 }
 
-/// The areas of all types.
+/// The areas that use each of what has a name: all types, or all statuses.
 #[derive(Debug)]
-pub struct TypeAreas<'s>(BTreeMap<&'s str, BTreeSet<&'s str>>);
+pub struct Areas<'s>(BTreeMap<&'s str, BTreeSet<&'s str>>);
 
-impl<'s> TypeAreas<'s> {
-    /// Follows every use of a type, from leaves and what `areas.yaml` names through the fields of types.
+impl<'s> Areas<'s> {
+    /// Those of the statuses of `callee` that leaves return.
+    pub fn of_statuses(spec: &'s Spec, callee: Callee) -> Self {
+        let mut areas: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for leaf in &spec.leaves {
+            if callee_of(leaf) != Some(callee) {
+                continue;
+            }
+            let area = of_leaf(spec, leaf);
+            for status in &leaf.statuses {
+                areas.entry(&status.value).or_default().insert(area);
+            }
+        }
+        Self(areas)
+    }
+
+    /// Those of all types: follows every use of a type, from leaves and what `areas.yaml` names through the fields of types.
     ///
     /// A variant goes where the type goes that it is a variant of. What nothing uses is core.
-    pub fn new(spec: &'s Spec) -> Self {
+    pub fn of_types(spec: &'s Spec) -> Self {
         let uses = uses(spec);
         let mut seeds: Vec<(&str, &str)> = Vec::new();
         for leaf in &spec.leaves {
@@ -126,7 +130,7 @@ impl<'s> TypeAreas<'s> {
         Self(areas)
     }
 
-    /// The area of the type called `name`: the only one that uses it, or [`CORE`].
+    /// The area of what is called `name`: the only one that uses it, or [`CORE`].
     pub fn of(&self, name: &str) -> &'s str {
         match self.0.get(name) {
             Some(areas) if areas.len() == 1 => areas.first().copied().unwrap_or(CORE),

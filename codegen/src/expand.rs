@@ -1,6 +1,5 @@
 //! What the macros do: find the specification, read it, and write one section or the mistakes.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::hash::Hash as _;
 use core::hash::Hasher as _;
@@ -28,7 +27,6 @@ use crate::emit::rust::SECTIONS;
 use crate::emit::rust::Section;
 use crate::load::load_cached;
 use crate::model::Spec;
-use crate::source::FileId;
 use crate::source::Sources;
 use crate::yaml::cache::Cache;
 
@@ -87,7 +85,7 @@ fn expand_section(section: &'static Section, arguments: &Arguments) -> TokenStre
             files.any(|beginning| source.name().starts_with(beginning))
         });
         let mut named = read.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = used.filter(|(file, _)| named.insert(*file));
+        let used = used.filter(|(file, _)| !core::mem::replace(&mut named[file.index()], true));
         let track = track(used.map(|(_, source)| source.path()));
         quote!(#items #track)
     } else {
@@ -201,7 +199,7 @@ struct Read {
     /// The mistakes as text.
     mistakes: Vec<String>,
     /// Files that a macro has named to the compiler: once is enough, and it reads them.
-    named: Mutex<BTreeSet<FileId>>,
+    named: Mutex<Vec<bool>>,
 }
 
 /// What tells the macros of a crate apart.
@@ -275,10 +273,11 @@ fn read(directory: &Path) -> Cached {
         let mistakes = Diagnostics::new(specification.sources.clone(), mistakes);
         mistakes.rendered().collect()
     };
+    let named = vec![false; specification.sources.iter().count()];
     Ok(Arc::new(Read {
         specification,
         mistakes,
-        named: Mutex::default(),
+        named: Mutex::new(named),
     }))
 }
 

@@ -72,14 +72,16 @@ fn syntax_help(text: &str, line: usize) -> &'static str {
 }
 
 fn load_with(reader: &Reader, sources: &Sources, cache: &mut Cache) -> (Spec, Vec<(FileId, Node)>) {
-    let (files, texts): (Vec<FileId>, Vec<&str>) = sources
-        .iter()
-        .map(|(file, source)| (file, source.text()))
-        .unzip();
+    let (mut files, mut texts) = (Vec::new(), Vec::new());
+    for (file, source) in sources.iter() {
+        files.push(file);
+        texts.push(source.text());
+    }
     let sound = |position: usize, root: &Node| !duplicate_keys(reader, files[position], root);
     let roots = cache.parse(&texts, sound);
     let mut documents = Vec::new();
-    for ((file, text), root) in files.iter().copied().zip(&texts).zip(roots) {
+    for (position, root) in roots.into_iter().enumerate() {
+        let (file, text) = (files[position], texts[position]);
         match root {
             Ok(root) => documents.push((file, root)),
             Err(error) => {

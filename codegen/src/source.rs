@@ -16,6 +16,13 @@ use crate::yaml::Position;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(u32);
 
+impl FileId {
+    /// Position of the file in the order of names.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One file.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -100,7 +107,7 @@ impl Sources {
 
     /// The file with this number.
     pub fn get(&self, id: FileId) -> Option<&Source> {
-        self.files.get(id.0 as usize)
+        self.files.get(id.index())
     }
 
     /// All files with their numbers.

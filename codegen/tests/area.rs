@@ -6,12 +6,11 @@ use alloc::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use tdx_codegen::area::Areas;
 use tdx_codegen::area::CORE;
 use tdx_codegen::area::TABLES;
-use tdx_codegen::area::TypeAreas;
 use tdx_codegen::area::of_field;
 use tdx_codegen::area::of_leaf;
-use tdx_codegen::area::of_statuses;
 use tdx_codegen::emit::rust::Options;
 use tdx_codegen::emit::rust::SECTIONS;
 use tdx_codegen::model::Callee;
@@ -26,7 +25,7 @@ fn spec() -> Spec {
 #[test]
 fn types_go_with_the_leaves_that_use_them() {
     let spec = spec();
-    let areas = TypeAreas::new(&spec);
+    let areas = Areas::of_types(&spec);
     for (name, area) in [
         // An operand of many leaves of the host.
         ("GpaMapping", CORE),
@@ -69,20 +68,17 @@ fn the_longest_group_decides() {
 #[test]
 fn statuses_go_with_the_leaves_that_return_them() {
     let spec = spec();
-    let module = of_statuses(&spec, Callee::Module);
+    let module = Areas::of_statuses(&spec, Callee::Module);
     for (name, area) in [
         ("SUCCESS", CORE),
         ("EPT_WALK_FAILED", CORE),
         ("IOMMU_IQ_FULL", "connect"),
         ("IMPORT_MISMATCH", "migration"),
     ] {
-        assert_eq!(module.get(name), Some(&area), "{name}");
+        assert_eq!(module.of(name), area, "{name}");
     }
-    let seamldr = of_statuses(&spec, Callee::Seamldr);
-    assert!(
-        seamldr.values().all(|area| *area == "seamldr"),
-        "{seamldr:?}"
-    );
+    let seamldr = Areas::of_statuses(&spec, Callee::Seamldr);
+    assert_eq!(seamldr.of("EBADPARAM"), "seamldr");
 }
 
 #[test]

@@ -233,9 +233,12 @@ fn status(spec: &Spec, callee: Callee, value: u64) -> Entry {
         }
     }
     let name = reading.name().unwrap_or_default();
-    let areas = area::of_statuses(spec, callee);
-    let area = reading.row.and_then(|row| areas.get(&*row.name));
-    lines.extend(area.and_then(|area| cargo_feature(area)));
+    let areas = area::Areas::of_statuses(spec, callee);
+    lines.extend(
+        reading
+            .row
+            .and_then(|row| cargo_feature(areas.of(&row.name))),
+    );
     Entry {
         heading: format!("{name}  status {value:#018x}"),
         lines,

@@ -329,16 +329,16 @@ fn overlap(meaning: &Meaning, out: &mut Vec<Diagnostic>) {
 }
 
 fn repeated(parts: &[&Part], out: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
-    for part in parts {
-        if let Some(before) = seen.insert(&part.name, part.place) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, part) in parts.iter().enumerate() {
+        if let Some(before) = seen.insert(&part.name, index) {
             out.push(
                 Diagnostic::new(
                     Code::Conflict,
                     part.place,
                     format!("two inputs are called `{}`", part.name),
                 )
-                .related(before, "the first one is here")
+                .related(parts[before].place, "the first one is here")
                 .help("rename one of them"),
             );
         }

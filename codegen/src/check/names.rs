@@ -86,12 +86,16 @@ fn types(spec: &Spec, out: &mut Vec<Diagnostic>) {
 }
 
 fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
-    let mut bases: BTreeMap<&str, &Leaf> = BTreeMap::new();
-    for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
+    let mut bases: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, leaf) in spec.leaves.iter().enumerate() {
+        if leaf.variant.is_some() {
+            continue;
+        }
         leaf.name
             .split('.')
             .for_each(|part| form(part, leaf.place, Form::Constant, out));
-        if let Some(before) = bases.insert(&leaf.name, leaf) {
+        if let Some(before) = bases.insert(&leaf.name, index) {
+            let before = &spec.leaves[before];
             out.push(
                 Diagnostic::new(
                     Code::Conflict,
@@ -103,13 +107,16 @@ fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
             );
         }
     }
-    let mut variants: BTreeMap<(&str, &str), Place> = BTreeMap::new();
+    let mut variants: Vec<&Leaf> = Vec::new();
     for leaf in &spec.leaves {
         let Some(variant) = &leaf.variant else {
             continue;
         };
         form(variant, leaf.place, Form::Type, out);
-        let Some(base) = bases.get(leaf.name.as_str()) else {
+        let Some(base) = bases
+            .get(leaf.name.as_str())
+            .map(|base| &spec.leaves[*base])
+        else {
             out.push(
                 Diagnostic::new(
                     Code::UnknownName,
@@ -134,17 +141,19 @@ fn leaves(spec: &Spec, out: &mut Vec<Diagnostic>) {
                     .help("a leaf has one number; another leaf needs a name of its own"),
             );
         }
-        if let Some(before) = variants.insert((&leaf.name, variant), leaf.place) {
+        let same = |before: &&&Leaf| before.name == leaf.name && before.variant == leaf.variant;
+        if let Some(before) = variants.iter().find(same) {
             out.push(
                 Diagnostic::new(
                     Code::Conflict,
                     leaf.place,
                     format!("`{}` has variant {variant} twice", leaf.name),
                 )
-                .related(before, "it is here already")
+                .related(before.place, "it is here already")
                 .help("give one of them another `variant`"),
             );
         }
+        variants.push(leaf);
     }
     let mut numbered: Vec<&Leaf> = Vec::new();
     for leaf in spec.leaves.iter().filter(|leaf| leaf.variant.is_none()) {
@@ -238,8 +247,8 @@ const RESERVED: [&str; 9] = [
 ];
 
 fn distinct(names: &[(&str, Place)], what: &str, out: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
-    for (name, place) in names {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, (name, place)) in names.iter().enumerate() {
         if let Some(before) = seen.get(name) {
             out.push(
                 Diagnostic::new(
@@ -247,11 +256,11 @@ fn distinct(names: &[(&str, Place)], what: &str, out: &mut Vec<Diagnostic>) {
                     *place,
                     format!("two {what}s are called `{name}`"),
                 )
-                .related(*before, "the first one is here")
+                .related(names[*before].1, "the first one is here")
                 .help("rename one of them"),
             );
         } else {
-            seen.insert(name, *place);
+            seen.insert(name, index);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Tables and manifests.
 
 use alloc::collections::BTreeMap;
-use core::fmt;
 
 use super::unknown;
 use crate::diagnostic::Code;
@@ -16,37 +15,14 @@ use crate::model::Named;
 use crate::model::Side;
 use crate::model::Spec;
 
-/// What two rows cannot both have.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'r> {
-    Name(&'r str),
-    Number(u64),
-    Value(u64),
-}
-
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Value(value) => write!(f, "{value:#018x}"),
-        }
-    }
-}
-
 pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     for table in &spec.statuses {
         let plain: Vec<_> = table.rows.iter().filter(|row| !row.contested).collect();
-        claims(
-            plain.iter().copied(),
-            "status",
-            |row| Key::Name(&row.name),
-            out,
-        );
+        claims(plain.iter().copied(), "status", |row| row.name.clone(), out);
         claims(
             plain.iter().copied(),
             "status value",
-            |row| Key::Value(row.value),
+            |row| format!("{:#018x}", row.value),
             out,
         );
         for row in table
@@ -63,24 +39,24 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
     claims(
         spec.operands.iter(),
         "operand id",
-        |row| Key::Name(&row.name),
+        |row| row.name.clone(),
         out,
     );
     claims(
         spec.operands.iter(),
         "operand number",
-        |row| Key::Number(u64::from(row.value)),
+        |row| row.value.to_string(),
         out,
     );
     states(&spec.op_states, 31, out);
     states(&spec.sept_states, 127, out);
     states(&spec.l2_sept_states, 127, out);
     for table in &spec.fields {
-        claims(table.rows.iter(), "field", |row| Key::Name(&row.name), out);
+        claims(table.rows.iter(), "field", |row| row.name.clone(), out);
         claims(
             table.rows.iter(),
             "field id",
-            |row| Key::Value(row.id & !(1 << 63)),
+            |row| format!("{:#018x}", row.id & !(1 << 63)),
             out,
         );
     }
@@ -111,45 +87,33 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Diagnostic>) {
 fn claims<'r, R: Named + 'r>(
     rows: impl Iterator<Item = &'r R>,
     what: &str,
-    key: fn(&'r R) -> Key<'r>,
+    key: fn(&R) -> String,
     out: &mut Vec<Diagnostic>,
 ) {
-    let mut seen = BTreeMap::new();
-    for row in rows {
-        claim(&mut seen, what, key(row), (row.modules(), row.place()), out);
+    let rows: Vec<(String, &R)> = rows.map(|row| (key(row), row)).collect();
+    let mut claims: Vec<Vec<(ModuleSet, Place)>> = Vec::new();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (key, row) in &rows {
+        let (modules, place) = (row.modules(), row.place());
+        let index = *seen.entry(key).or_insert(claims.len());
+        if index == claims.len() {
+            claims.push(Vec::new());
+        }
+        let mut before = claims[index].iter();
+        if let Some((_, other)) = before.find(|(claimed, _)| !claimed.and(modules).is_empty()) {
+            let message = format!("two rows have the {what} `{key}` in one module");
+            out.push(
+                Diagnostic::new(Code::Conflict, place, message)
+                    .related(*other, "the first one is here")
+                    .help("correct one, or give each its own `modules`"),
+            );
+        }
+        claims[index].push((modules, place));
     }
-}
-
-/// Where in which modules a key was claimed before.
-type Claims<'r> = BTreeMap<Key<'r>, Vec<(ModuleSet, Place)>>;
-
-fn claim<'r>(
-    seen: &mut Claims<'r>,
-    what: &str,
-    key: Key<'r>,
-    (modules, place): (ModuleSet, Place),
-    out: &mut Vec<Diagnostic>,
-) {
-    let Some(before) = seen.get_mut(&key) else {
-        seen.insert(key, vec![(modules, place)]);
-        return;
-    };
-    if let Some((_, other)) = before
-        .iter()
-        .find(|(claimed, _)| !claimed.and(modules).is_empty())
-    {
-        let message = format!("two rows have the {what} `{key}` in one module");
-        out.push(
-            Diagnostic::new(Code::Conflict, place, message)
-                .related(*other, "the first one is here")
-                .help("correct one, or give each its own `modules`"),
-        );
-    }
-    before.push((modules, place));
 }
 
 fn states(table: &FlagTable, max: u64, out: &mut Vec<Diagnostic>) {
-    claims(table.rows.iter(), "state", |row| Key::Name(&row.name), out);
+    claims(table.rows.iter(), "state", |row| row.name.clone(), out);
     for row in table.rows.iter().filter(|row| row.value > max) {
         let message = format!("`{}` has the value {:#x}", row.name, row.value);
         out.push(

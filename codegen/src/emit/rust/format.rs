@@ -17,9 +17,9 @@ use super::text::doc;
 use super::text::hex;
 use super::text::ident;
 use super::text::number;
+use crate::area::Areas;
 use crate::area::CORE;
 use crate::area::TABLES;
-use crate::area::TypeAreas;
 use crate::model::BitField;
 use crate::model::BitItem;
 use crate::model::Bits;
@@ -213,7 +213,7 @@ pub fn formats(spec: &Spec, options: &Options) -> TokenStream {
         let reachable = (!options.linted).then(|| quote!(#[allow(dead_code, unreachable_pub)]));
         quote!(#reachable pub mod generic { #generic })
     });
-    let areas = TypeAreas::new(spec);
+    let areas = Areas::of_types(spec);
     let wanted = |name: &str| options.wants(areas.of(name));
     let layouts = layouts(spec, options, wanted);
     let enums = spec.enums.iter().filter(|entity| wanted(&entity.name));

@@ -26,7 +26,7 @@ pub fn leaf_numbers(spec: &Spec, options: &Options) -> TokenStream {
     let tables = Tables {
         spec,
         options,
-        dispatched: dispatched(spec),
+        dispatched: Dispatched::new(spec),
         op_states: states(&spec.op_states),
         sept_states: states(&spec.sept_states),
     };
@@ -36,21 +36,34 @@ pub fn leaf_numbers(spec: &Spec, options: &Options) -> TokenStream {
     quote!(#host #guest #seamldr)
 }
 
-/// The versions that each module dispatches, as a bit set, by name of the leaf.
-type Dispatched<'s> = BTreeMap<&'s str, Vec<u64>>;
+/// The versions that each module dispatches, as a bit set.
+struct Dispatched<'s> {
+    /// Position in `versions` by name of the leaf.
+    leaves: BTreeMap<&'s str, usize>,
+    versions: Vec<Vec<u64>>,
+}
 
-fn dispatched(spec: &Spec) -> Dispatched<'_> {
-    let mut all = Dispatched::new();
-    for (index, module) in spec.modules.iter().enumerate() {
-        for (name, versions) in &module.leaves {
-            let sets = all.entry(&name.value);
-            let sets = sets.or_insert_with(|| vec![0; spec.modules.len()]);
-            for version in versions {
-                sets[index] |= 1 << (version & 7);
+impl<'s> Dispatched<'s> {
+    fn new(spec: &'s Spec) -> Self {
+        let (mut leaves, mut versions) = (BTreeMap::new(), Vec::new());
+        for (module, manifest) in spec.modules.iter().enumerate() {
+            for (name, list) in &manifest.leaves {
+                let index = *leaves.entry(&*name.value).or_insert(versions.len());
+                if index == versions.len() {
+                    versions.push(vec![0; spec.modules.len()]);
+                }
+                for version in list {
+                    versions[index][module] |= 1 << (version & 7);
+                }
             }
         }
+        Self { leaves, versions }
     }
-    all
+
+    /// The versions of the leaf called `name` by module, if any module dispatches it.
+    fn versions(&self, name: &str) -> Option<&[u64]> {
+        Some(&self.versions[*self.leaves.get(name)?])
+    }
 }
 
 /// What every row is made from.
@@ -70,7 +83,7 @@ impl Tables<'_> {
         let mut leaves: Vec<&Leaf> = leaves.collect();
         // A number that several leaves claim belongs first to the one that a public module dispatches.
         leaves.sort_by_key(|leaf| {
-            let dispatched = self.dispatched.contains_key(&*leaf.name);
+            let dispatched = self.dispatched.versions(&leaf.name).is_some();
             (leaf.number.value, !dispatched, &leaf.name)
         });
         let wanted = leaves.iter();
@@ -97,7 +110,7 @@ impl Tables<'_> {
     fn row(&self, leaf: &Leaf) -> TokenStream {
         let name = &leaf.name;
         let value = number(leaf.number.value);
-        let versions = self.dispatched.get(&**name);
+        let versions = self.dispatched.versions(name);
         let versions = (0..self.spec.modules.len()).map(|module| {
             let bits = versions.map_or(0, |versions| versions[module]);
             hex(bits)

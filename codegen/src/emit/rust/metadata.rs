@@ -1,7 +1,5 @@
 //! Metadata fields and MSR virtualization.
 
-use alloc::collections::BTreeSet;
-
 use proc_macro2::TokenStream;
 use quote::quote;
 
@@ -49,13 +47,14 @@ pub fn field_ids(spec: &Spec, options: &Options) -> TokenStream {
 }
 
 fn ids(spec: &Spec, options: &Options, table: &FieldTable) -> TokenStream {
-    let mut seen = BTreeSet::new();
+    let mut seen: Vec<String> = Vec::new();
     let constants = table.rows.iter().filter_map(|row| {
         let constant = constant_name(&row.name);
-        let name = ident(&constant);
-        if !seen.insert(constant) || !options.wants(of_field(spec, table, &row.name)) {
+        if seen.contains(&constant) || !options.wants(of_field(spec, table, &row.name)) {
             return None;
         }
+        let name = ident(&constant);
+        seen.push(constant);
         let (value, text) = (hex(row.id), field_doc(row));
         Some(quote!(#[doc = #text] pub const #name: FieldId = FieldId::from_bits(#value);))
     });

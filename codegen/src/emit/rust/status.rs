@@ -12,8 +12,8 @@ use super::text::constants_of;
 use super::text::doc;
 use super::text::hex;
 use super::text::ident;
+use crate::area::Areas;
 use crate::area::CORE;
-use crate::area::of_statuses;
 use crate::model::Callee;
 use crate::model::Low;
 use crate::model::OperandId;
@@ -40,11 +40,11 @@ fn of_callee(spec: &Spec, options: &Options, callee: Callee) -> TokenStream {
     let mut rows: Vec<&StatusRow> = tables.flat_map(|table| &table.rows).collect();
     // Of names that claim one value, the one that a module's own table has comes first.
     rows.sort_by_key(|row| (row.value, row.modules.is_empty()));
-    let areas = of_statuses(spec, callee);
+    let areas = Areas::of_statuses(spec, callee);
     let mut seen = BTreeSet::new();
     let constants = rows.iter().filter_map(|row| {
-        let area = areas.get(&*row.name).copied().unwrap_or(CORE);
-        if !options.wants(area) || !seen.insert(&row.name) {
+        let area = areas.of(&row.name);
+        if !options.wants(area) || !seen.insert(row.name.as_str()) {
             return None;
         }
         let name = constant(&row.name);
