@@ -1,4 +1,4 @@
-//! Which area of the ABI a leaf or a type belongs to: what of `tdx-abi` is compiled is chosen by area.
+//! Which area of the ABI something belongs to: what of `tdx-abi` is compiled is chosen by area.
 //!
 //! `areas.yaml` says which groups of leaves are an area. That of a format, enum, structure or status follows from who uses it,
 //! that of a metadata field from who has access to it.
@@ -57,7 +57,7 @@ pub fn of_field<'s>(spec: &'s Spec, table: &FieldTable, name: &str) -> &'s str {
         }
     }
     let any = |masks: &[usize]| masks.iter().any(|mask| access[*mask]);
-    if any(&PRODUCTION) {
+    if any(&FieldRow::PRODUCTION) {
         return CORE;
     }
     let mut areas = spec.areas.iter().filter(|area| any(&area.access));
@@ -67,9 +67,6 @@ pub fn of_field<'s>(spec: &'s Spec, table: &FieldTable, name: &str) -> &'s str {
         (Some(_), Some(_)) => CORE,
     }
 }
-
-/// Masks of `prod_rd` and `prod_wr` in `FieldRow::MASKS`.
-const PRODUCTION: [usize; 2] = [0, 1];
 
 const fn callee_of(leaf: &Leaf) -> Option<Callee> {
     match leaf.side {
@@ -92,7 +89,10 @@ impl<'s> Areas<'s> {
                 continue;
             }
             let area = of_leaf(spec, leaf);
-            for status in &leaf.statuses {
+            // What an output holds with a status is written in terms of its constant.
+            let outputs = leaf.outputs.iter().flat_map(|operand| &operand.meanings);
+            let statuses = outputs.flat_map(|meaning| &meaning.on);
+            for status in leaf.statuses.iter().chain(statuses) {
                 areas.entry(&status.value).or_default().insert(area);
             }
         }

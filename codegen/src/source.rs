@@ -17,7 +17,7 @@ use crate::yaml::Position;
 pub struct FileId(u32);
 
 impl FileId {
-    /// Position of the file in the order of names.
+    /// Position of the file in its [`Sources`].
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }

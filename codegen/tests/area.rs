@@ -166,7 +166,9 @@ fn each_item_is_in_one_area() {
         let mut all = items(section, None, None);
         all.sort();
         assert_eq!(found, all, "{section}");
-        assert!(all.len() > 5, "{section}: {all:?}");
+        // Tables, and what modules fix; the others have constants or types.
+        let least = if section == "fields" { 5 } else { 100 };
+        assert!(all.len() > least, "{section}: {all:?}");
     }
 }
 
@@ -192,7 +194,7 @@ fn tdx_abi_has_a_feature_for_each_area() {
 #[test]
 fn tdx_abi_invokes_whatever_an_area_has() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tdx-abi/src");
-    let file = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let file = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
     let spec = spec();
     let mut invoked = 0;
     for (section, part) in calls() {

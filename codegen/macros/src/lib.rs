@@ -4,8 +4,8 @@
 //! arguments, all optional: `spec = "directory"` (relative to the file that holds the macro; default: the specification of
 //! `tdx-spec`), `root = path` (of the crate with the types written by hand; default: `crate`), `bitfield = path` (of the
 //! attribute `bitfield_struct::bitfield`, which then carries the formats that it can; default: no format), `area = name`
-//! (what the section has of that area of the ABI, `core` for what belongs to none; default: everything), and of field
-//! ids `part = name` (the content of that module, such as `tdh`; default: all modules).
+//! (what the section has of that area of the ABI, `core` for what belongs to none; default: everything), and of leaves and
+//! field ids `part = name` (the content of that module, such as `tdh`; default: all modules).
 #![forbid(unsafe_code)]
 
 use proc_macro::Span;

@@ -262,6 +262,9 @@ impl FieldRow {
         "export", "import",
     ];
 
+    /// Which of the masks are those of hosts, whether the TD is under debug or not.
+    pub const PRODUCTION: [usize; 2] = [0, 1];
+
     /// Names of the attributes, from bit 0.
     pub const ATTRIBUTES: [&'static str; 6] =
         ["hpa", "gpa", "private", "shared", "vm_app_l1", "vm_app_l2"];
